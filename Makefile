@@ -1,0 +1,35 @@
+# Two commands: `make run` (the whole series on the offline default) and `make test` (all tests, notebooks included).
+# Both set up .venv first; set-up is skipped when it is there and newer than the files that decide it.
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+RUN_DIR ?= runs/offline
+TARGET_NOTEBOOKS := notebooks/*.ipynb
+
+.PHONY: run test check notebooks standin clean
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python >= 3.11 is needed, got " + sys.version.split()[0] + ": pass one with make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --upgrade pip
+	$(PY) -m pip install --quiet -c constraints.txt -e ".[dev]"
+	@touch $@
+
+run: $(VENV)/.ready  ## the six notebooks, end to end, on the offline default
+	$(PY) -m fgtools run --out $(RUN_DIR)
+
+test: $(VENV)/.ready check  ## style, unit tests, the papermill chain, strict nbval
+	$(PY) -m pytest -p no:randomly
+
+check: $(VENV)/.ready
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+notebooks: $(VENV)/.ready  ## execute the committed notebooks in place and put them in normal form
+	$(PY) -m tests.normal_form --execute
+
+standin: $(VENV)/.ready  ## make the offline stand-in again (about an hour on one core)
+	$(PY) -m fgtools.offline.standin
+
+clean:
+	rm -rf $(VENV) runs build *.egg-info .pytest_cache .ruff_cache

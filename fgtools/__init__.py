@@ -1,0 +1,2 @@
+"""FunctionGemma fine-tuning kit: data, training, evaluation and publishing as plain functions."""
+

@@ -1,0 +1,159 @@
+"""The call grammar: golden vectors, round trips, truncations, and what it refuses."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fgtools.calls import (
+    END_CALL,
+    ESCAPE,
+    MAX_DEPTH,
+    START_CALL,
+    ToolCall,
+    parse_reply,
+    parse_tutorial_prediction,
+    render_calls,
+)
+
+GOLDEN = Path(__file__).parent / "golden"
+SHARED = Path(__file__).parents[2] / "shared" / "vectors"
+
+
+def load_cases(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+REPLIES = load_cases(GOLDEN / "replies.jsonl")
+SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text().filter(lambda text: ESCAPE not in text)
+)
+KEYS = st.text(max_size=8).filter(lambda key: ESCAPE not in key)
+VALUES = st.recursive(
+    SCALARS, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(KEYS, inner, max_size=4), max_leaves=12
+)
+NAMES = (
+    st.text(min_size=1, max_size=12).map(str.strip).filter(lambda name: name and "{" not in name and "<" not in name)
+)
+CALLS = st.lists(st.builds(ToolCall, NAMES, st.dictionaries(KEYS, VALUES, max_size=4)), max_size=3)
+
+
+@pytest.mark.parametrize("case", REPLIES, ids=lambda case: case["label"])
+def test_reply_is_read_as_the_golden_case_says(case):
+    reply = parse_reply(case["reply"])
+    assert [call.to_dict() for call in reply.calls] == case["calls"]
+    assert reply.text == case["text"]
+    assert [problem.kind for problem in reply.problems] == case["problems"]
+
+
+@pytest.mark.skipif(not SHARED.exists(), reason="the vectors lie outside the repository")
+def test_the_models_own_template_renders_and_reads_the_same_calls():
+    for case in load_cases(SHARED / "calls_render.jsonl"):
+        calls = tuple(ToolCall(**call) for call in case["calls"])
+        assert render_calls(calls) == case["text"]
+        reply = parse_reply(case["text"])
+        assert reply.calls == calls and not reply.problems
+        assert repr(reply.calls) == repr(
+            tuple(ToolCall(c.name, _sorted(c.arguments)) for c in calls)
+        )  # types too: 1 is not 1.0 or True
+
+
+def _sorted(value):
+    if isinstance(value, dict):
+        return {key: _sorted(item) for key, item in sorted(value.items(), key=lambda pair: pair[0].lower())}
+    return [_sorted(item) for item in value] if isinstance(value, list) else value
+
+
+@pytest.mark.skipif(not SHARED.exists(), reason="the vectors lie outside the repository")
+def test_tutorial_reads_predictions_as_the_vectors_say():
+    for case in load_cases(SHARED / "tutorial_predictions.jsonl"):
+        prediction = parse_tutorial_prediction(case["text"])
+        assert (prediction.name, prediction.block) == (case["name"], case["block"])
+
+
+@given(CALLS)
+def test_native_round_trip_keeps_values_and_types(calls):
+    reply = parse_reply(render_calls(calls))
+    assert json.dumps([c.to_dict() for c in reply.calls], sort_keys=True) == json.dumps(
+        [c.to_dict() for c in calls], sort_keys=True
+    )
+    assert not reply.problems and not reply.text
+
+
+@given(CALLS)
+def test_tutorial_round_trip_keeps_values(calls):
+    reply = parse_reply(render_calls(calls, style="tutorial"), style="tutorial")
+    assert list(reply.calls) == calls and not reply.problems
+
+
+@settings(max_examples=15)
+@given(CALLS, st.text(max_size=10))
+def test_every_truncation_of_a_reply_parses(calls, prose):
+    text = prose + render_calls(calls) + "<start_function_response>"
+    for end in range(len(text) + 1):
+        parse_reply(text[:end])
+        parse_reply(text[:end], style="tutorial")
+
+
+@given(
+    st.lists(
+        st.sampled_from([START_CALL, END_CALL, ESCAPE, "call:", "f", "{", "}", "[", "]", ",", ":", "1", " ", "<eos>"]),
+        max_size=40,
+    )
+)
+def test_any_order_of_marks_parses(pieces):
+    parse_reply("".join(pieces))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"{START_CALL}call:f{{a:" + "[" * 200_000,
+        f"{START_CALL}call:f{{a:{ESCAPE}" * 30_000,
+        START_CALL * 100_000,
+        "x" * 1_000_000,
+        f"{START_CALL}call:f{{a:{'9' * 10_000}}}{END_CALL}",
+        f"{START_CALL}call:f{{a:\ud800}}{END_CALL}",
+    ],
+    ids=["deep", "unclosed strings", "marks only", "long prose", "huge number", "lone surrogate"],
+)
+def test_hostile_replies_are_read_quickly(text):
+    parse_reply(text)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (ToolCall("f", {"a": f"x{ESCAPE}y"}), "cannot hold the mark"),
+        (ToolCall("f{", {}), "tool name must be text"),
+        (ToolCall(" f", {}), "tool name must be text"),
+        (ToolCall("", {}), "tool name must be text"),
+        (ToolCall(None, {}), "tool name must be text"),
+        (ToolCall("f", {"a": float("nan")}), "must be finite"),
+        (ToolCall("f", {1: "a"}), "argument name must be text"),
+        (ToolCall("f", '{"a": 1}'), "must be a mapping"),
+        (ToolCall("f", {"a": {1, 2}}), "must be a JSON value, got set"),
+    ],
+)
+def test_what_the_grammar_cannot_carry_is_refused(call, message):
+    with pytest.raises(ValueError, match=message):
+        render_calls([call])
+
+
+def test_nesting_has_a_stated_limit():
+    value: object = 1
+    for _ in range(MAX_DEPTH + 1):
+        value = [value]
+    with pytest.raises(ValueError, match=f"deeper than {MAX_DEPTH}"):
+        render_calls([ToolCall("f", {"a": value})])
+
+
+def test_unknown_style_is_an_error():
+    with pytest.raises(ValueError, match="style must be 'native' or 'tutorial', got 'xml'"):
+        render_calls([], style="xml")

@@ -208,8 +208,8 @@ def parse_reply(text: str, style: str = "native") -> Reply:
     """Read a generated reply; never raises on any text.
 
     Tolerated beyond the grammar, and reported as a problem beside the call: a missing <end_function_call> at the end,
-    a missing `{}`, text
-    without <escape> marks. Accepted silently: white space, `null`, names between <escape> marks, text around calls.
+    a missing `{}`, text without <escape> marks. Accepted silently: white space, `null`, names between <escape> marks,
+    text around calls.
 
     Args:
         text: The reply, special tokens kept, with or without its stop token.

@@ -123,3 +123,155 @@ def get_recipe(recipe: str | Recipe) -> Recipe:
             "tutorial"
         )
     return RECIPES[recipe]
+
+
+FUNCTIONGEMMA = "google/functiongemma/transformers/functiongemma-270m-it"
+"""The kagglehub handle of the model the series is about."""
+
+HERMES = "interstellarninja/hermes_reasoning_tool_use"
+"""The hub id of the data set the tutorial uses (Apache-2.0, 51,004 rows)."""
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Where a run happens, and what that place can carry.
+
+    Attributes:
+        name: "offline", "kaggle" or "gpu".
+        data: What DATA means when it is not given: "sample", a hub data set id or a path.
+        model: What MODEL means when it is not given: "standin", a kagglehub handle, a hub id or a folder.
+        learning_rate: Replaces the recipe's when not None.
+        epochs: Replaces the recipe's when not None.
+        batch_size: Replaces the recipe's when not None; with accumulation_steps 1.
+        generation_batch_size: Rows generated at once.
+        banner: What every figure of the run must be read with; "" when it needs no caveat.
+    """
+
+    name: str
+    data: str
+    model: str
+    learning_rate: float | None
+    epochs: float | None
+    batch_size: int | None
+    generation_batch_size: int
+    banner: str
+
+
+PROFILES = {
+    "offline": Profile(
+        name="offline",
+        data="sample",
+        model="standin",
+        learning_rate=2e-3,  # the stand-in is some 500 times smaller than FunctionGemma: 5e-5 would not move it
+        epochs=4,
+        batch_size=16,
+        generation_batch_size=64,
+        banner="offline stand-in: a toy model on generated rows; the figures say nothing about FunctionGemma",
+    ),
+    "kaggle": Profile(
+        name="kaggle",
+        data=HERMES,
+        model=FUNCTIONGEMMA,
+        learning_rate=None,
+        epochs=None,
+        batch_size=None,
+        generation_batch_size=16,  # 16 GB of a T4, prompts up to 2,048 tokens
+        banner="",
+    ),
+    "gpu": Profile(
+        name="gpu",
+        data=HERMES,
+        model=FUNCTIONGEMMA,
+        learning_rate=None,
+        epochs=None,
+        batch_size=None,
+        generation_batch_size=64,
+        banner="",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class ResolvedProfile:
+    """A profile and the reason why it was taken."""
+
+    profile: Profile
+    reason: str
+
+
+def resolve_profile(name: str, capability: tuple[int, int] | None) -> ResolvedProfile:
+    """Decide where a run happens.
+
+    Args:
+        name: "auto", "offline", "kaggle" or "gpu".
+        capability: CUDA compute capability of the first visible GPU, such as (7, 5) for a T4; None without a GPU.
+
+    Returns:
+        The profile, with the reason.
+
+    Raises:
+        ValueError: The name is unknown.
+    """
+    if name in PROFILES:
+        return ResolvedProfile(PROFILES[name], "asked for by name")
+    if name != "auto":
+        raise ValueError(f"PROFILE must be 'auto' or one of {sorted(PROFILES)}, got {name!r}")
+    if capability is None:
+        return ResolvedProfile(PROFILES["offline"], "no GPU is visible")
+    sm = f"sm_{capability[0]}{capability[1]}"
+    if capability >= (8, 0):
+        return ResolvedProfile(PROFILES["gpu"], f"the GPU is {sm}, which computes in bf16")
+    return ResolvedProfile(PROFILES["kaggle"], f"the GPU is {sm}, which has no bf16 (a T4 is sm_75)")
+
+
+@dataclass(frozen=True)
+class Training:
+    """The numbers of one training, after profile and parameters have had their say; units as in Recipe."""
+
+    learning_rate: float
+    epochs: float
+    batch_size: int
+    accumulation_steps: int
+    warmup_fraction: float
+    gradient_checkpointing: bool
+    seed: int
+
+
+def build_training(
+    profile: Profile,
+    recipe: Recipe,
+    *,
+    seed: int,
+    learning_rate: float | None = None,
+    epochs: float | None = None,
+    batch_size: int | None = None,
+) -> Training:
+    """Combine recipe, profile and parameters; the later one wins.
+
+    Args:
+        profile: Where the run happens.
+        recipe: How it treats data and loss.
+        seed: Seed of data order and dropout.
+        learning_rate: Parameter; None or 0 leaves the profile's or the recipe's.
+        epochs: As learning_rate.
+        batch_size: As learning_rate.
+
+    Returns:
+        The Training.
+
+    Raises:
+        ValueError: A number is negative.
+    """
+    for label, value in (("LEARNING_RATE", learning_rate), ("EPOCHS", epochs), ("BATCH_SIZE", batch_size)):
+        if value is not None and value < 0:
+            raise ValueError(f"{label} must be positive, or 0 for the profile's own, got {value}")
+    one_batch = batch_size or profile.batch_size
+    return Training(
+        learning_rate=learning_rate or profile.learning_rate or recipe.learning_rate,
+        epochs=epochs or profile.epochs or recipe.epochs,
+        batch_size=one_batch or recipe.batch_size,
+        accumulation_steps=1 if one_batch else recipe.accumulation_steps,
+        warmup_fraction=recipe.warmup_fraction,
+        gradient_checkpointing=recipe.gradient_checkpointing and profile.name != "offline",
+        seed=seed,
+    )

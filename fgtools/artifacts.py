@@ -1,0 +1,240 @@
+"""The run folder: what its files are called, who makes them, and how they are written whole.
+
+Knows files, JSON and hashes; not what rows, scores or models mean. Every file is written under a temporary name and
+then renamed, so that a killed run never leaves half a file. Stages hand over through this folder only; on Kaggle the
+files of earlier notebooks lie under /kaggle/input and are found by their names.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+STAGES = ("01_setup", "02_data", "03_baseline", "04_train", "05_post_eval", "06_publish")
+
+MADE_BY = {
+    "run.json": "01_setup",
+    "rows.train.jsonl": "02_data",
+    "rows.eval.jsonl": "02_data",
+    "rows.unseen.jsonl": "02_data",
+    "funnel.json": "02_data",
+    "replies.base.jsonl": "03_baseline",
+    "scores.base.json": "03_baseline",
+    "model": "04_train",
+    "train.json": "04_train",
+    "replies.tuned.jsonl": "05_post_eval",
+    "scores.tuned.json": "05_post_eval",
+    "compare.json": "05_post_eval",
+    "card.md": "06_publish",
+    "manifest.json": "06_publish",
+}
+"""Which notebook makes which file of the run folder."""
+
+KAGGLE_INPUT = Path("/kaggle/input")
+
+
+class MissingArtifactError(FileNotFoundError):
+    """A stage's input is not there; the message names the notebook that makes it."""
+
+
+class DataFileError(ValueError):
+    """A data file is missing or malformed; the message names the file and, where there is one, the line."""
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """One run's folder, and where else its inputs may lie.
+
+    Attributes:
+        root: Where this run writes.
+        inputs: Folders searched by file name for what `root` does not hold.
+    """
+
+    root: Path
+    inputs: tuple[Path, ...] = ()
+
+    def find(self, name: str) -> Path:
+        """Give the path of an input.
+
+        Args:
+            name: File or folder name relative to the run folder, such as "rows.train.jsonl" or "model".
+
+        Returns:
+            Its path: in the run folder, else the newest of that name under `inputs`.
+
+        Raises:
+            MissingArtifactError: It is nowhere.
+        """
+        own = self.root / name
+        if own.exists():
+            return own
+        for folder in self.inputs:
+            found = [path for path in folder.rglob(name) if path.is_file() or (path / "config.json").is_file()]
+            if found:
+                return max(found, key=lambda path: (path.stat().st_mtime, str(path)))
+        where = " and ".join([f"the run folder {self.root.name!r}", *(str(folder) for folder in self.inputs)])
+        maker = MADE_BY.get(name)
+        remedy = f"run {maker} first" if maker else "give the path of an existing file"
+        raise MissingArtifactError(f"{name} must be there for this stage, but {where} does not hold it: {remedy}.")
+
+    def read_json(self, name: str) -> dict[str, Any]:
+        """Read a JSON object; raises as `find` and `read_json`."""
+        return read_json(self.find(name))
+
+    def read_rows(self, name: str) -> list[dict[str, Any]]:
+        """Read a JSON-lines file; raises as `find` and `read_jsonl`."""
+        return read_jsonl(self.find(name))
+
+    def write_json(self, name: str, value: Mapping[str, Any], inputs: Iterable[str] = ()) -> Path:
+        """Write a JSON object whole.
+
+        Args:
+            name: File name in the run folder.
+            value: The object; the key "inputs" is added.
+            inputs: Names of the files it was made from; their sha256 stand under "inputs".
+
+        Returns:
+            The path written.
+        """
+        hashes = {source: sha256_of(self.find(source)) for source in inputs}
+        text = json.dumps({**value, "inputs": hashes}, ensure_ascii=False, indent=1, allow_nan=False)
+        return write_text(self.root / name, text + "\n")
+
+    def write_rows(self, name: str, rows: Iterable[Mapping[str, Any]]) -> Path:
+        """Write a JSON-lines file whole; one row a line."""
+        lines = (json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
+        return write_text(self.root / name, "".join(lines))
+
+    def write_manifest(self) -> Path:
+        """Write manifest.json: the sha256 of every other file of the run, executed notebooks left out."""
+        files = sorted(path for path in self.root.rglob("*") if path.is_file())
+        names = [path.relative_to(self.root).as_posix() for path in files]
+        kept = [name for name in names if name != "manifest.json" and not name.startswith(("notebooks/", "stages"))]
+        hashes = {name: sha256_of(self.root / name) for name in kept}
+        return write_text(self.root / "manifest.json", json.dumps({"sha256": hashes}, indent=1) + "\n")
+
+
+def open_run(run_dir: str | Path = "") -> RunFolder:
+    """Open, or make, the folder of a run.
+
+    Args:
+        run_dir: Its path. "" means: FGTOOLS_RUN_DIR when set, /kaggle/working/run on Kaggle, else runs/offline beside
+            the notebooks folder.
+
+    Returns:
+        The RunFolder; on Kaggle with /kaggle/input as a place to find inputs.
+
+    Raises:
+        NotADirectoryError: The path is a file.
+    """
+    on_kaggle = "KAGGLE_KERNEL_RUN_TYPE" in os.environ
+    if not run_dir:
+        beside = "../runs/offline" if Path.cwd().name == "notebooks" else "runs/offline"
+        run_dir = os.environ.get("FGTOOLS_RUN_DIR") or ("/kaggle/working/run" if on_kaggle else beside)
+    root = Path(run_dir)
+    if root.exists() and not root.is_dir():
+        raise NotADirectoryError(f"RUN_DIR must be a folder, got the file {root}: choose another name")
+    root.mkdir(parents=True, exist_ok=True)
+    return RunFolder(root, (KAGGLE_INPUT,) if on_kaggle and KAGGLE_INPUT.exists() else ())
+
+
+def write_bytes(path: Path, content: bytes) -> Path:
+    """Write a file whole: under a temporary name beside it, then renamed; makes the folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        Path(temporary).chmod(0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    return path
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Write UTF-8 text whole; a lone surrogate becomes its JSON escape."""
+    return write_bytes(path, text.encode("utf-8", errors="backslashreplace"))
+
+
+def replace_folder(new: Path, target: Path) -> Path:
+    """Put a finished folder in the place of another one; the old one goes only once the new one stands.
+
+    Args:
+        new: The finished folder, on the same file system as `target`.
+        target: Where it belongs.
+
+    Returns:
+        `target`.
+    """
+    old = target.with_name(f".{target.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if target.exists():
+        os.replace(target, old)
+    os.replace(new, target)
+    shutil.rmtree(old, ignore_errors=True)
+    return target
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a file that holds one JSON object.
+
+    Raises:
+        DataFileError: The file is missing, unreadable, or holds something else.
+    """
+    try:
+        value = json.loads(_read_text(path))
+    except ValueError as error:
+        if isinstance(error, DataFileError):
+            raise
+        raise DataFileError(f"{path} must hold one JSON object, but reading it failed: {error}") from error
+    if not isinstance(value, dict):
+        raise DataFileError(f"{path} must hold one JSON object, got a {type(value).__name__}")
+    return value
+
+
+def read_jsonl(path: Path) -> list[dict[str, Any]]:
+    """Read a file of one JSON object a line; empty lines are passed over.
+
+    Raises:
+        DataFileError: The file is missing or unreadable, or a line is not a JSON object; the line is named.
+    """
+    rows = []
+    for number, line in enumerate(_read_text(path).split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise DataFileError(f"{path}, line {number}: must be a JSON object, but {error}: {line[:60]!r}") from error
+        if not isinstance(row, dict):
+            raise DataFileError(f"{path}, line {number}: must be a JSON object, got a {type(row).__name__}")
+        rows.append(row)
+    return rows
+
+
+def _read_text(path: Path) -> str:
+    if not path.is_file():
+        raise DataFileError(f"the file {path} must exist, but it does not: check the path")
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataFileError(f"{path} must be UTF-8 text, but byte {error.start} is not: convert the file") from error
+
+
+def sha256_of(path: Path) -> str:
+    """Give the sha256 of a file; of a folder, that of its files' names and hashes in order."""
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.is_file())
+        listing = "".join(f"{file.relative_to(path).as_posix()} {sha256_of(file)}\n" for file in files)
+        return hashlib.sha256(listing.encode()).hexdigest()
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

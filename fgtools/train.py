@@ -7,7 +7,7 @@ A thin layer over TRL's SFTTrainer, which is given ready `input_ids` and `labels
 from __future__ import annotations
 
 import dataclasses
-import resource
+import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -231,4 +231,7 @@ def _check_finite(history: Sequence[Mapping[str, float]]) -> None:
 def _peak_memory(model: PreTrainedModel) -> int:
     if model.device.type == "cuda":
         return torch.cuda.max_memory_allocated(model.device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    import resource  # not on Windows, where training without a GPU is not supported
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -1,0 +1,1 @@
+"""Tests of fgtools and of the notebooks."""

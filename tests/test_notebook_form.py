@@ -1,0 +1,76 @@
+"""The committed notebooks: anatomy, size, normal form, and outputs that nbval really compares."""
+
+import ast
+
+import nbformat
+import pytest
+
+from fgtools.artifacts import STAGES
+from fgtools.pipeline import read_parameters
+from tests.normal_form import CELL_ID, NOTEBOOKS, normalize_notebook
+
+PATHS = [NOTEBOOKS / f"{stage}.ipynb" for stage in STAGES]
+
+
+@pytest.fixture(params=PATHS, ids=lambda path: path.stem)
+def notebook(request):
+    return nbformat.read(request.param, as_version=4)
+
+
+def code_cells(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def test_the_series_is_these_six():
+    assert sorted(path.name for path in NOTEBOOKS.glob("*.ipynb")) == [path.name for path in PATHS]
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+def test_a_notebook_is_in_normal_form(path):
+    text = path.read_text(encoding="utf-8")
+    assert nbformat.writes(normalize_notebook(nbformat.reads(text, as_version=4))) + "\n" == text
+
+
+def test_cells_are_few_short_and_define_nothing(notebook):
+    assert len(notebook.cells) <= 30
+    for cell in code_cells(notebook):
+        lines = [line for line in cell.source.splitlines() if line.strip() and not line.strip().startswith("#")]
+        assert len(lines) <= 12, cell.id
+        defined = [
+            node for node in ast.walk(ast.parse(cell.source)) if isinstance(node, (ast.FunctionDef, ast.ClassDef))
+        ]
+        assert not defined, cell.id
+        assert CELL_ID.match(cell.id), cell.id
+
+
+def test_a_notebook_was_executed_top_to_bottom_without_errors(notebook):
+    cells = code_cells(notebook)
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+    outputs = [output for cell in cells for output in cell.outputs]
+    assert not [output for output in outputs if output.output_type == "error" or output.get("name") == "stderr"]
+
+
+def test_nearly_every_cell_is_compared_and_exceptions_have_a_reason(notebook):
+    cells = code_cells(notebook)
+    ignored = [cell for cell in cells if "nbval-ignore-output" in cell.metadata.get("tags", [])]
+    assert len(ignored) <= max(2, len(cells) // 3)
+    assert all(cell.source.splitlines()[0].startswith("# not compared:") for cell in ignored)
+
+
+def test_the_anatomy_is_the_same_everywhere(notebook):
+    first = notebook.cells[0]
+    assert first.cell_type == "markdown" and first.source.startswith("# ")
+    text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    assert "**Reads**" in text and "**Writes**" in text and "## What we saw" in text
+    tagged = [cell.id for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
+    assert tagged == ["parameters"]
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+def test_every_parameter_is_annotated_and_explained(path):
+    cell = next(cell for cell in nbformat.read(path, as_version=4).cells if cell.id == "parameters")
+    names = set(read_parameters(path))
+    assert "RUN_DIR" in names
+    for line in cell.source.splitlines():
+        if "=" in line.split("#")[0]:
+            assert ":" in line.split("=")[0] and "#" in line, line

@@ -1,0 +1,73 @@
+"""One version of every fact: pyproject, constraints, environment, kernels and the README agree."""
+
+import json
+import re
+import tomllib
+from pathlib import Path
+
+import yaml
+
+from fgtools.artifacts import STAGES
+from fgtools.profiles import FUNCTIONGEMMA, HERMES
+from fgtools.session import NEEDED
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+CONSTRAINTS = dict(
+    line.split("==") for line in (ROOT / "constraints.txt").read_text().split() if "==" in line and "#" not in line
+)
+
+
+def requirement_names(requirements: list[str]) -> set[str]:
+    return {re.split(r"[><=\[]", requirement)[0] for requirement in requirements}
+
+
+def test_every_direct_requirement_has_a_tested_version():
+    extras = PROJECT["optional-dependencies"]
+    direct = requirement_names(PROJECT["dependencies"] + [item for extra in extras.values() for item in extra]) - {
+        "fgtools"
+    }
+    assert direct <= set(CONSTRAINTS)
+
+
+def test_torch_is_not_capped_in_the_package():
+    torch = [item for extra in PROJECT["optional-dependencies"].values() for item in extra if item.startswith("torch")]
+    assert torch == ["torch>=2.6"]
+
+
+def test_the_session_asks_for_no_more_than_the_package():
+    extras = PROJECT["optional-dependencies"]
+    assert set(NEEDED) <= requirement_names(PROJECT["dependencies"] + extras["train"] + extras["notebooks"])
+
+
+def test_the_conda_environment_points_at_the_same_files():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    pip = next(item["pip"] for item in environment["dependencies"] if isinstance(item, dict))
+    assert pip == ["-c constraints.txt", "-e .[dev]"]
+    python = next(item for item in environment["dependencies"] if str(item).startswith("python="))
+    assert float(python.removeprefix("python=3.")) >= float(PROJECT["requires-python"].removeprefix(">=3."))
+
+
+def test_the_kernels_are_the_notebooks_in_order():
+    metadata = json.loads((ROOT / "kaggle-metadata.json").read_text())
+    kernels = metadata["kernels"]
+    assert [kernel["notebook"] for kernel in kernels] == list(STAGES)
+    assert all((ROOT / "notebooks" / f"{stage}.ipynb").exists() for stage in STAGES)
+    assert (metadata["model"], metadata["data"]["hub"]) == (FUNCTIONGEMMA, HERMES)
+    for position, kernel in enumerate(kernels):
+        assert set(kernel.get("kernel_sources", [])) <= set(STAGES[:position])
+        assert all(source.startswith(FUNCTIONGEMMA) for source in kernel.get("model_sources", []))
+    assert metadata["defaults"]["machine_shape"] == "NvidiaTeslaT4" and metadata["defaults"]["enable_internet"] is True
+
+
+def test_ci_calls_the_test_command_of_the_readme():
+    assert "make test" in (ROOT / ".ci" / "run").read_text()
+    readme = (ROOT / "README.md").read_text()
+    assert "make run" in readme and "make test" in readme
+
+
+def test_no_machine_path_is_committed():
+    for path in [*ROOT.glob("*.*"), *(ROOT / "fgtools").rglob("*.py"), *(ROOT / "notebooks").glob("*.ipynb")]:
+        if path.is_file():
+            text = path.read_text(encoding="utf-8")
+            assert str(ROOT.parent) + "/" not in text and str(Path.home()) + "/" not in text, path.name

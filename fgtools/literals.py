@@ -1,0 +1,175 @@
+"""Reading values that were written as text: JSON first, then Python literals, and what a JSON value is.
+
+Knows text and plain values; it does not know what they stand for. Published data sets hold tools and calls as JSON, as
+JSON inside JSON, and as the `repr` of Python objects.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import math
+import re
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+MAX_DEPTH = 64
+"""Deepest nesting that is read; real schemas stay below 10, and template engines recurse."""
+
+_DECODER = json.JSONDecoder(strict=False)  # raw line breaks inside strings are common and unambiguous
+_BETWEEN = re.compile(r"[\s,;]*")
+_NAMES = {"true": True, "false": False, "null": None}
+
+
+class _JsonNames(ast.NodeTransformer):
+    """Lets a Python literal use JSON's words for its constants."""
+
+    def visit_Name(self, node: ast.Name) -> ast.AST:
+        """Replace true, false and null by their Python constants."""
+        return ast.copy_location(ast.Constant(_NAMES[node.id]), node) if node.id in _NAMES else node
+
+
+def parse_literal(text: str) -> Any:
+    """Read one value from text: JSON, else a Python literal (with JSON's constants allowed in it).
+
+    Args:
+        text: The text; white space around it is allowed.
+
+    Returns:
+        The value; from Python literals it may hold tuples, sets or bytes, from JSON numbers that are not finite:
+        `plain_value` says whether it has a JSON form.
+
+    Raises:
+        ValueError: The text is neither, or nests too deep for the parser.
+    """
+    try:
+        return _DECODER.decode(text.strip())
+    except RecursionError as error:
+        raise ValueError("nested too deep to be read") from error
+    except ValueError:
+        return _python_literal(text)
+
+
+def _python_literal(text: str) -> Any:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # an odd backslash in somebody's data is not our code's warning
+            tree = _JsonNames().visit(ast.parse(text.strip(), mode="eval"))
+        return ast.literal_eval(tree)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
+        raise ValueError(f"neither JSON nor a Python literal: {text.strip()[:60]!r}") from error
+
+
+def parse_literals(text: str) -> list[Any]:
+    """Read every value of a text that holds one or several JSON values (or one Python literal).
+
+    Args:
+        text: Values one after the other, with white space, commas or semicolons between them.
+
+    Returns:
+        At least one value.
+
+    Raises:
+        ValueError: The text, or a part of it, cannot be read.
+    """
+    try:
+        return [parse_literal(text)]
+    except ValueError:
+        values, end = read_values(text, 0)
+        if not values or text[end:].strip():
+            raise
+        return values
+
+
+def read_values(text: str, position: int) -> tuple[list[Any], int]:
+    """Read JSON objects and lists one after the other, as far as they go.
+
+    Args:
+        text: The text.
+        position: Index of the first character to look at.
+
+    Returns:
+        The values, and the index after the last one read.
+    """
+    values: list[Any] = []
+    end = position
+    while True:
+        start = _skip_between(text, end)
+        if not text.startswith(("{", "["), start):
+            return values, end
+        try:
+            value, after = _DECODER.raw_decode(text, start)
+            values.append(value)
+        except (ValueError, RecursionError):
+            return values, end
+        end = after
+
+
+def _skip_between(text: str, position: int) -> int:
+    match = _BETWEEN.match(text, position)
+    return match.end() if match else position
+
+
+def decode_text(value: Any, times: int = 2) -> Any:
+    """Decode a value that may be text of a value, up to `times` times; anything but text comes back as it is.
+
+    Raises:
+        ValueError: The text cannot be read.
+    """
+    for _ in range(times):
+        if not isinstance(value, str):
+            break
+        value = parse_literal(value)
+    return value
+
+
+def plain_value(value: Any, depth: int = 0) -> Any:
+    """Copy a value into JSON's types: tuples and sets become lists, keys become text.
+
+    Args:
+        value: Any value.
+        depth: How deep the value stands in the whole, in levels.
+
+    Returns:
+        A copy that shares nothing mutable with `value`.
+
+    Raises:
+        ValueError: The value has no JSON form (not finite, bytes, an object), nests deeper than MAX_DEPTH, or is an
+            integer of more than 4,000 bits.
+    """
+    if value is None or isinstance(value, (str, bool)):
+        return value
+    if isinstance(value, int):
+        if value.bit_length() > 4000:
+            raise ValueError("an integer of more than 4,000 bits")
+        return value
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise ValueError(f"a number must be finite, got {value}")
+        return value
+    if depth >= MAX_DEPTH:
+        raise ValueError(f"nested deeper than {MAX_DEPTH} levels")
+    if isinstance(value, Mapping):
+        return {_key(key): plain_value(item, depth + 1) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain_value(item, depth + 1) for item in value]
+    if isinstance(value, (set, frozenset)):
+        return [plain_value(item, depth + 1) for item in sorted(value, key=repr)]
+    raise ValueError(f"no JSON value: {type(value).__name__}")
+
+
+def _key(key: Any) -> str:
+    if isinstance(key, str):
+        return key
+    if key is None or isinstance(key, (bool, int, float)):
+        return json.dumps(key)  # as the JSON writer would
+    raise ValueError(f"no JSON key: {type(key).__name__}")
+
+
+def show(value: Any) -> str:
+    """Give the start of a value's text, for messages: at most 80 characters, whatever the value is."""
+    try:
+        return repr(value)[:80]
+    except (ValueError, RecursionError):  # an integer of thousands of digits, a list that holds itself
+        return type(value).__name__

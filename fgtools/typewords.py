@@ -1,0 +1,262 @@
+"""Spellings of parameter types found in the wild, as JSON Schema.
+
+Knows type expressions written as text: JSON Schema's own words, Python's (builtins and typing), Java's and C's, with
+brackets, unions, "optional" and short prose ("array of strings"). It does not know tools or parameters.
+
+Whatever cannot be read is a string: the chat template shows a type only when there is one, and every value can be
+written as text. For the same reason a union is narrowed to one type (see `widest`).
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+JSON_TYPES = frozenset({"string", "integer", "number", "boolean", "array", "object", "null"})
+
+_SPELLINGS = {
+    "string": "str string text char character charsequence stringbuilder varchar nvarchar date datetime time timestamp "
+    "localdate localdatetime timedelta duration uuid guid uri url email path filepath file filename bytes bytearray "
+    "enum any anytype unknown mixed variant password binary base64 anystr pathlike",
+    "integer": "int integer long short byte int8 int16 int32 int64 uint uint8 uint16 uint32 uint64 bigint biginteger "
+    "smallint tinyint",
+    "number": "float number double decimal float16 float32 float64 real numeric bigdecimal",
+    "boolean": "bool boolean",
+    "array": "list array arraylist linkedlist tuple set frozenset hashset treeset sequence iterable iterator "
+    "collection vector deque ndarray mutablesequence namedtuple abstractset",
+    "object": "dict dictionary object map hashmap treemap linkedhashmap hashtable mapping mutablemapping json struct "
+    "hash ordereddict defaultdict typeddict dataclass jsonobject",
+    "null": "null none nonetype nil void undefined",
+}
+_WORDS = {word: kind for kind, words in _SPELLINGS.items() for word in words.split()}
+_OPENING = {"[": "]", "<": ">", "(": ")"}
+_OPTIONAL = re.compile(r"[\s,;:(\[-]*\boptional\b[\s)\].]*$", re.IGNORECASE)
+_OPTIONAL_FIRST = re.compile(r"^[(\[]?optional[)\]]?[\s,:;.-]+(?=\w)", re.IGNORECASE)
+_REQUIRED = re.compile(r"[\s,;:(\[-]*\brequired\b[\s)\].]*$", re.IGNORECASE)
+_DEFAULT = re.compile(r"[\s,;(]+default(?:s|ed)?\b.*$", re.IGNORECASE | re.DOTALL)
+_PROSE = re.compile(
+    r"(?:an?\s+)?(list|array|arraylist|set|tuple|sequence|collection)s?\s+(?:of|<of>)\s+(.+)", re.IGNORECASE | re.DOTALL
+)
+_LITERAL = re.compile(r"(?:typing\.)?Literal\s*(\[.*\])", re.IGNORECASE | re.DOTALL)
+_LEADING = re.compile(r"[A-Za-z_]\w*")
+
+
+@dataclass(frozen=True)
+class TypeReading:
+    """A type expression, read.
+
+    Attributes:
+        schema: JSON Schema with a concrete `type`; a fresh object for every reader.
+        optional: True: the text says the parameter may be left out; False: it says it is required; None: it is silent.
+        known: Whether every word of the text was understood.
+    """
+
+    schema: dict[str, Any]
+    optional: bool | None
+    known: bool
+
+
+class _Unreadable(Exception):
+    """The text is no type expression."""
+
+
+def read_type(text: str) -> TypeReading:
+    """Read a type expression.
+
+    Args:
+        text: E.g. "int", "List[str], optional", "Dict[str, float]", "array of strings", "String[]".
+
+    Returns:
+        The reading; a string type with `known` False for text that is no type.
+    """
+    schema, optional, known = _read(text)
+    return TypeReading(_copy(schema), optional, known)
+
+
+def _copy(schema: dict[str, Any]) -> dict[str, Any]:
+    return {
+        key: _copy(value) if isinstance(value, dict) else list(value) if isinstance(value, list) else value
+        for key, value in schema.items()
+    }
+
+
+@lru_cache(maxsize=4096)
+def _read(text: str) -> tuple[dict[str, Any], bool | None, bool]:
+    body, optional = _strip_marks(text.strip()[:500])
+    try:
+        schema, nullable = _expression(body)
+    except _Unreadable:
+        leading = _LEADING.match(body)
+        kind = _WORDS.get(leading.group().lower()) if leading else None
+        return _schema("string" if kind in (None, "null") else kind), optional, False
+    return schema, True if nullable else optional, True
+
+
+def _strip_marks(body: str) -> tuple[str, bool | None]:
+    optional: bool | None = None
+    shorter = _DEFAULT.sub("", body)
+    if shorter != body and shorter:
+        body, optional = shorter, True
+    if _OPTIONAL.search(body):
+        body, optional = _OPTIONAL.sub("", body), True
+    elif _REQUIRED.search(body):
+        body, optional = _REQUIRED.sub("", body), False
+    if _OPTIONAL_FIRST.search(body):
+        body, optional = _OPTIONAL_FIRST.sub("", body), True
+    if body.endswith("?"):
+        body, optional = body[:-1], True
+    return body.strip(" .:;"), optional
+
+
+def _expression(body: str) -> tuple[dict[str, Any], bool]:
+    """Give the schema of a whole expression and whether it says it may be null; raises _Unreadable."""
+    if literal := _LITERAL.fullmatch(body):
+        return _literal_choices(literal.group(1)), False
+    if prose := _PROSE.fullmatch(body):
+        inner, _ = _expression(_singular(prose.group(2)))
+        return {"type": "array", "items": inner}, False
+    parts = _split(body, ("|", " or ", "/"))
+    if len(parts) > 1:
+        return _union([_expression(part) for part in parts])
+    if body.endswith("[]"):
+        return {"type": "array", "items": _expression(body[:-2])[0]}, False
+    name, arguments = _generic(body)
+    if arguments is None:
+        return _word(name), False
+    return _apply(name, arguments)
+
+
+def _word(name: str) -> dict[str, Any]:
+    kind = _WORDS.get(name.lower())
+    if kind is None:
+        raise _Unreadable
+    return _schema(kind)
+
+
+def _schema(kind: str) -> dict[str, Any]:
+    # Without `properties` the chat template takes an object's other keywords for its parameters.
+    return {"type": "object", "properties": {}} if kind == "object" else {"type": kind}
+
+
+def _generic(body: str) -> tuple[str, list[str] | None]:
+    match = re.fullmatch(r"([A-Za-z_][\w.]*)\s*(?:([\[<(])(.*)[\]>)])?", body, re.DOTALL)
+    if not match or (match.group(2) and body[-1] != _OPENING[match.group(2)]):
+        raise _Unreadable
+    name = match.group(1).rsplit(".", 1)[-1]  # typing.List, java.util.ArrayList
+    if match.group(2) is None:
+        return name, None
+    inner = match.group(3).strip()
+    return name, [part for part in _split(inner, (",",)) if part] if inner else []
+
+
+def _apply(name: str, arguments: list[str]) -> tuple[dict[str, Any], bool]:
+    lowered = name.lower()
+    if lowered in ("optional", "nullable", "maybe"):
+        if not arguments:
+            return {"type": "string"}, True
+        return _expression(arguments[0])[0], True
+    if lowered in ("union", "oneof", "anyof"):
+        return _union([_expression(part) for part in arguments])
+    if lowered in ("annotated", "final", "required", "notrequired", "classvar") and arguments:
+        return _expression(arguments[0])[0], lowered == "notrequired"
+    schema = _word(name)
+    if schema["type"] == "array":
+        items = [_expression(part)[0] for part in arguments if part != "..."]
+        return ({"type": "array", "items": widest(items)} if items else schema), False
+    if schema["type"] == "object" and len(arguments) == 2:
+        return {**schema, "additionalProperties": _expression(arguments[1])[0]}, False
+    return schema, False  # varchar(20), decimal(10, 2): bounds of a column, not types
+
+
+def _union(readings: list[tuple[dict[str, Any], bool]]) -> tuple[dict[str, Any], bool]:
+    alternatives = [schema for schema, _ in readings if schema.get("type") != "null"]
+    nullable = len(alternatives) < len(readings) or any(optional for _, optional in readings)
+    return (widest(alternatives) if alternatives else {"type": "null"}), nullable
+
+
+def widest(schemas: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """Narrow alternatives to the one type that is shown for them.
+
+    Args:
+        schemas: Schemas with a concrete type.
+
+    Returns:
+        The common schema when they agree; "number" for integers and numbers; "string" when one of them is a string
+        (all can be written as text); else the first alternative. Choices (enum) are united when all have them.
+    """
+    found = list(schemas)
+    distinct = [schema for index, schema in enumerate(found) if schema not in found[:index]]
+    if not distinct:
+        return {"type": "string"}
+    if len(distinct) == 1:
+        return distinct[0]
+    kinds = {schema.get("type") for schema in distinct}
+    if len(kinds) == 1 and all("enum" in schema for schema in distinct):
+        return {**distinct[0], "enum": [choice for schema in distinct for choice in schema["enum"]]}
+    if len(kinds) == 1:
+        return distinct[0]
+    if kinds == {"integer", "number"}:
+        return {"type": "number"}
+    if "string" in kinds:
+        return {"type": "string"}
+    return distinct[0]
+
+
+def type_of_values(values: Iterable[Any]) -> str | None:
+    """Give the one JSON type of some values (null left aside), None when there is none."""
+    kinds = {value_type(value) for value in values} - {"null"}
+    if kinds == {"integer", "number"}:
+        return "number"
+    return kinds.pop() if len(kinds) == 1 else None
+
+
+def value_type(value: Any) -> str:
+    """Give the JSON type of a value."""
+    if value is None:
+        return "null"
+    for kind, classes in (("boolean", bool), ("integer", int), ("number", float), ("string", str), ("object", dict)):
+        if isinstance(value, classes):
+            return kind
+    return "array"
+
+
+def _literal_choices(text: str) -> dict[str, Any]:
+    try:
+        choices = ast.literal_eval(text)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
+        raise _Unreadable from error
+    if not choices or not all(isinstance(choice, (str, int, float, bool, type(None))) for choice in choices):
+        raise _Unreadable
+    return {"type": type_of_values(choices) or "string", "enum": list(choices)}
+
+
+def _singular(text: str) -> str:
+    text = re.sub(r"\s+(?:objects?|values?|elements?|items?|type)$", "", text.strip(), flags=re.IGNORECASE)
+    if text.lower() in _WORDS or not text.lower().endswith("s"):
+        return text
+    head, _, last = text.rpartition(" ")
+    shorter = {"dictionaries": "dictionary", "hashes": "hash"}.get(last.lower(), last[:-1])
+    return f"{head} {shorter}".strip()
+
+
+def _split(text: str, separators: tuple[str, ...]) -> list[str]:
+    parts, depth, start, position = [], 0, 0, 0
+    while position < len(text):
+        character = text[position]
+        if character in "[<({":
+            depth += 1
+        elif character in "]>)}":
+            depth -= 1
+        elif depth == 0:
+            separator = next((item for item in separators if text.startswith(item, position)), None)
+            if separator:
+                parts.append(text[start:position].strip())
+                position += len(separator)
+                start = position
+                continue
+        position += 1
+    return [*parts, text[start:].strip()]

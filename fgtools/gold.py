@@ -201,9 +201,7 @@ def _read_turns(raw: Any) -> list[_Turn] | Rejected:
         role = item.get("from", item.get("role"))
         role = _ROLES.get(role.strip().lower()) if isinstance(role, str) else None
         if role is None:
-            return Rejected(
-                "bad_conversation", f"turn {index} has an unknown role: {show(item.get('from', item.get('role')))}"
-            )
+            return Rejected("bad_conversation", f"turn {index} has an unknown role: {show(item)}")
         text = _text(item["value"] if item.get("value") is not None else item.get("content"))
         if text is None:
             return Rejected("bad_conversation", f"turn {index} holds no text: {show(item)}")

@@ -1,0 +1,285 @@
+"""What the stages of the series compute, as functions that notebooks and commands share.
+
+Settings of a run, preparing rows, evaluating a model, the summary at the end. Knows the run folder and the layers
+below; not how notebooks are executed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from fgtools.artifacts import DataFileError, RunFolder
+from fgtools.metrics import Comparison, Scores, score
+from fgtools.profiles import PROFILES, Profile, Recipe, ResolvedProfile, get_recipe
+from fgtools.report import render_comparison_table
+from fgtools.rows import EmptySetError, RowSet, Splits, build_rows, limit_no_call, require_rows, split_rows
+from fgtools.sources import RawRows
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+UNSEEN_FRACTION = 0.05
+"""Share of the rows whose tools are kept out of training, to tell what was learnt from what was memorised."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a run was asked to do; made in 01_setup, read by every later stage.
+
+    Attributes:
+        profile: Where it runs.
+        recipe: How data, loss and format are treated.
+        data: "sample", a path or a hub id.
+        model: "standin", a folder, a hub id or a kagglehub handle.
+        seed: Seed of the shuffle, the split and the training.
+        n_total: Raw rows to take.
+        n_eval: Rows kept for evaluation.
+    """
+
+    profile: Profile
+    recipe: Recipe
+    data: str
+    model: str
+    seed: int
+    n_total: int
+    n_eval: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the settings as they stand in run.json; profile and recipe by name."""
+        return {
+            "profile": self.profile.name,
+            "recipe": self.recipe.name,
+            "data": self.data,
+            "model": self.model,
+            "seed": self.seed,
+            "n_total": self.n_total,
+            "n_eval": self.n_eval,
+        }
+
+
+def build_settings(
+    resolved: ResolvedProfile, recipe: str, data: str, model: str, seed: int, n_total: int, n_eval: int
+) -> Settings:
+    """Combine the parameters of 01_setup with the profile they resolved to.
+
+    Args:
+        resolved: The profile and why.
+        recipe: "native" or "tutorial".
+        data: The parameter DATA; "" means the profile's.
+        model: The parameter MODEL; "" means the profile's.
+        seed: The parameter SEED.
+        n_total: The parameter N_TOTAL.
+        n_eval: The parameter N_EVAL.
+
+    Returns:
+        The Settings.
+
+    Raises:
+        ValueError: The recipe is unknown, or a number makes no sense.
+    """
+    if not 0 < n_eval < n_total:
+        raise ValueError(f"N_EVAL must be at least 1 and less than N_TOTAL, got {n_eval} of {n_total}")
+    profile = resolved.profile
+    return Settings(profile, get_recipe(recipe), data or profile.data, model or profile.model, seed, n_total, n_eval)
+
+
+def load_settings(run: RunFolder) -> Settings:
+    """Read the settings of a run; raises MissingArtifactError naming 01_setup when there are none."""
+    saved = run.read_json("run.json")
+    return Settings(
+        profile=PROFILES[saved["profile"]],
+        recipe=get_recipe(saved["recipe"]),
+        **{name: saved[name] for name in ("data", "model", "seed", "n_total", "n_eval")},
+    )
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Rows ready for training and evaluation.
+
+    Attributes:
+        rowset: Every raw row, kept or rejected with its reason.
+        splits: The sides of the split, as split_rows made them.
+        train: The training rows: those of the split, less the no-call rows over the recipe's share.
+        no_call_dropped: No-call rows left out of training to hold the recipe's share.
+        seed: Seed of the split.
+        origin: What the raw rows were.
+    """
+
+    rowset: RowSet
+    splits: Splits
+    train: tuple[dict[str, Any], ...]
+    no_call_dropped: int
+    seed: int
+    origin: str
+
+    def describe(self) -> str:
+        """Say in one line how many rows there are on each side."""
+        sides = {"train": self.train, "eval": self.splits.eval, "unseen tools": self.splits.unseen}
+        return ", ".join(f"{name}: {len(rows)} ({_no_call(rows)} without a call)" for name, rows in sides.items())
+
+    def write(self, run: RunFolder) -> None:
+        """Write the three rows files and funnel.json."""
+        splits = self.splits
+        run.write_rows("rows.train.jsonl", self.train)
+        run.write_rows("rows.eval.jsonl", splits.eval)
+        run.write_rows("rows.unseen.jsonl", splits.unseen)
+        funnel = {
+            "origin": self.origin,
+            "seed": self.seed,
+            "rows_in": sum(self.rowset.funnel.values()),
+            "funnel": self.rowset.funnel,
+            "by_source": self.rowset.funnel_by("source"),
+            "problems": self.rowset.problems,
+            "split": {**splits.counts, "train": len(self.train), "no_call_dropped": self.no_call_dropped},
+        }
+        run.write_json("funnel.json", funnel, ["rows.train.jsonl", "rows.eval.jsonl", "rows.unseen.jsonl"])
+
+
+def _no_call(rows: Iterable[Mapping[str, Any]]) -> int:
+    return sum(not row["gold"] for row in rows)
+
+
+def prepare(raw: RawRows, recipe: str | Recipe, n_eval: int, seed: int) -> Prepared:
+    """Turn raw rows into rows and split them as the recipe says.
+
+    The `tutorial` recipe splits the raw rows (the last n_eval are for evaluation) and builds each side; the `native`
+    recipe builds the rows, then splits by group.
+
+    Args:
+        raw: The raw rows, shuffled.
+        recipe: "native", "tutorial" or a Recipe.
+        n_eval: Rows for evaluation; at most half of the rows.
+        seed: Seed of the split.
+
+    Returns:
+        The Prepared rows.
+
+    Raises:
+        EmptySetError: No row is left on a side; the funnel stands in the message.
+    """
+    recipe = get_recipe(recipe)
+    rowset = build_rows(raw.rows, recipe)
+    require_rows(rowset, raw.origin)
+    if recipe.split == "rows":
+        cut = len(raw.rows) - min(n_eval, len(raw.rows) // 2)
+        usable = len(build_rows(raw.rows[cut:], recipe).rows)
+        splits = split_rows(rowset.rows, n_eval=usable, seed=seed, by="rows")
+    else:
+        splits = split_rows(rowset.rows, n_eval=n_eval, seed=seed, by="group", unseen_fraction=UNSEEN_FRACTION)
+    train, dropped = limit_no_call(splits.train, recipe.no_call_share, seed)
+    if not train or not splits.eval:
+        raise EmptySetError(
+            f"{raw.origin}: both sides of the split must hold rows, got {len(train)} to train on and "
+            f"{len(splits.eval)} for evaluation out of {len(raw.rows)} raw rows ({rowset.funnel}): take more rows"
+        )
+    return Prepared(rowset, splits, train, dropped, seed, raw.origin)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A model's replies to rows, and their scores.
+
+    Attributes:
+        rows: The rows.
+        replies: One reply a row, in the order of the rows.
+        scores: What the replies are worth.
+        max_new_tokens: Budget of one reply, in tokens.
+    """
+
+    rows: tuple[Mapping[str, Any], ...]
+    replies: tuple[str, ...]
+    scores: Scores
+    max_new_tokens: int
+
+    def write(self, run: RunFolder, replies_name: str, scores_name: str, inputs: Sequence[str] = ()) -> None:
+        """Write the replies as JSON lines, and the scores with the budget and the inputs' hashes."""
+        pairs = zip(self.rows, self.replies, strict=True)
+        run.write_rows(replies_name, ({"row_id": row["row_id"], "reply": reply} for row, reply in pairs))
+        scores = {"max_new_tokens": self.max_new_tokens, **self.scores.to_dict()}
+        run.write_json(scores_name, scores, [replies_name, *inputs])
+
+
+def score_rows(rows: Sequence[Mapping[str, Any]], replies: Sequence[str], recipe: str | Recipe) -> Scores:
+    """Score replies in the grammar of a recipe; raises as metrics.score."""
+    return score(rows, replies, style=get_recipe(recipe).call_style)
+
+
+def evaluate(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: Sequence[Mapping[str, Any]],
+    recipe: str | Recipe,
+    *,
+    max_new_tokens: int = 0,
+    batch_size: int = 32,
+) -> Evaluation:
+    """Generate a reply for every row and score it.
+
+    Args:
+        model: The model.
+        tokenizer: Its tokenizer.
+        rows: Row dicts.
+        recipe: "native", "tutorial" or a Recipe.
+        max_new_tokens: Budget of one reply, in tokens; 0: from the longest gold.
+        batch_size: Rows generated at once.
+
+    Returns:
+        The Evaluation.
+    """
+    from fgtools.generate import generate_replies
+    from fgtools.prompts import longest_completion
+
+    budget = max_new_tokens or token_budget(longest_completion(rows, tokenizer, recipe))
+    replies = generate_replies(model, tokenizer, rows, max_new_tokens=budget, recipe=recipe, batch_size=batch_size)
+    return Evaluation(tuple(rows), tuple(replies), score_rows(rows, replies, recipe), budget)
+
+
+def token_budget(longest: int) -> int:
+    """Give the tokens a reply may take: a quarter more than the longest gold, rounded up to a multiple of 16."""
+    return -(-(longest + longest // 4) // 16) * 16
+
+
+def match_replies(rows: Sequence[Mapping[str, Any]], records: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Put the records of a replies file in the order of the rows.
+
+    Args:
+        rows: Row dicts.
+        records: {"row_id", "reply"} mappings in any order.
+
+    Returns:
+        One reply a row.
+
+    Raises:
+        DataFileError: A record lacks a field, a row has no reply or two, or a reply belongs to no row.
+    """
+    replies: dict[str, str] = {}
+    for number, record in enumerate(records, start=1):
+        if not isinstance(record.get("row_id"), str) or not isinstance(record.get("reply"), str):
+            raise DataFileError(f"reply {number} must hold the texts row_id and reply, got the fields {sorted(record)}")
+        if record["row_id"] in replies:
+            raise DataFileError(f"a row must have one reply, but {record['row_id']!r} has two")
+        replies[record["row_id"]] = record["reply"]
+    missing = [row["row_id"] for row in rows if row["row_id"] not in replies]
+    if missing:
+        raise DataFileError(f"every row must have a reply, but {len(missing)} have none, the first {missing[0]!r}")
+    unknown = set(replies) - {row["row_id"] for row in rows}
+    if unknown:
+        raise DataFileError(f"every reply must belong to a row, but {len(unknown)} do not, such as {min(unknown)!r}")
+    return [replies[row["row_id"]] for row in rows]
+
+
+def render_summary(run: RunFolder) -> str:
+    """Say where a finished run stands: the before/after table, the figures, the executed notebooks."""
+    lines = []
+    if (run.root / "compare.json").exists():
+        comparison = Comparison.from_dict(run.read_json("compare.json"))
+        banner = load_settings(run).profile.banner
+        lines += [*([banner] if banner else []), str(render_comparison_table(comparison)), ""]
+    figures = sorted((run.root / "figures").glob("*.png"))
+    lines += [f"figure    {figure}" for figure in figures]
+    lines += [f"notebook  {notebook}" for notebook in sorted((run.root / "notebooks").glob("*.ipynb"))]
+    return "\n".join(lines)

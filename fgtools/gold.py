@@ -52,6 +52,7 @@ class Gold:
         prompt_messages: The developer turn and the conversation up to the prompt's user turn, as {"role", "content"}.
         problems: What could not be read but does not hinder: kinds of `blocks`, stray_turn.
         reply: The assistant's own text where there is no call, reasoning removed; else "".
+        answer_turn: Index of the assistant turn that holds the calls or the reply.
     """
 
     calls: tuple[ToolCall, ...]
@@ -59,6 +60,7 @@ class Gold:
     prompt_messages: list[dict[str, str]]
     problems: tuple[Problem, ...] = ()
     reply: str = ""
+    answer_turn: int = -1
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ class Rejected:
 
 @dataclass(frozen=True)
 class _Turn:
-    """One turn, read: role is user, assistant, system or tool."""
+    """One turn, read: role is user, assistant, system, tool, or unreadable (then the text says why)."""
 
     index: int
     role: str
@@ -108,7 +110,11 @@ def extract_gold(row: Mapping[str, Any], recipe: str | Recipe = "native") -> Gol
         return turns
     readings = {turn.index: read_turn(turn.text) for turn in turns if turn.role == "assistant"}
     caller = next((turn for turn in turns if turn.role == "assistant" and readings[turn.index].blocks), None)
-    return _call_gold(turns, readings, caller) if caller else _no_call_gold(turns, readings)
+    gold = _call_gold(turns, readings, caller) if caller else _no_call_gold(turns, readings)
+    # A turn that cannot be read matters when it belongs to the prompt, or may be the one that is missed.
+    end = gold.answer_turn if isinstance(gold, Gold) else len(turns)
+    unreadable = next((turn for turn in turns[:end] if turn.role == "unreadable"), None)
+    return Rejected("bad_conversation", unreadable.text) if unreadable else gold
 
 
 def _call_gold(turns: list[_Turn], readings: dict[int, TurnReading], caller: _Turn) -> Gold | Rejected:
@@ -166,7 +172,7 @@ def _gold(
         elif turn.role == "tool":
             problems.append(Problem("stray_turn", f"tool turn {turn.index} before any call"))
     developer = {"role": "developer", "content": developer_text("\n".join(system))}
-    return Gold(calls, prompt.index, [developer, *messages], tuple(problems), reply)
+    return Gold(calls, prompt.index, [developer, *messages], tuple(problems), reply, answer.index)
 
 
 def developer_text(system: str) -> str:
@@ -196,17 +202,21 @@ def _read_turns(raw: Any) -> list[_Turn] | Rejected:
         return Rejected("bad_conversation", f"conversations must be a list of turns, got {show(raw)}")
     turns: list[_Turn] = []
     for index, item in enumerate(raw):
-        if not isinstance(item, Mapping):
-            return Rejected("bad_conversation", f"turn {index} must be a mapping, got {show(item)}")
-        role = item.get("from", item.get("role"))
-        role = _ROLES.get(role.strip().lower()) if isinstance(role, str) else None
-        if role is None:
-            return Rejected("bad_conversation", f"turn {index} has an unknown role: {show(item)}")
-        text = _text(item["value"] if item.get("value") is not None else item.get("content"))
-        if text is None:
-            return Rejected("bad_conversation", f"turn {index} holds no text: {show(item)}")
-        turns.append(_Turn(index, role, text))
+        turns.append(_read_turn(index, item))
     return turns
+
+
+def _read_turn(index: int, item: Any) -> _Turn:
+    if not isinstance(item, Mapping):
+        return _Turn(index, "unreadable", f"turn {index} must be a mapping, got {show(item)}")
+    role = item.get("from") if item.get("from") is not None else item.get("role")
+    role = _ROLES.get(role.strip().lower()) if isinstance(role, str) else None
+    text = _text(item["value"] if item.get("value") is not None else item.get("content"))
+    if role is None:
+        return _Turn(index, "unreadable", f"turn {index} has an unknown role: {show(item)}")
+    if text is None:
+        return _Turn(index, "unreadable", f"turn {index} holds no text: {show(item)}")
+    return _Turn(index, role, text)
 
 
 def _text(raw: Any) -> str | None:

@@ -28,6 +28,7 @@ __all__ = [
     "Splits",
     "build_rows",
     "limit_no_call",
+    "merge_rowsets",
     "require_rows",
     "split_rows",
 ]
@@ -91,7 +92,7 @@ class RowSet:
         return {value: dict(counts) for value, counts in sorted(table.items())}
 
 
-def build_rows(raw_rows: Iterable[Any], recipe: str | Recipe = "native") -> RowSet:
+def build_rows(raw_rows: Iterable[Any], recipe: str | Recipe = "native", *, first_index: int = 0) -> RowSet:
     """Turn raw rows into rows.
 
     A row is {"row_id", "source", "scenario", "group", "messages", "tools", "gold", "reply"} and, when the raw row says
@@ -100,6 +101,7 @@ def build_rows(raw_rows: Iterable[Any], recipe: str | Recipe = "native") -> RowS
     Args:
         raw_rows: Mappings with `conversations` and `tools`; anything else is rejected with a reason.
         recipe: "native", "tutorial" or a Recipe; `keep_no_call` decides on rows whose right answer is no call.
+        first_index: Position of the first raw row in the whole set; rows without an id are named by position.
 
     Returns:
         The RowSet. Reasons beside those of `gold.Rejected`: not_a_row, bad_tools (cannot be read), no_tools,
@@ -114,7 +116,7 @@ def build_rows(raw_rows: Iterable[Any], recipe: str | Recipe = "native") -> RowS
     rejected: list[RejectedRow] = []
     problems: Counter[str] = Counter()
     seen: Counter[str] = Counter()
-    for index, raw in enumerate(raw_rows):
+    for index, raw in enumerate(raw_rows, first_index):
         fields = raw if isinstance(raw, Mapping) else {}
         label = _label(fields, index, seen)
         made = _row(raw, recipe)
@@ -125,22 +127,44 @@ def build_rows(raw_rows: Iterable[Any], recipe: str | Recipe = "native") -> RowS
         split = {"split": fields["split"]} if fields.get("split") in SIDES else {}
         rows.append({**label, **row, **split})
         problems.update(problem.kind for problem in noticed)
-    reasons = Counter(item.reason for item in rejected)
-    funnel = {"kept": len(rows), **dict(reasons.most_common())}
-    return RowSet(tuple(rows), tuple(rejected), funnel, dict(problems.most_common()))
+    return _row_set(rows, rejected, problems)
 
 
-def require_rows(row_set: RowSet, what: str = "the data") -> None:
-    """Stop where filtering left nothing.
+def _row_set(rows: Iterable[Row], rejected: Iterable[RejectedRow], problems: Counter[str]) -> RowSet:
+    kept, left_out = tuple(rows), tuple(rejected)
+    reasons = Counter(item.reason for item in left_out)
+    return RowSet(kept, left_out, {"kept": len(kept), **dict(reasons.most_common())}, dict(problems.most_common()))
+
+
+def merge_rowsets(*row_sets: RowSet) -> RowSet:
+    """Join row sets that were built apart; rows and counts follow one another.
+
+    Args:
+        *row_sets: The sets, built from different raw rows.
+
+    Returns:
+        One RowSet whose funnel sums to all raw rows.
+    """
+    problems: Counter[str] = Counter()
+    for row_set in row_sets:
+        problems.update(row_set.problems)
+    rows = (row for row_set in row_sets for row in row_set.rows)
+    return _row_set(rows, (item for row_set in row_sets for item in row_set.rejected), problems)
+
+
+def require_rows(row_set: RowSet, splits: Splits | None = None) -> None:
+    """Stop where filtering or splitting left nothing to train on or to evaluate.
 
     Args:
         row_set: The rows.
-        what: What was filtered, for the message: a path or a data set's name.
+        splits: Their sides, when they are split already.
 
     Raises:
-        EmptySetError: There is no row; the message holds the funnel and one example per reason.
+        EmptySetError: There is no row, or none on the training or the evaluation side; the message holds the funnel
+            and one example per reason.
     """
-    if row_set.rows:
+    empty = [] if splits is None else [side for side in ("train", "eval") if not getattr(splits, side)]
+    if row_set.rows and not empty:
         return
     total = sum(row_set.funnel.values())
     examples = {item.reason: item for item in reversed(row_set.rejected)}
@@ -149,9 +173,10 @@ def require_rows(row_set: RowSet, what: str = "the data") -> None:
         for reason, count in row_set.funnel.items()
         if reason != "kept"
     )
+    where = f" on the side {' and '.join(empty)}" if row_set.rows else ""
     raise EmptySetError(
-        f"{what}: at least one usable row is needed, got none out of {total}.{reasons}\n"
-        "Look at the reasons above; a row needs conversations with a user turn and a reply, and tools."
+        f"at least one usable row is needed{where}, got {len(row_set.rows)} usable of {total}.{reasons}\n"
+        "A row needs conversations with a user turn and a reply, and tools; give more rows or mend these."
     )
 
 

@@ -9,8 +9,8 @@ import json
 import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 SIDES = ("train", "eval", "unseen")
 _PRIORITY = {"unseen": 2, "eval": 1, "train": 0}
@@ -47,9 +47,8 @@ class Splits:
     set_aside: int = 0
     held_out_tools: tuple[str, ...] = ()
 
-    @property
     def counts(self) -> dict[str, int]:
-        """Every count by name, the sides' sizes included."""
+        """Give every count by name, the sides' sizes included."""
         return {
             "train": len(self.train),
             "eval": len(self.eval),
@@ -61,6 +60,17 @@ class Splits:
             "set_aside": self.set_aside,
             "held_out_tools": len(self.held_out_tools),
         }
+
+    def replace_train(self, rows: Sequence[Row]) -> Splits:
+        """Give the same splits with other training rows (fewer, as a rule)."""
+        return replace(self, train=tuple(rows))
+
+
+class Limited(NamedTuple):
+    """Rows that stay and how many went."""
+
+    rows: tuple[Row, ...]
+    dropped: int
 
 
 def split_rows(
@@ -242,7 +252,7 @@ def hold_out_tools(rows: Sequence[Row], n_rows: int, draw: random.Random) -> fro
     return frozenset(chosen)
 
 
-def limit_no_call(rows: Sequence[Row], share: float, seed: int = 40) -> tuple[tuple[Row, ...], int]:
+def limit_no_call(rows: Sequence[Row], share: float, seed: int = 40) -> Limited:
     """Keep at most a share of rows whose right answer is no call.
 
     Args:
@@ -263,4 +273,4 @@ def limit_no_call(rows: Sequence[Row], share: float, seed: int = 40) -> tuple[tu
     limit = len(without) if share == 1.0 else min(len(without), int(share * n_calls / (1.0 - share) + 1e-9))
     stay = set(random.Random(seed).sample(without, limit))
     kept = tuple(row for index, row in enumerate(rows) if row["gold"] or index in stay)
-    return kept, len(rows) - len(kept)
+    return Limited(kept, len(rows) - len(kept))

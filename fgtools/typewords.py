@@ -33,6 +33,8 @@ _SPELLINGS = {
     "null": "null none nonetype nil void undefined",
 }
 _WORDS = {word: kind for kind, words in _SPELLINGS.items() for word in words.split()}
+_NESTING = re.compile(r"[\[<(]|\bof\b", re.IGNORECASE)
+_MAX_NESTING = 24
 _OPENING = {"[": "]", "<": ">", "(": ")"}
 _OPTIONAL = re.compile(r"[\s,;:(\[-]*\boptional\b[\s)\].]*$", re.IGNORECASE)
 _OPTIONAL_FIRST = re.compile(r"^[(\[]?optional[)\]]?[\s,:;.-]+(?=\w)", re.IGNORECASE)
@@ -88,6 +90,8 @@ def _copy(schema: dict[str, Any]) -> dict[str, Any]:
 def _read(text: str) -> tuple[dict[str, Any], bool | None, bool]:
     body, optional = _strip_marks(text.strip()[:500])
     try:
+        if len(_NESTING.findall(body)) > _MAX_NESTING:
+            raise _Unreadable
         schema, nullable = _expression(body)
     except _Unreadable:
         leading = _LEADING.match(body)

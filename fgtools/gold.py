@@ -34,7 +34,8 @@ _ROLES = {
 
 _BOILERPLATE = re.compile(
     r"</?tools?>|</?tool_calls?>|</?function_calls?>|<tool_response>|<start_function_declaration>"
-    r"|function[- ]calling (?:ai )?(?:model|assistant|agent)|function signatures"
+    r"|</?(?:think|thinking|reasoning|scratch_?pad)>"  # how to reason: the reasoning is removed
+    r"|(?:function|tool)[- ]calling (?:ai )?(?:model|assistant|agent)|function signatures"
     r"|\b(?:have|with|given) access to (?:the )?(?:following|below|these) (?:tools|functions|apis)"
     r"|\b(?:set|list) of (?:available |possible |provided )?(?:tools|functions)\b",
     re.IGNORECASE,
@@ -68,8 +69,8 @@ class Rejected:
     """Why a conversation has no gold.
 
     Attributes:
-        reason: One of bad_conversation, no_user_turn, no_assistant_turn, empty_request, broken_call, no_reply; under
-            the tutorial recipe bad_row, no_user_turn, no_call.
+        reason: One of bad_conversation, no_user_turn, no_assistant_turn, empty_request, broken_call,
+            no_reply, unclosed_reasoning; under the tutorial recipe bad_row, no_user_turn, no_call.
         detail: What was found, for people.
     """
 
@@ -143,6 +144,8 @@ def _no_call_gold(turns: list[_Turn], readings: dict[int, TurnReading]) -> Gold 
         return Rejected("no_user_turn", f"{len(turns)} turns, none of a user")
     if not answered:
         return Rejected("no_assistant_turn", f"{len(turns)} turns, no reply to a user")
+    if any(problem.kind == "unclosed_reasoning" for reading in readings.values() for problem in reading.problems):
+        return Rejected("unclosed_reasoning", "the first reply does not come out of its reasoning")
     return Rejected("no_reply", "the first reply is empty once reasoning is removed")
 
 

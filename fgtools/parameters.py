@@ -283,8 +283,10 @@ class _Reader:
             name = raw["$ref"]
             beside = {word: value for word, value in raw.items() if word != "$ref"}
             target = self.definitions.get(name)
-            if not isinstance(target, Mapping) or name in self.open_references:
-                return beside  # an unknown or endless reference says nothing
+            if not isinstance(target, Mapping):
+                return beside  # an unknown reference says nothing
+            if name in self.open_references:
+                return {"type": target.get("type", "object"), **beside}  # endless: its first level is shown
             self.open_references.append(name)
             raw = {**target, **beside}
         return raw

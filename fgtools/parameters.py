@@ -154,16 +154,16 @@ class _Reader:
     def container(self, raw: Any, beside: Any, depth: int) -> dict[str, Any]:
         raw = self._dereference(raw)
         if isinstance(raw, (list, tuple)):
-            return self._object({}, _named_entries(raw), [beside], flat=True, depth=depth)
+            return self._object({}, _named_entries(raw), [beside], True, depth)
         if not isinstance(raw, Mapping):
-            return self._object({}, {}, [beside], flat=False, depth=depth)
+            return self._object({}, {}, [beside], False, depth)
         listed = [beside, None if isinstance(raw.get("required"), Mapping) else raw.get("required")]
         if _is_schema(raw):
-            return self._object(raw, _schema_entries(raw), listed, flat=False, depth=depth)
-        return self._object({}, _flat_entries(raw), listed, flat=True, depth=depth)
+            return self._object(raw, _schema_entries(raw), listed, False, depth)
+        return self._object({}, _flat_entries(raw), listed, True, depth)
 
     def _object(
-        self, meta: Mapping[str, Any], entries: Mapping[str, Any], listed: list[Any], *, flat: bool, depth: int
+        self, meta: Mapping[str, Any], entries: Mapping[str, Any], listed: list[Any], flat: bool, depth: int
     ) -> dict[str, Any]:
         specs = {name: self.spec(entry, depth + 1) for name, entry in entries.items()}
         result: dict[str, Any] = {"type": "object"}
@@ -266,17 +266,14 @@ class _Reader:
 
     def _nested(self, raw: Mapping[str, Any], base: dict[str, Any], depth: int) -> dict[str, Any]:
         entries = _schema_entries(raw) if isinstance(raw.get("properties"), (Mapping, list)) else _leftovers(raw)
-        if not entries and "properties" in base:
-            nested = {word: base[word] for word in ("properties", "required", "additionalProperties") if word in base}
-        else:
-            required = raw.get("required")
-            meta = {"additionalProperties": raw.get("additionalProperties", base.get("additionalProperties"))}
-            listed = [None if isinstance(required, bool) else required]
-            nested = self._object(meta, entries, listed, flat=False, depth=depth + 1)
-        nested.pop("type", None)
-        if not nested.get("required"):
-            nested.pop("required", None)
-        return nested
+        required = raw.get("required")
+        listed = [None if isinstance(required, bool) else required]
+        nested = self._object({"additionalProperties": raw.get("additionalProperties")}, entries, listed, False, depth)
+        if not entries:
+            nested.update({word: base[word] for word in ("properties", "required") if word in base})
+        if "additionalProperties" in base:
+            nested.setdefault("additionalProperties", base["additionalProperties"])
+        return {word: value for word, value in nested.items() if word != "type" and (word != "required" or value)}
 
     def _dereference(self, raw: Any) -> Any:
         while isinstance(raw, Mapping) and isinstance(raw.get("$ref"), str):

@@ -126,7 +126,7 @@ def _expression(body: str) -> tuple[dict[str, Any], bool]:
     parts = _split(body, ("|", " or ", "/"))
     if len(parts) > 1:
         return _union([_expression(part) for part in parts])
-    if body.endswith("[]"):
+    if body.endswith("[]") and _WORDS.get(body[:-2].lower()) != "array":  # String[], but List[] is a bare list
         return {"type": "array", "items": _expression(body[:-2])[0]}, False
     name, arguments = _generic(body)
     if arguments is None:

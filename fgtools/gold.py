@@ -31,6 +31,8 @@ _ROLES = {
     "observation": "tool",
     "ipython": "tool",
 }
+_CALL_ROLES = frozenset({"function_call", "tool_call"})
+"""Roles of turns that are nothing but calls, without the marks around them (ShareGPT with tools)."""
 
 _BOILERPLATE = re.compile(
     r"</?tools?>|</?tool_calls?>|</?function_calls?>|<tool_response>|<start_function_declaration>"
@@ -213,8 +215,11 @@ def _read_turn(index: int, item: Any) -> _Turn:
     if not isinstance(item, Mapping):
         return _Turn(index, "unreadable", f"turn {index} must be a mapping, got {show(item)}")
     role = item.get("from") if item.get("from") is not None else item.get("role")
-    role = _ROLES.get(role.strip().lower()) if isinstance(role, str) else None
+    word = role.strip().lower() if isinstance(role, str) else ""
+    role = "assistant" if word in _CALL_ROLES else _ROLES.get(word)
     text = _text(item["value"] if item.get("value") is not None else item.get("content"))
+    if text is not None and word in _CALL_ROLES and "<tool_call>" not in text:
+        text = f"<tool_call>\n{text}\n</tool_call>"
     if role is None:
         return _Turn(index, "unreadable", f"turn {index} has an unknown role: {show(item)}")
     if text is None:

@@ -44,7 +44,6 @@ _SPEC_WORDS = frozenset(
     )
 )
 _STRUCTURE_WORDS = frozenset({"type", "items", "properties", "additionalProperties", "not", "if", "then", "else"})
-_PIECE = re.compile(r"\s*[\[(]?\s*([^.:;\])\n]{1,60}?)\s*[\])]?\s*(?:[.:;]\s*|,\s*$|$)")
 _SAYS_OPTIONAL = re.compile(r"^\W*optional\b|[(\[]optional\b|,\s*optional\s*[.)]", re.IGNORECASE)
 
 
@@ -411,22 +410,29 @@ def _text_spec(text: str) -> _Spec:
     optional: bool | None = None
     position = 0
     while position < len(text):
-        piece = _PIECE.match(text, position)
-        if not piece:
-            break
-        word = piece.group(1).strip().lower()
-        if word in ("optional", "required"):
-            optional = word == "optional"
+        piece, end = _first_sentence(text, position)
+        if piece.lower() in ("optional", "required"):
+            optional = piece.lower() == "optional"
         else:
-            reading = read_type(piece.group(1))
+            reading = read_type(piece)
             if schema is not None or not reading.known:
                 break
             schema = reading.schema
             optional = reading.optional if reading.optional is not None else optional
-        position = piece.end()
+        position = end
     rest = text[position:].strip()
     result = schema or _string()
     return _Spec({**result, "description": rest} if rest else result, optional, bool(_SAYS_OPTIONAL.search(rest)))
+
+
+def _first_sentence(text: str, start: int) -> tuple[str, int]:
+    """Give what stands before the next full stop, colon or semicolon outside brackets, and where it ends."""
+    depth = 0
+    for index in range(start, min(len(text), start + 200)):
+        depth += (text[index] in "[({<") - (text[index] in "])}>")
+        if depth <= 0 and text[index] in ".:;\n":
+            return text[start:index].strip(), index + 1
+    return text[start : start + 200].strip(), min(len(text), start + 200)
 
 
 def _description(raw: Mapping[str, Any]) -> dict[str, str]:

@@ -259,8 +259,8 @@ def _unwritable(row: Row, recipe: Recipe) -> Rejected | None:
     except ValueError as error:
         return Rejected("unrenderable", str(error)[:200])
     try:
-        json.dumps(row, ensure_ascii=False, allow_nan=False).encode("utf-8")
-    except (ValueError, TypeError, RecursionError) as error:  # lone surrogates, NaN in a tutorial row
+        json.dumps(row, ensure_ascii=False, allow_nan=False, sort_keys=True).encode("utf-8")
+    except (ValueError, TypeError, RecursionError) as error:  # lone surrogates; in a tutorial row NaN, mixed keys
         return Rejected("bad_text", str(error)[:200].encode("utf-8", "replace").decode("utf-8"))
     return None
 

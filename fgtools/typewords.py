@@ -33,9 +33,9 @@ _SPELLINGS = {
     "null": "null none nonetype nil void undefined",
 }
 _WORDS = {word: kind for kind, words in _SPELLINGS.items() for word in words.split()}
-_NESTING = re.compile(r"[\[<(]|\bof\b", re.IGNORECASE)
+_NESTING = re.compile(r"[\[<({]|\bof\b", re.IGNORECASE)
 _MAX_NESTING = 24
-_OPENING = {"[": "]", "<": ">", "(": ")"}
+_OPENING = {"[": "]", "<": ">", "(": ")", "{": "}"}
 _OPTIONAL = re.compile(r"[\s,;:(\[-]*\boptional\b[\s)\].]*$", re.IGNORECASE)
 _OPTIONAL_FIRST = re.compile(r"^[(\[]?optional[)\]]?[\s,:;.-]+(?=\w)", re.IGNORECASE)
 _REQUIRED = re.compile(r"[\s,;:(\[-]*\brequired\b[\s)\].]*$", re.IGNORECASE)
@@ -147,7 +147,7 @@ def _schema(kind: str) -> dict[str, Any]:
 
 
 def _generic(body: str) -> tuple[str, list[str] | None]:
-    match = re.fullmatch(r"([A-Za-z_][\w.]*)\s*(?:([\[<(])(.*)[\]>)])?", body, re.DOTALL)
+    match = re.fullmatch(r"([A-Za-z_][\w.]*)\s*(?:([\[<({])(.*)[\]>)}])?", body, re.DOTALL)
     if not match or (match.group(2) and body[-1] != _OPENING[match.group(2)]):
         raise _Unreadable
     name = match.group(1).rsplit(".", 1)[-1]  # typing.List, java.util.ArrayList
@@ -171,7 +171,7 @@ def _apply(name: str, arguments: list[str]) -> tuple[dict[str, Any], bool]:
     if schema["type"] == "array":
         items = [_expression(part)[0] for part in arguments if part != "..."]
         return ({"type": "array", "items": widest(items)} if items else schema), False
-    if schema["type"] == "object" and len(arguments) == 2:
+    if schema["type"] == "object" and len(arguments) == 2 and ":" not in "".join(arguments):
         return {**schema, "additionalProperties": _expression(arguments[1])[0]}, False
     return schema, False  # varchar(20), decimal(10, 2): bounds of a column, not types
 

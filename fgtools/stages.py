@@ -134,7 +134,7 @@ class Prepared:
             "funnel": self.rowset.funnel,
             "by_source": self.rowset.funnel_by("source"),
             "problems": self.rowset.problems,
-            "split": {**splits.counts, "train": len(self.train), "no_call_dropped": self.no_call_dropped},
+            "split": {**splits.counts(), "train": len(self.train), "no_call_dropped": self.no_call_dropped},
         }
         run.write_json("funnel.json", funnel, ["rows.train.jsonl", "rows.eval.jsonl", "rows.unseen.jsonl"])
 

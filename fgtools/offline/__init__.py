@@ -1,0 +1,4 @@
+"""The offline default: generated rows and a small stand-in model, so that the series runs without network or GPU.
+
+A room of its own: only `sources` and `models` open its door, and its figures say nothing about FunctionGemma.
+"""

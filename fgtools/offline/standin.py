@@ -1,0 +1,317 @@
+"""The script that makes the offline stand-in: tokenizer, model, pretraining (`python -m fgtools.offline.standin`).
+
+The stand-in is a real Gemma3ForCausalLM with FunctionGemma's control tokens, some 500 times smaller. It has seen
+made-up
+tools only (`curriculum`), never the catalogue's. Its figures say nothing about FunctionGemma.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import math
+import random
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import metadata, resources
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, processors
+from transformers import Gemma3ForCausalLM, Gemma3TextConfig, GenerationConfig, PreTrainedTokenizerFast
+from transformers.utils.chat_template_utils import render_jinja_template
+
+from fgtools.calls import BOS, END_TURN, EOS, ESCAPE, PAD, START_RESPONSE, START_TURN, render_calls, row_calls
+from fgtools.offline.catalogue import read_text
+from fgtools.offline.curriculum import build_row, load_words
+from fgtools.profiles import DEVELOPER_TEXT
+
+CHECKPOINT = Path(str(resources.files("fgtools.offline"))) / "checkpoint"
+
+FIXED_IDS = {
+    PAD: 0,
+    EOS: 1,
+    BOS: 2,
+    "<unk>": 3,
+    "<start_function_declaration>": 46,
+    "<end_function_declaration>": 47,
+    "<start_function_call>": 48,
+    "<end_function_call>": 49,
+    START_RESPONSE: 50,
+    "<end_function_response>": 51,
+    ESCAPE: 52,
+    START_TURN: 105,
+    END_TURN: 106,
+    "\n": 107,
+}
+"""FunctionGemma's ids of its control tokens, which the stand-in keeps."""
+
+SPECIAL = (PAD, EOS, BOS, "<unk>", START_RESPONSE, START_TURN, END_TURN)
+"""The control tokens that FunctionGemma's tokenizer flags as special; the call marks are not."""
+
+BOILERPLATE = (
+    DEVELOPER_TEXT,
+    "declaration:",
+    "{description:",
+    "description:",
+    ",parameters:{properties:{",
+    ",parameters:{",
+    "properties:{",
+    ",required:[",
+    "required:[",
+    ",type:",
+    "type:",
+    ",enum:[",
+    ",items:{type:",
+    "},type:",
+    "},",
+    "}}",
+    "],type:",
+    "call:",
+    "response:",
+    "STRING",
+    "INTEGER",
+    "NUMBER",
+    "BOOLEAN",
+    "ARRAY",
+    "OBJECT",
+)
+"""Texts of every prompt, one token each, so that a prompt is mostly its words."""
+
+FRAGMENTS = (
+    "th he in er an re on at en nd ti es or te of ed is it al ar st to nt ng se ha as ou io le ve co me de hi ri ro ic "
+    "ne ea ra ce li ch ll be ma si om ur ing ion the and ent tion for ter hat tha ere ate his con res ver all ons nce "
+    "men ith ted ers pro thi wit are ess not ive was ect rea com eve per int est sta cti ica ist ear ain one our iti "
+    "rat ment able ally ness ction ation"
+).split()
+"""Letter groups for words outside the vocabulary, so that real rows do not fall to single letters."""
+
+
+def build_tokenizer() -> PreTrainedTokenizerFast:
+    """Build the tokenizer: whole words, the space as its own token, single digits, bytes for everything else.
+
+    Returns:
+        A tokenizer with FunctionGemma's control ids and our chat template; any text round-trips.
+    """
+    pieces = [" ", *(chr(code) for code in range(33, 127)), *(f"<0x{byte:02X}>" for byte in range(256))]
+    words = [word for word in (*FRAGMENTS, *load_words(), "user", "model", "developer") if len(word) > 1]
+    free = iter(dict.fromkeys([*pieces, *words, *BOILERPLATE]))
+    by_id = {index: token for token, index in FIXED_IDS.items()}
+    vocabulary: list[str] = []
+    while True:
+        token = by_id.get(len(vocabulary)) or next(free, None)
+        if token is None:
+            break
+        vocabulary.append(token)
+    fragments = set(FRAGMENTS) - set(load_words())
+    scores = [(token, -9.0 if token in fragments else -10.0 if len(token) == 1 else -5.0) for token in vocabulary]
+    tokenizer = Tokenizer(models.Unigram(scores, unk_id=FIXED_IDS["<unk>"], byte_fallback=True))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[A-Za-z]+|\d|\s|[^\sA-Za-z\d]"), "isolated")
+    tokenizer.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{BOS} $A", pair=f"{BOS} $A {BOS} $B", special_tokens=[(BOS, FIXED_IDS[BOS])]
+    )
+    control = [token for token in FIXED_IDS if token != "\n"]
+    tokenizer.add_special_tokens([AddedToken(token, normalized=False, special=True) for token in SPECIAL])
+    plain = [token for token in (*control, *BOILERPLATE) if token not in SPECIAL]
+    tokenizer.add_tokens([AddedToken(token, normalized=False, special=False) for token in plain])
+    wrapped = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token=BOS,
+        eos_token=EOS,
+        pad_token=PAD,
+        unk_token="<unk>",
+        additional_special_tokens=[START_RESPONSE, START_TURN, END_TURN],
+        model_max_length=32768,
+        clean_up_tokenization_spaces=False,
+        padding_side="right",
+    )
+    wrapped.chat_template = read_text("chat_template.jinja")
+    return wrapped
+
+
+def build_model(vocabulary: int, hidden: int = 64, layers: int = 4) -> Gemma3ForCausalLM:
+    """Build the untrained stand-in.
+
+    Args:
+        vocabulary: Tokens of its tokenizer.
+        hidden: Width.
+        layers: Layers; the last one attends to everything, the others to 512 tokens.
+
+    Returns:
+        The model, in fp32.
+    """
+    config = Gemma3TextConfig(
+        vocab_size=vocabulary,
+        hidden_size=hidden,
+        intermediate_size=3 * hidden,
+        num_hidden_layers=layers,
+        num_attention_heads=4,
+        num_key_value_heads=1,
+        head_dim=32,
+        query_pre_attn_scalar=32,
+        sliding_window=512,
+        layer_types=["sliding_attention"] * (layers - 1) + ["full_attention"],
+        max_position_embeddings=32768,
+        bos_token_id=2,
+        eos_token_id=1,
+        pad_token_id=0,
+        tie_word_embeddings=True,
+        use_cache=True,
+    )
+    model = Gemma3ForCausalLM(config)
+    model.generation_config = GenerationConfig(
+        bos_token_id=2, eos_token_id=[1, 50, 106], pad_token_id=0, do_sample=False
+    )
+    return model
+
+
+@dataclass(frozen=True)
+class Pretraining:
+    """The numbers of the pretraining; all of them stand in the checkpoint's standin.json."""
+
+    seed: int = 7
+    steps: int = 9000
+    rows_per_step: int = 32
+    learning_rate: float = 3e-3
+    easy_steps: int = 1500
+    hidden: int = 64
+    layers: int = 4
+
+
+def encode(row: dict[str, Any], tokenizer: PreTrainedTokenizerFast, template: str) -> tuple[list[int], int]:
+    """Give a row's token ids and the length of its prompt."""
+    texts, _ = render_jinja_template(
+        conversations=[row["messages"]],
+        tools=row["tools"],
+        chat_template=template,
+        add_generation_prompt=True,
+        bos_token=BOS,
+    )
+    completion = render_calls(row_calls(row)) + START_RESPONSE if row["gold"] else row["reply"] + END_TURN
+    prompt = tokenizer.backend_tokenizer.encode(texts[0], add_special_tokens=False).ids
+    return prompt + tokenizer.backend_tokenizer.encode(completion, add_special_tokens=False).ids, len(prompt)
+
+
+class PretrainingRows(torch.utils.data.IterableDataset):
+    """Batches of made-up rows: `rows_per_step` rows of about one length each, padded."""
+
+    def __init__(self, numbers: Pretraining) -> None:
+        self.numbers = numbers
+
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        tokenizer, template = build_tokenizer(), read_text("chat_template.jinja")
+        draw = random.Random(self.numbers.seed)
+        size, window = self.numbers.rows_per_step, 16
+        for start in range(0, self.numbers.steps, window):
+            ease = max(0.0, 1.0 - start / self.numbers.easy_steps)
+            encoded = [encode(build_row(draw, ease), tokenizer, template) for _ in range(size * window)]
+            encoded.sort(key=lambda pair: len(pair[0]))
+            batches = [encoded[index : index + size] for index in range(0, len(encoded), size)]
+            draw.shuffle(batches)
+            for batch in batches[: self.numbers.steps - start]:
+                yield _pad(batch)
+
+
+def _pad(batch: list[tuple[list[int], int]]) -> tuple[torch.Tensor, torch.Tensor]:
+    longest = max(len(ids) for ids, _ in batch)
+    inputs = torch.zeros(len(batch), longest, dtype=torch.long)
+    labels = torch.full((len(batch), longest), -100)
+    for index, (ids, prompt) in enumerate(batch):
+        inputs[index, : len(ids)] = torch.tensor(ids)
+        labels[index, prompt : len(ids)] = torch.tensor(ids[prompt:])
+    return inputs, labels
+
+
+def completion_loss(
+    model: Gemma3ForCausalLM, inputs: torch.Tensor, labels: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Give the mean loss over the completions' tokens, and the share of them predicted right."""
+    states = model.model(input_ids=inputs, use_cache=False).last_hidden_state[:, :-1]
+    wanted = labels[:, 1:] != -100
+    logits, targets = model.lm_head(states[wanted]), labels[:, 1:][wanted]
+    return torch.nn.functional.cross_entropy(logits, targets), (logits.argmax(-1) == targets).float().mean()
+
+
+def pretrain(numbers: Pretraining, folder: Path = CHECKPOINT) -> None:
+    """Make the checkpoint: train the stand-in on made-up rows and save it with its tokenizer.
+
+    Args:
+        numbers: Steps, seed, sizes.
+        folder: Where the checkpoint goes; written every 1,000 steps.
+    """
+    torch.manual_seed(numbers.seed)
+    tokenizer = build_tokenizer()
+    model = build_model(len(tokenizer), numbers.hidden, numbers.layers)
+    flat = [weight for weight in model.parameters() if weight.ndim < 2]
+    deep = [weight for weight in model.parameters() if weight.ndim >= 2]
+    groups = [{"params": deep, "weight_decay": 0.01}, {"params": flat, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=numbers.learning_rate, betas=(0.9, 0.98), fused=True)
+    loader = torch.utils.data.DataLoader(PretrainingRows(numbers), batch_size=None, num_workers=1, prefetch_factor=8)
+    started, losses, hits = time.perf_counter(), [], []
+    for step, (inputs, labels) in enumerate(loader):
+        for group in optimizer.param_groups:
+            group["lr"] = numbers.learning_rate * _schedule(step, numbers.steps)
+        loss, right = completion_loss(model, inputs, labels)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+        hits.append(right.item())
+        if (step + 1) % 100 == 0:
+            seconds = time.perf_counter() - started
+            print(
+                f"step {step + 1:>6}  loss {_mean(losses):.4f}  token accuracy {_mean(hits):.4f}  {seconds:.0f} s",
+                flush=True,
+            )
+            losses, hits = [], []
+        if (step + 1) % 1000 == 0 or step + 1 == numbers.steps:
+            save(model, tokenizer, numbers, step + 1, folder)
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _schedule(step: int, steps: int) -> float:
+    """Warm up over 200 steps, hold, and fall to nothing over the last third."""
+    falling = (steps - step) / (steps / 3)
+    return min((step + 1) / 200, 1.0, 0.5 - 0.5 * math.cos(math.pi * min(1.0, falling)))
+
+
+def save(
+    model: Gemma3ForCausalLM, tokenizer: PreTrainedTokenizerFast, numbers: Pretraining, steps: int, folder: Path
+) -> None:
+    """Write the checkpoint and, beside it, what it was made from."""
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    sources = ("curriculum.py", "words.txt", "pools.txt", "catalogue.txt", "chat_template.jinja")
+    facts = {
+        **vars(numbers),
+        "steps_done": steps,
+        "parameters": sum(weight.numel() for weight in model.parameters()),
+        "versions": {name: metadata.version(name) for name in ("torch", "transformers", "tokenizers")},
+        "sources": {name: hashlib.sha256(read_text(name).encode()).hexdigest() for name in sources},
+    }
+    (folder / "standin.json").write_text(json.dumps(facts, indent=1) + "\n")
+
+
+def main() -> None:
+    """Run the pretraining from the command line."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    for name, value in vars(Pretraining()).items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value)
+    parser.add_argument("--folder", type=Path, default=CHECKPOINT)
+    parser.add_argument("--threads", type=int, default=1)
+    options = vars(parser.parse_args())
+    torch.set_num_threads(options.pop("threads"))
+    folder = options.pop("folder")
+    pretrain(Pretraining(**options), folder)
+
+
+if __name__ == "__main__":
+    main()

@@ -21,6 +21,11 @@ def test_reasoning_of_every_tag_is_removed(tag):
     assert (reading.calls, reading.text, reading.blocks) == ((), "Done.", 0)
 
 
+def test_a_further_closing_tag_takes_nothing_away():
+    reading = read_turn(f"<think>a</think>{block(CALL)} one </think> two")
+    assert (len(reading.calls), reading.text) == (1, "one  two")
+
+
 def test_text_around_blocks_is_kept():
     reading = read_turn(f"First {block(CALL)} then {block(CALL)} last")
     assert len(reading.calls) == 2

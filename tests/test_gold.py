@@ -84,6 +84,11 @@ def test_reasoning_is_removed_from_the_context_too():
     assert gold.prompt_messages[2] == {"role": "assistant", "content": "b?"}
 
 
+def test_a_turn_of_nothing_but_reasoning_is_no_context():
+    gold = found({"conversations": conversation("a", "<think>hm</think>", "c", call_turn('{"name": "f"}'))})
+    assert [message["role"] for message in gold.prompt_messages] == ["developer", "user", "user"]
+
+
 def test_text_parts_of_a_turn_are_joined():
     parts = [{"type": "text", "text": "What "}, {"type": "text", "text": "now?"}]
     turns = [{"role": "user", "content": parts}, {"role": "assistant", "content": "Wait."}]

@@ -143,6 +143,13 @@ def test_the_tutorial_recipe_rejects_where_the_tutorial_raises():
     assert (reason, "hashable" in detail) == ("bad_row", True)
 
 
+def test_the_tutorial_recipe_rejects_tools_that_json_cannot_hold():
+    parameters = {"type": "object", "properties": {"a": {}}, "required": ["a"], 5: "five"}
+    raw = raw_row(call_text("f", {"a": 1}), tools=[{"name": "f", "parameters": parameters}])
+    assert reason_of(raw, "tutorial")[0] == "bad_text"
+    assert build_rows([raw]).funnel == {"kept": 1}
+
+
 def test_the_funnel_counts_by_source():
     raws = [raw_row(call_text(), source="a"), raw_row("no", source="a"), raw_row(call_text("zzz"), source="b"), None]
     row_set = build_rows(raws)

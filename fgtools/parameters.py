@@ -161,6 +161,8 @@ class _Reader:
         schema.update(keywords_of(raw))
         schema.update({"default": base["default"]} if "default" in base else {})
         schema.update(plain_entry("default", raw["default"]) if "default" in raw else {})
+        if "default" in schema and schema["default"] is None and schema["type"] != "null":
+            schema["nullable"] = True  # a default of null says that null is a value
         return Spec(schema, own_word(raw, optional), "default" in raw or says_optional(raw))
 
     def _base(self, raw: Mapping[str, Any], depth: int) -> tuple[dict[str, Any], bool | None]:

@@ -71,7 +71,7 @@ class Rejected:
     """Why a conversation has no gold.
 
     Attributes:
-        reason: One of bad_conversation, no_user_turn, no_assistant_turn, empty_request, broken_call,
+        reason: One of not_a_row, bad_conversation, no_user_turn, no_assistant_turn, empty_request, broken_call,
             no_reply, unclosed_reasoning; under the tutorial recipe bad_row, no_user_turn, no_call.
         detail: What was found, for people.
     """
@@ -106,7 +106,10 @@ def extract_gold(row: Mapping[str, Any], recipe: str | Recipe = "native") -> Gol
     Raises:
         ValueError: The recipe is unknown.
     """
-    if get_recipe(recipe).call_style == "tutorial":
+    recipe = get_recipe(recipe)
+    if not isinstance(row, Mapping):
+        return Rejected("not_a_row", f"a row must be a mapping, got {show(row)}")
+    if recipe.call_style == "tutorial":
         return _tutorial_gold(row)
     turns = _read_turns(row.get("conversations"))
     if isinstance(turns, Rejected):

@@ -104,7 +104,7 @@ def build_rows(raw_rows: Iterable[Any], recipe: str | Recipe = "native", *, firs
         first_index: Position of the first raw row in the whole set; rows without an id are named by position.
 
     Returns:
-        The RowSet. Reasons beside those of `gold.Rejected`: not_a_row, bad_tools (cannot be read), no_tools,
+        The RowSet. Reasons beside those of `gold.Rejected`: bad_tools (cannot be read), no_tools,
         unknown_tool (the gold calls what is not declared), no_call (where the recipe keeps none), unrenderable (the
         call grammar cannot carry the gold), bad_text (text that UTF-8 or JSON cannot write).
 
@@ -197,8 +197,6 @@ def _short_text(value: Any) -> str:
 
 
 def _row(raw: Any, recipe: Recipe) -> tuple[Row, tuple[Problem, ...]] | Rejected:
-    if not isinstance(raw, Mapping):
-        return Rejected("not_a_row", f"a row must be a mapping, got {show(raw)}")
     gold = extract_gold(raw, recipe)
     if isinstance(gold, Rejected):
         return gold

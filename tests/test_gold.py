@@ -69,6 +69,12 @@ def test_a_good_part_of_the_golden_cases_is_rejected():
     assert len(REFUSED) >= 0.4 * len(CASES)
 
 
+def test_what_is_no_row_is_rejected():
+    for recipe in ("native", "tutorial"):
+        rejected = extract_gold([1], recipe)
+        assert (rejected.reason, "got [1]" in rejected.detail) == ("not_a_row", True)
+
+
 def test_the_turn_is_the_prompts_user_turn():
     gold = found({"conversations": conversation("Book a table.", "Where?", "Rome", call_turn('{"name": "f"}'))})
     assert (gold.turn, gold.answer_turn) == (2, 3)

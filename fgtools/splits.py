@@ -9,7 +9,7 @@ import json
 import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 SIDES = ("train", "eval", "unseen")
@@ -60,10 +60,6 @@ class Splits:
             "set_aside": self.set_aside,
             "held_out_tools": len(self.held_out_tools),
         }
-
-    def replace_train(self, rows: Sequence[Row]) -> Splits:
-        """Give the same splits with other training rows (fewer, as a rule)."""
-        return replace(self, train=tuple(rows))
 
 
 class Limited(NamedTuple):

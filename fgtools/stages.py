@@ -14,7 +14,16 @@ from fgtools.artifacts import DataFileError, RunFolder
 from fgtools.metrics import Comparison, Scores, score
 from fgtools.profiles import PROFILES, Profile, Recipe, ResolvedProfile, get_recipe
 from fgtools.report import render_comparison_table
-from fgtools.rows import EmptySetError, RowSet, Splits, build_rows, limit_no_call, require_rows, split_rows
+from fgtools.rows import (
+    EmptySetError,
+    RowSet,
+    Splits,
+    build_rows,
+    limit_no_call,
+    merge_rowsets,
+    require_rows,
+    split_rows,
+)
 from fgtools.sources import RawRows
 
 if TYPE_CHECKING:
@@ -162,21 +171,23 @@ def prepare(raw: RawRows, recipe: str | Recipe, n_eval: int, seed: int) -> Prepa
         EmptySetError: No row is left on a side; the funnel stands in the message.
     """
     recipe = get_recipe(recipe)
-    rowset = build_rows(raw.rows, recipe)
-    require_rows(rowset, raw.origin)
     if recipe.split == "rows":
         cut = len(raw.rows) - min(n_eval, len(raw.rows) // 2)
-        usable = len(build_rows(raw.rows[cut:], recipe).rows)
-        splits = split_rows(rowset.rows, n_eval=usable, seed=seed, by="rows")
+        sides = build_rows(raw.rows[:cut], recipe), build_rows(raw.rows[cut:], recipe, first_index=cut)
+        rowset = merge_rowsets(*sides)
+        require_rows(rowset, raw.origin)
+        splits = split_rows(rowset.rows, n_eval=len(sides[1].rows), seed=seed, by="rows")
     else:
+        rowset = build_rows(raw.rows, recipe)
+        require_rows(rowset, raw.origin)
         splits = split_rows(rowset.rows, n_eval=n_eval, seed=seed, by="group", unseen_fraction=UNSEEN_FRACTION)
-    train, dropped = limit_no_call(splits.train, recipe.no_call_share, seed)
-    if not train or not splits.eval:
+    limited = limit_no_call(splits.train, recipe.no_call_share, seed)
+    if not limited.rows or not splits.eval:
         raise EmptySetError(
-            f"{raw.origin}: both sides of the split must hold rows, got {len(train)} to train on and "
+            f"{raw.origin}: both sides of the split must hold rows, got {len(limited.rows)} to train on and "
             f"{len(splits.eval)} for evaluation out of {len(raw.rows)} raw rows ({rowset.funnel}): take more rows"
         )
-    return Prepared(rowset, splits, train, dropped, seed, raw.origin)
+    return Prepared(rowset, splits, limited.rows, limited.dropped, seed, raw.origin)
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,11 @@ from pathlib import Path
 PACKAGE = Path(__file__).parents[1] / "fgtools"
 
 LAYERS = (
-    ("calls", "profiles", "literals", "typewords", "schema", "intervals", "cer", "ast_match", "metrics", "artifacts"),
-    ("tutorial", "gold", "rows"),
+    (
+        *("calls", "profiles", "literals", "typewords", "specs", "containers", "parameters", "tutorial", "schema"),
+        *("intervals", "cer", "ast_match", "metrics", "artifacts"),
+    ),
+    ("blocks", "gold", "splits", "rows"),
     ("progress", "session", "login", "offline", "sources", "prompts", "models", "generate", "train"),
     ("figures", "report", "publish", "stages", "pipeline", "__main__"),
 )

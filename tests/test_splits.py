@@ -173,4 +173,3 @@ def test_every_row_is_accounted_for_and_no_group_leaks(rows, n_eval, unseen_frac
     for item in splits.train:
         assert item.get("split") in (None, "train")
         assert not {tool["function"]["name"] for tool in item["tools"]} & set(splits.held_out_tools)
-    assert splits.replace_train(()).counts() == {**splits.counts(), "train": 0}

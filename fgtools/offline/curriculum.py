@@ -80,9 +80,8 @@ class _Tool:
 @cache
 def load_words() -> tuple[str, ...]:
     """Give every word of the vocabulary: of words.txt, of the catalogue and of the pools, sorted."""
-    text = read_text("words.txt") + " ".join(
-        [read_text("pools.txt"), read_text("catalogue.txt"), " ".join(FILLERS), " ".join(REFUSALS)]
-    )
+    spoken = " ".join([*FILLERS, *LINKS, *REFUSALS, *(text for pair in SMALL_TALK for text in pair)])
+    text = "\n".join([read_text("words.txt"), read_text("pools.txt"), read_text("catalogue.txt"), spoken])
     lines = [line for line in text.splitlines() if not line.startswith("#")]
     return tuple(sorted(set(re.findall(r"[a-z]{2,}", " ".join(lines)))))
 

@@ -13,23 +13,14 @@ from collections.abc import Callable
 from typing import Any
 
 from fgtools.offline.catalogue import Request, Tool, build_request, build_schema, load_catalogue
+from fgtools.offline.curriculum import REFUSALS, SMALL_TALK
 
 EVAL_SHARE, UNSEEN_SHARE = 0.10, 0.05
 
-REFUSALS = (
-    "sorry, none of my tools can do that",
-    "i have no tool for that",
-    "there is no tool for this request",
-)
 THOUGHTS = (
     "the user asks for something a tool can do",
     'one of the tools fits, perhaps <tool_call>{"name": "draft", "arguments": {}}</tool_call> is not yet right',
     "let me look at the tools and fill in the arguments",
-)
-SMALL_TALK = (
-    ("hello", "hello, what can i do"),
-    ("thank you", "you are welcome"),
-    ("good morning", "good morning to you"),
 )
 JOINTS = (" and ", " then ", " and also ")
 BOILERPLATE = (

@@ -1,2 +1,1 @@
 """FunctionGemma fine-tuning kit: data, training, evaluation and publishing as plain functions."""
-

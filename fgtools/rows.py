@@ -152,11 +152,12 @@ def merge_rowsets(*row_sets: RowSet) -> RowSet:
     return _row_set(rows, (item for row_set in row_sets for item in row_set.rejected), problems)
 
 
-def require_rows(row_set: RowSet, splits: Splits | None = None) -> None:
+def require_rows(row_set: RowSet, origin: str = "the data", splits: Splits | None = None) -> None:
     """Stop where filtering or splitting left nothing to train on or to evaluate.
 
     Args:
         row_set: The rows.
+        origin: What the raw rows were, for the message.
         splits: Their sides, when they are split already.
 
     Raises:
@@ -175,7 +176,7 @@ def require_rows(row_set: RowSet, splits: Splits | None = None) -> None:
     )
     where = f" on the side {' and '.join(empty)}" if row_set.rows else ""
     raise EmptySetError(
-        f"at least one usable row is needed{where}, got {len(row_set.rows)} usable of {total}.{reasons}\n"
+        f"{origin}: at least one usable row is needed{where}, got {len(row_set.rows)} usable of {total}.{reasons}\n"
         "A row needs conversations with a user turn and a reply, and tools; give more rows or mend these."
     )
 

@@ -245,7 +245,7 @@ def evaluate(
     from fgtools.prompts import longest_completion
 
     budget = max_new_tokens or token_budget(longest_completion(rows, tokenizer, recipe))
-    replies = generate_replies(model, tokenizer, rows, max_new_tokens=budget, recipe=recipe, batch_size=batch_size)
+    replies = generate_replies(model, tokenizer, rows, max_new_tokens=budget, batch_size=batch_size)
     return Evaluation(tuple(rows), tuple(replies), score_rows(rows, replies, recipe), budget)
 
 

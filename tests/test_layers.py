@@ -10,11 +10,11 @@ PACKAGE = Path(__file__).parents[1] / "fgtools"
 LAYERS = (
     (
         *("calls", "profiles", "literals", "typewords", "specs", "containers", "parameters", "tutorial", "schema"),
-        *("intervals", "cer", "ast_match", "metrics", "artifacts"),
+        *("intervals", "cer", "ast_match", "outcomes", "scores", "comparison", "metrics", "tables", "artifacts"),
     ),
     ("blocks", "gold", "splits", "rows"),
     ("progress", "session", "login", "offline", "sources", "prompts", "models", "generate", "train"),
-    ("figures", "report", "publish", "stages", "pipeline", "__main__"),
+    ("report", "card", "figures", "publish", "stages", "pipeline", "__main__"),
 )
 """Lowest first; within a layer, too, a module imports only from those before it: so there is no cycle."""
 

@@ -69,7 +69,7 @@ def test_tutorial_rows_are_split_before_they_are_built():
 def test_data_without_a_usable_row_shows_the_funnel():
     raw = RawRows(({"row_id": "a", "conversations": None}, {"row_id": "b", "tools": "["}), 2, "rows.jsonl")
     with pytest.raises(
-        EmptySetError, match=r"(?s)rows\.jsonl: at least one usable row.*none out of 2.*bad_conversation"
+        EmptySetError, match=r"(?s)rows\.jsonl: at least one usable row.*got 0 usable of 2.*bad_conversation"
     ):
         prepare(raw, "native", n_eval=1, seed=40)
 

@@ -2,3 +2,9 @@
 
 A room of its own: only `sources` and `models` open its door, and its figures say nothing about FunctionGemma.
 """
+
+from importlib import resources
+from pathlib import Path
+
+CHECKPOINT = Path(str(resources.files("fgtools.offline"))) / "checkpoint"
+"""The shipped stand-in: weights, tokenizer with chat template, and what they were made from."""

@@ -15,7 +15,7 @@ import random
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib import metadata, resources
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +25,10 @@ from transformers import Gemma3ForCausalLM, Gemma3TextConfig, GenerationConfig, 
 from transformers.utils.chat_template_utils import render_jinja_template
 
 from fgtools.calls import BOS, END_TURN, EOS, ESCAPE, PAD, START_RESPONSE, START_TURN, render_calls, row_calls
+from fgtools.offline import CHECKPOINT
 from fgtools.offline.catalogue import read_text
 from fgtools.offline.curriculum import build_row, load_words
 from fgtools.profiles import DEVELOPER_TEXT
-
-CHECKPOINT = Path(str(resources.files("fgtools.offline"))) / "checkpoint"
 
 FIXED_IDS = {
     PAD: 0,

@@ -1,0 +1,75 @@
+"""The model card: what a run's own files say, as a Markdown text with the hub's metadata.
+
+Knows the JSON objects of the run folder; computes nothing anew and knows no hub.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from fgtools.metrics import Comparison
+from fgtools.report import render_comparison_table, render_funnel_table
+
+NEEDED = ("run", "funnel", "train", "compare")
+
+
+def render_card(facts: Mapping[str, Mapping[str, Any]], repo_id: str = "", banner: str = "") -> str:
+    """Write the card of a tuned model.
+
+    Args:
+        facts: The run's JSON objects by name without suffix; those in NEEDED must be there.
+        repo_id: "owner/name"; "" before it has one.
+        banner: What every figure must be read with; "" when it needs no caveat.
+
+    Returns:
+        Markdown with the hub's YAML metadata in front.
+
+    Raises:
+        ValueError: An object is missing.
+    """
+    missing = [name for name in NEEDED if name not in facts]
+    if missing:
+        raise ValueError(f"a card needs {', '.join(NEEDED)}, but lacks {', '.join(missing)}: run the earlier notebooks")
+    run, funnel, training = facts["run"], facts["funnel"], facts["train"]
+    comparison = Comparison.from_dict(facts["compare"])
+    title = repo_id or "FunctionGemma, tuned"
+    parts = [
+        _metadata(run),
+        f"# {title}",
+        *([f"> **{banner}**"] if banner else []),
+        f"`{run['model']}`, fine-tuned to call the tools of `{run['data']}` (recipe `{run['recipe']}`).",
+        "## Before and after",
+        f"{comparison.n} held-out rows, the same before and after, greedy replies. {comparison.verdict}",
+        render_comparison_table(comparison).to_markdown(),
+        "Shares carry Wilson intervals, the rest bootstrap intervals over rows. AST match follows the rules of the "
+        "Berkeley Function Calling Leaderboard; tool accuracy and TC-CER are the tutorial's.",
+        "## Data",
+        f"{funnel['rows_in']} raw rows from {funnel['origin']}. What became of them:",
+        render_funnel_table(funnel["funnel"]).to_markdown(),
+        _render_split(funnel["split"]),
+        "## Training",
+        f"{training['n_train']} rows ({training['n_too_long']} were too long and left out), {training['steps']} steps, "
+        f"{training['tokens']:,} tokens of which {training['label_tokens']:,} carried a label. Learning rate "
+        f"{training['learning_rate']:g}, {training['epochs']:g} epochs, {training['batch_size']} x "
+        f"{training['accumulation_steps']} rows a step, seed {training['seed']}, {run['dtype']}.",
+        "## What it is not for",
+        "It was scored on one turn at a time, on tools like those of its data. It was not scored on safety, on long "
+        "conversations, or on tools of other kinds. Check every call against your schema before you carry it out.",
+        "## Versions",
+        ", ".join(f"{name} {version}" for name, version in run["environment"].items()),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _metadata(run: Mapping[str, Any]) -> str:
+    lines = ["---", "license: gemma", "library_name: transformers", "pipeline_tag: text-generation"]
+    if run["model"].count("/") == 1:
+        lines.append(f"base_model: {run['model']}")
+    elif run["model"].startswith("google/functiongemma/"):
+        lines.append("base_model: google/functiongemma-270m-it")
+    return "\n".join([*lines, "tags: [function-calling, functiongemma]", "---"])
+
+
+def _render_split(split: Mapping[str, Any]) -> str:
+    return "Split: " + ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in split.items()) + "."

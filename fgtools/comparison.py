@@ -1,0 +1,193 @@
+"""Two models on the same rows, paired row by row.
+
+Knows scores; claims a change only where McNemar's exact test and the interval of the difference both say so.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fgtools.intervals import Ratio, Share, bootstrap_difference, mcnemar_exact
+from fgtools.outcomes import LADDER, RowScore
+from fgtools.scores import RATIOS, Scores
+
+
+@dataclass(frozen=True)
+class Change:
+    """One measure before and after, on the same rows.
+
+    Attributes:
+        name: Its name in Scores.
+        before: A Share, or a Ratio for error rates and arguments.
+        after: The same afterwards.
+        low: Lower end of the difference's 95 % bootstrap interval (after minus before; rows drawn in pairs).
+        high: Upper end.
+        fixed: Rows wrong before and right after; 0 for a Ratio.
+        broken: Rows right before and wrong after; 0 for a Ratio.
+        p: McNemar's exact p; None for a Ratio.
+    """
+
+    name: str
+    before: Share | Ratio
+    after: Share | Ratio
+    low: float
+    high: float
+    fixed: int = 0
+    broken: int = 0
+    p: float | None = None
+
+    @property
+    def difference(self) -> float:
+        """After minus before; nan where nothing was counted."""
+        return self.after.rate - self.before.rate
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the change as JSON values."""
+        fields = {name: getattr(self, name) for name in ("low", "high", "fixed", "broken", "p")}
+        difference = None if math.isnan(self.difference) else self.difference
+        sides = {"before": self.before.to_dict(), "after": self.after.to_dict()}
+        return {"name": self.name, **sides, "difference": difference, **fields}
+
+    @classmethod
+    def from_dict(cls, saved: Mapping[str, Any]) -> Change:
+        """Read what to_dict gave."""
+        fields = {name: saved[name] for name in ("name", "low", "high", "fixed", "broken", "p")}
+        return cls(before=_measure(saved["before"]), after=_measure(saved["after"]), **fields)
+
+
+def _measure(saved: Mapping[str, Any]) -> Share | Ratio:
+    if "k" in saved:
+        return Share(saved["k"], saved["n"])
+    return Ratio(*(saved[name] for name in ("numerator", "denominator", "low", "high")))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two models on the same rows, paired row by row.
+
+    Attributes:
+        n: Rows.
+        changes: One Change a measure: the ladder, then the calls, then error rates and arguments.
+        fixed: Ids of the rows whose AST match was gained.
+        broken: Ids of the rows whose AST match was lost.
+    """
+
+    n: int
+    changes: tuple[Change, ...]
+    fixed: tuple[str, ...]
+    broken: tuple[str, ...]
+
+    def change(self, name: str) -> Change:
+        """Give the change of one measure; raises KeyError for an unknown one."""
+        for change in self.changes:
+            if change.name == name:
+                return change
+        raise KeyError(name)
+
+    @property
+    def verdict(self) -> str:
+        """What the evidence says of the AST match, in a sentence that claims no more."""
+        change = self.change("ast_match")
+        counts = f"{change.before.k}/{change.before.n} to {change.after.k}/{change.after.n}"
+        evidence = (
+            f"{change.fixed} rows fixed, {change.broken} broken; difference {100 * change.difference:+.1f} points "
+            f"[{100 * change.low:+.1f}, {100 * change.high:+.1f}], McNemar's exact p = {change.p:.2g}"
+        )
+        if change.p < 0.05 and change.low > 0:
+            return f"AST match rose from {counts}: {evidence}."
+        if change.p < 0.05 and change.high < 0:
+            return f"AST match FELL from {counts}: {evidence}."
+        return f"No evidence that AST match changed, from {counts}: {evidence}."
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the JSON object of compare.json."""
+        return {
+            "n": self.n,
+            "verdict": self.verdict,
+            "changes": [change.to_dict() for change in self.changes],
+            "fixed": list(self.fixed),
+            "broken": list(self.broken),
+        }
+
+    @classmethod
+    def from_dict(cls, saved: Mapping[str, Any]) -> Comparison:
+        """Read what to_dict gave.
+
+        Raises:
+            ValueError: The object is not a comparison.
+        """
+        try:
+            changes = tuple(Change.from_dict(change) for change in saved["changes"])
+            return cls(saved["n"], changes, tuple(saved["fixed"]), tuple(saved["broken"]))
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"a comparison must stand as this version writes it ({error}): compare again") from error
+
+
+def compare(before: Scores, after: Scores) -> Comparison:
+    """Compare two sets of scores of the same rows.
+
+    Args:
+        before: Scores of the first model.
+        after: Scores of the second one; the rows may stand in another order.
+
+    Returns:
+        The Comparison.
+
+    Raises:
+        ValueError: The rows are not the same, or not all of them have an id of their own.
+    """
+    by_id = {row.row_id: row for row in after.rows}
+    ids = [row.row_id for row in before.rows]
+    if len(set(ids)) < len(ids) or len(by_id) < len(after.rows):
+        raise ValueError("every row must have an id of its own to be paired, but some ids occur twice")
+    if set(ids) != set(by_id):
+        odd = sorted(set(ids) ^ set(by_id))
+        raise ValueError(
+            f"both scores must be of the same rows, but {len(odd)} rows have only one of them, such as {odd[0]!r}: "
+            "evaluate both models on one rows file"
+        )
+    after = Scores(tuple(by_id[row_id] for row_id in ids))
+    if [row.n_gold for row in before.rows] != [row.n_gold for row in after.rows]:
+        raise ValueError("both scores must be of the same rows, but their golds differ: evaluate both on one rows file")
+    changes = [_share_change(name, name, before.rows, after.rows) for name in LADDER]
+    pair = (before.call_rows, after.call_rows)
+    changes.append(_share_change("right_tool_calls", "right_tools", *pair))
+    changes.append(_share_change("tool_accuracy", "first_name_right", *pair))
+    changes.extend(_cer_change(name, before, after) for name in ("cer", "cer_rendered"))
+    changes.extend(_argument_change(name, before, after) for name in RATIOS)
+    rows = [(old.row_id, old.ast_match, new.ast_match) for old, new in zip(before.rows, after.rows, strict=True)]
+    fixed = tuple(row_id for row_id, was, now in rows if now and not was)
+    broken = tuple(row_id for row_id, was, now in rows if was and not now)
+    return Comparison(len(rows), tuple(changes), fixed, broken)
+
+
+def _share_change(name: str, field: str, before: Sequence[RowScore], after: Sequence[RowScore]) -> Change:
+    was, now = ([int(getattr(row, field)) for row in rows] for rows in (before, after))
+    ones = [1] * len(was)
+    low, high = bootstrap_difference((was, ones), (now, ones))
+    fixed = sum(new > old for old, new in zip(was, now, strict=True))
+    broken = sum(new < old for old, new in zip(was, now, strict=True))
+    shares = Share(sum(was), len(was)), Share(sum(now), len(now))
+    return Change(name, *shares, low, high, fixed, broken, mcnemar_exact(fixed, broken))
+
+
+def _cer_change(name: str, before: Scores, after: Scores) -> Change:
+    field = {"cer": "edits", "cer_rendered": "edits_rendered"}[name]
+    sides = [
+        ([getattr(row, field) for row in scores.call_rows], [row.characters for row in scores.call_rows])
+        for scores in (before, after)
+    ]
+    ratios = [
+        Ratio(result.edits, result.characters, result.low, result.high)
+        for result in (getattr(before, name), getattr(after, name))
+    ]
+    return Change(name, *ratios, *bootstrap_difference(*sides))
+
+
+def _argument_change(name: str, before: Scores, after: Scores) -> Change:
+    kind = name.removeprefix("argument_")
+    low, high = bootstrap_difference(before.argument_counts(kind), after.argument_counts(kind))
+    return Change(name, getattr(before, name), getattr(after, name), low, high)

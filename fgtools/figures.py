@@ -1,0 +1,142 @@
+"""The figures of the series, in one style.
+
+Knows matplotlib and plain numbers; every function draws on the axes it is given and gives them back.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+
+from fgtools.artifacts import write_bytes
+from fgtools.metrics import Comparison, Scores
+from fgtools.outcomes import LADDER
+from fgtools.report import LABELS
+
+BEFORE, AFTER, MUTED = "#d08c3f", "#2f6f9f", "#9a9a9a"
+
+
+def new_axes(width: float = 7.0, height: float = 4.0) -> Axes:
+    """Open a figure with one pair of axes; sizes in inches."""
+    _, axes = plt.subplots(figsize=(width, height), layout="constrained")
+    _tidy(axes)
+    return axes
+
+
+def _tidy(axes: Axes) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="x", color="#e5e5e5", linewidth=0.8)
+    axes.set_axisbelow(True)
+
+
+def save_figure(axes: Axes, path: Path) -> Path:
+    """Save the figure of some axes as PNG, whole."""
+    buffer = io.BytesIO()
+    axes.figure.savefig(buffer, format="png", dpi=130)
+    return write_bytes(Path(path), buffer.getvalue())
+
+
+def plot_funnel(funnel: Mapping[str, int], axes: Axes) -> Axes:
+    """Draw the rows by fate, the kept ones first."""
+    names, total = list(funnel), sum(funnel.values())
+    colours = [AFTER if name == "kept" else MUTED for name in names]
+    bars = axes.barh(names, list(funnel.values()), color=colours)
+    axes.bar_label(bars, [f"{count} ({count / max(1, total):.1%})" for count in funnel.values()], padding=4, fontsize=9)
+    axes.invert_yaxis()
+    axes.margins(x=0.18)
+    axes.set_xlabel(f"rows, of {total}")
+    axes.set_title("Where every raw row went", loc="left", fontsize=11)
+    return axes
+
+
+def plot_lengths(lengths: Sequence[int], budget: int, axes: Axes) -> Axes:
+    """Draw the rows by their length in tokens, with the budget as a line."""
+    over = sum(length > budget for length in lengths)
+    axes.hist(lengths, bins=40, color=AFTER)
+    axes.axvline(budget, color=BEFORE, linewidth=1.5)
+    axes.annotate(
+        f"budget {budget}: {over} of {len(lengths)} rows over it",
+        (budget, 1.0),
+        xycoords=("data", "axes fraction"),
+        xytext=(-6, -4),
+        textcoords="offset points",
+        ha="right",
+        va="top",
+        fontsize=9,
+        color=BEFORE,
+    )
+    axes.set_xlabel("tokens of a training text")
+    axes.set_ylabel("rows")
+    axes.set_title("How long the rows are", loc="left", fontsize=11)
+    return axes
+
+
+def plot_training(history: Sequence[Mapping[str, float]]) -> Axes:
+    """Draw loss and token accuracy over the steps, on training rows and on held-out rows.
+
+    Args:
+        history: The trainer's log entries.
+
+    Returns:
+        The first of two axes, side by side.
+    """
+    figure, pair = plt.subplots(1, 2, figsize=(9.5, 3.6), layout="constrained")
+    named = (("loss", "Loss"), ("mean_token_accuracy", "Token accuracy"))
+    for axes, (key, title) in zip(pair, named, strict=True):
+        _tidy(axes)
+        for prefix, colour, label in (("", BEFORE, "training rows"), ("eval_", AFTER, "held-out rows")):
+            points = [(entry["step"], entry[prefix + key]) for entry in history if prefix + key in entry]
+            axes.plot(*zip(*points, strict=True) if points else ([], []), color=colour, label=label, marker=".")
+        axes.set_xlabel("step")
+        axes.set_title(title, loc="left", fontsize=11)
+    pair[0].legend(frameon=False)
+    return figure.axes[0]
+
+
+def plot_comparison(comparison: Comparison, axes: Axes) -> Axes:
+    """Draw the ladder before and after as dots with their 95 % intervals."""
+    for position, name in enumerate(LADDER):
+        change = comparison.change(name)
+        for share, colour, offset in ((change.before, BEFORE, -0.13), (change.after, AFTER, 0.13)):
+            low, high = share.interval
+            axes.plot([100 * low, 100 * high], [position + offset] * 2, color=colour, linewidth=1.8)
+            axes.plot(100 * share.rate, position + offset, "o", color=colour, markersize=6)
+            axes.annotate(
+                f"{share.k}/{share.n}",
+                (100 * high, position + offset),
+                xytext=(5, -3),
+                textcoords="offset points",
+                fontsize=8,
+                color=colour,
+            )
+    axes.set_yticks(range(len(LADDER)), [LABELS[name] for name in LADDER])
+    axes.invert_yaxis()
+    axes.set_xlim(0, 112)
+    axes.set_xticks(range(0, 101, 20))
+    axes.set_xlabel(f"% of {comparison.n} held-out rows, with 95 % interval")
+    handles = [plt.Line2D([], [], color=colour, marker="o") for colour in (BEFORE, AFTER)]
+    axes.figure.legend(handles, ["before", "after"], frameon=False, loc="outside upper right", ncols=2)
+    axes.set_title("Before and after", loc="left", fontsize=11)
+    return axes
+
+
+def plot_errors(before: Scores, after: Scores, axes: Axes) -> Axes:
+    """Draw the rows by kind of error, before and after."""
+    codes = sorted({*before.errors, *after.errors}, key=lambda code: -before.errors.get(code, 0))
+    if not codes:
+        axes.text(0.5, 0.5, "no errors", ha="center", transform=axes.transAxes)
+        return axes
+    for scores, colour, offset, label in ((before, BEFORE, -0.2, "before"), (after, AFTER, 0.2, "after")):
+        counts = [scores.errors.get(code, 0) for code in codes]
+        places = [position + offset for position in range(len(codes))]
+        axes.bar_label(axes.barh(places, counts, height=0.38, color=colour, label=label), padding=3, fontsize=8)
+    axes.set_yticks(range(len(codes)), [code.rpartition(":")[2] if code.count("_checker") else code for code in codes])
+    axes.invert_yaxis()
+    axes.set_xlabel(f"rows, of {len(before.rows)}")
+    axes.legend(frameon=False)
+    axes.set_title("Errors by kind", loc="left", fontsize=11)
+    return axes

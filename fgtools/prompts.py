@@ -1,0 +1,216 @@
+"""Rows to token ids: the prompt the model reads, the completion it is to write, and which tokens carry a label.
+
+Knows rows, a recipe and a tokenizer with a chat template. The prompt is rendered by the tokenizer's own template; the
+completion is written by `calls`, since it must be the same text for training, for budgets and for scoring. Training and
+generation take their prompt ids from here, so they cannot differ.
+
+Whatever stands in a row is text, never control: a control token written out in a request, a description, a name or a
+value gets a space after its "<", so that it cannot open a turn or a call.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from fgtools.calls import CONTROL_TOKENS, END_TURN, EOS, START_RESPONSE, ToolCall, render_calls, row_calls
+from fgtools.profiles import Recipe, get_recipe
+from fgtools.progress import track
+
+IGNORED = -100
+"""Label of a token that is not trained on (PyTorch's cross entropy leaves it out)."""
+
+_CONTROL = re.compile("<(?=" + "|".join(re.escape(token[1:]) for token in CONTROL_TOKENS) + ")")
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """One training example.
+
+    Attributes:
+        input_ids: Prompt and completion, with one <bos> at the start.
+        labels: As long as input_ids; IGNORED where a token is not trained on.
+        n_prompt: Tokens of the prompt.
+    """
+
+    input_ids: list[int]
+    labels: list[int]
+    n_prompt: int
+
+
+@dataclass(frozen=True)
+class TooLong:
+    """A row that does not fit.
+
+    Attributes:
+        row_id: The row.
+        length: Its tokens, prompt and completion.
+        max_length: The budget.
+    """
+
+    row_id: str
+    length: int
+    max_length: int
+
+
+@dataclass(frozen=True)
+class EncodedRows:
+    """Rows encoded one by one: those that fit, in order, and those that do not."""
+
+    encoded: tuple[Encoded, ...]
+    too_long: tuple[TooLong, ...]
+
+
+def neutralize_control_tokens(value: Any) -> Any:
+    """Give a copy of a JSON value in which no text holds a control token.
+
+    Args:
+        value: Text, a list or a mapping; anything else is given back.
+
+    Returns:
+        The same value with a space after the "<" of every control token, keys included.
+    """
+    if isinstance(value, str):
+        return _CONTROL.sub("< ", value)
+    if isinstance(value, Mapping):
+        return {neutralize_control_tokens(key): neutralize_control_tokens(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [neutralize_control_tokens(item) for item in value]
+    return value
+
+
+def render_prompt(
+    messages: Sequence[Mapping[str, Any]],
+    tools: Sequence[Mapping[str, Any]] | None,
+    tokenizer: PreTrainedTokenizerBase,
+    add_generation_prompt: bool = True,
+) -> str:
+    """Render messages and tools as the model reads them, with the tokenizer's own chat template.
+
+    Args:
+        messages: Chat messages, the developer turn first.
+        tools: Function schemas; none and an empty list are the same.
+        tokenizer: A tokenizer with a chat template.
+        add_generation_prompt: Whether the model's turn is opened at the end.
+
+    Returns:
+        The text, <bos> included. Control tokens in the row's own texts are neutralised.
+
+    Raises:
+        ValueError: The tokenizer has no chat template.
+    """
+    if not tokenizer.chat_template:
+        raise ValueError(
+            "the tokenizer must carry a chat template, but has none: load it from the model's own folder, which holds "
+            "chat_template.jinja"
+        )
+    return tokenizer.apply_chat_template(
+        neutralize_control_tokens(messages),
+        tools=neutralize_control_tokens(tools) or None,
+        add_generation_prompt=add_generation_prompt,
+        tokenize=False,
+    )
+
+
+def encode_prompt(row: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Give the token ids of a row's prompt, with exactly one <bos>, the model's turn open at the end."""
+    ids = _encode(render_prompt(row["messages"], row["tools"], tokenizer), tokenizer)
+    first = tokenizer.bos_token_id
+    return ids if first is None or ids[:1] == [first] else [first, *ids]
+
+
+def render_completion(row: Mapping[str, Any], recipe: str | Recipe = "native") -> str:
+    """Write what the model is to answer, the token that ends its turn included.
+
+    Args:
+        row: A row dict.
+        recipe: "native": the calls and <start_function_response>, after which FunctionGemma hands over to the tool, or
+            the row's reply and <end_of_turn>. "tutorial": the call and the <eos> that its trainer appended.
+
+    Returns:
+        The text.
+
+    Raises:
+        ValueError: The grammar cannot carry the calls.
+    """
+    recipe = get_recipe(recipe)
+    calls = [ToolCall(call.name, neutralize_control_tokens(call.arguments)) for call in row_calls(row)]
+    if calls:
+        return render_calls(calls, recipe.call_style) + (EOS if recipe.call_style == "tutorial" else START_RESPONSE)
+    reply = row.get("reply", "") if recipe.no_call_target == "reply" else ""
+    return neutralize_control_tokens(reply).strip() + END_TURN
+
+
+def encode_row(
+    row: Mapping[str, Any],
+    tokenizer: PreTrainedTokenizerBase,
+    recipe: str | Recipe = "native",
+    max_length: int | None = None,
+) -> Encoded | TooLong:
+    """Turn a row into token ids and labels.
+
+    Args:
+        row: A row dict.
+        tokenizer: A tokenizer with a chat template.
+        recipe: Says what is supervised and what happens to a row over the budget.
+        max_length: The budget, in tokens; None: the recipe's.
+
+    Returns:
+        The Encoded row; TooLong where the recipe counts a row over the budget instead of cutting it.
+    """
+    recipe = get_recipe(recipe)
+    budget = max_length or recipe.max_length
+    prompt = encode_prompt(row, tokenizer)
+    completion = _encode(render_completion(row, recipe), tokenizer)
+    ids = prompt + completion
+    labels = list(ids) if recipe.loss == "all" else [IGNORED] * len(prompt) + completion
+    if len(ids) <= budget:
+        return Encoded(ids, labels, len(prompt))
+    if recipe.over_length == "cut":
+        return Encoded(ids[:budget], labels[:budget], min(len(prompt), budget))
+    return TooLong(str(row.get("row_id", "")), len(ids), budget)
+
+
+def _encode(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    return tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+def encode_rows(
+    rows: Sequence[Mapping[str, Any]],
+    tokenizer: PreTrainedTokenizerBase,
+    recipe: str | Recipe = "native",
+    max_length: int | None = None,
+) -> EncodedRows:
+    """Encode rows one by one, with a progress bar when a person is watching; arguments as encode_row's."""
+    results = [encode_row(row, tokenizer, recipe, max_length) for row in track(rows, len(rows), "encoding")]
+    return EncodedRows(
+        tuple(result for result in results if isinstance(result, Encoded)),
+        tuple(result for result in results if isinstance(result, TooLong)),
+    )
+
+
+def longest_completion(
+    rows: Sequence[Mapping[str, Any]], tokenizer: PreTrainedTokenizerBase, recipe: str | Recipe = "native"
+) -> int:
+    """Give the length of the longest gold completion that holds a call, in tokens; of any when none holds a call."""
+    called = [row for row in rows if row["gold"]] or rows
+    return max((len(_encode(render_completion(row, recipe), tokenizer)) for row in called), default=0)
+
+
+def render_supervised(encoded: Encoded, tokenizer: PreTrainedTokenizerBase) -> str:
+    """Show a training example as text, with ⟦ ⟧ around every stretch that carries labels."""
+    parts: list[str] = []
+    start = 0
+    while start < len(encoded.input_ids):
+        labelled = encoded.labels[start] != IGNORED
+        end = start
+        while end < len(encoded.input_ids) and (encoded.labels[end] != IGNORED) == labelled:
+            end += 1
+        text = tokenizer.decode(encoded.input_ids[start:end], skip_special_tokens=False)
+        parts.append(f"⟦{text}⟧" if labelled else text)
+        start = end
+    return "".join(parts)

@@ -1,0 +1,139 @@
+"""What people look at: the ladder, before and after, the funnel, single rows, and the rows worth looking at.
+
+Knows scores, rows and tables; draws nothing (`figures`) and computes no score.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fgtools.calls import ToolCall, parse_reply, row_calls
+from fgtools.metrics import Change, Comparison, Scores
+from fgtools.outcomes import LADDER, score_row
+from fgtools.tables import Table
+
+LABELS = {
+    "in_grammar": "replied in the grammar",
+    "known_tool": "known tool",
+    "right_tools": "right tool(s)",
+    "valid_arguments": "valid arguments",
+    "right_names": "right argument names",
+    "ast_match": "AST match",
+    "exact_match": "exact match",
+    "right_tool_calls": "right tool(s), rows with a call",
+    "missed_calls": "missed calls, rows with a call",
+    "false_calls": "false calls, rows without one",
+    "tool_accuracy": "tool accuracy (tutorial)",
+    "cer": "TC-CER (tutorial), lower is better",
+    "cer_rendered": "TC-CER of re-rendered calls",
+    "argument_precision": "arguments: precision",
+    "argument_recall": "arguments: recall",
+    "argument_f1": "arguments: F1",
+}
+"""What a measure is called in tables and figures."""
+
+
+def render_ladder_table(scores: Scores) -> Table:
+    """Give every measure of one model with its counts and its 95 % interval."""
+    shares = (*LADDER, "right_tool_calls", "missed_calls", "false_calls", "tool_accuracy")
+    rest = ("cer", "cer_rendered", "argument_precision", "argument_recall", "argument_f1")
+    rows = [(LABELS[name], str(getattr(scores, name))) for name in (*shares, *rest)]
+    return Table(("measure", "k/n = value [95 % interval]"), tuple(rows))
+
+
+def render_comparison_table(comparison: Comparison) -> Table:
+    """Give every measure before and after, with the difference and what McNemar's exact test says of it."""
+    columns = ("measure", "before", "after", "difference [95 %]", "fixed/broken", "p")
+    return Table(columns, tuple(_comparison_row(change) for change in comparison.changes))
+
+
+def _comparison_row(change: Change) -> tuple[str, ...]:
+    label = LABELS[change.name]
+    if change.p is None:
+        difference = f"{change.difference:+.3f} [{change.low:+.3f}, {change.high:+.3f}]"
+        return label, str(change.before), str(change.after), difference, "", ""
+    difference = f"{100 * change.difference:+.1f} [{100 * change.low:+.1f}, {100 * change.high:+.1f}]"
+    counts = f"{change.fixed}/{change.broken}"
+    return label, str(change.before), str(change.after), difference, counts, f"{change.p:.2g}"
+
+
+def render_funnel_table(funnel: Mapping[str, int]) -> Table:
+    """Give the count and share of every fate, and their sum."""
+    total = sum(funnel.values())
+    rows = [(fate, str(count), f"{count / max(1, total):.1%}") for fate, count in funnel.items()]
+    return Table(("fate", "rows", "share"), (*rows, ("all", str(total), "100.0%" if total else "")))
+
+
+def render_inspection(
+    rows: Sequence[Mapping[str, Any]], replies: Sequence[str], indices: Sequence[int], style: str = "native"
+) -> Table:
+    """Show single rows: request, predicted, gold, verdict.
+
+    Args:
+        rows: Row dicts.
+        replies: One reply a row.
+        indices: Which rows, from 0; those beyond the last row are left out.
+        style: Call grammar of the replies.
+
+    Returns:
+        A Table of one row an index.
+    """
+    chosen = [index for index in indices if 0 <= index < len(rows)]
+    return Table(
+        ("row", "request", "predicted", "gold", "verdict"),
+        tuple(_inspection_row(index, rows[index], replies[index], style) for index in chosen),
+        width=44,
+    )
+
+
+def _inspection_row(index: int, row: Mapping[str, Any], reply: str, style: str) -> tuple[str, ...]:
+    request = [message["content"] for message in row["messages"] if message["role"] == "user"][-1:]
+    calls = parse_reply(reply, style).calls
+    error = score_row(row, reply, style).error
+    predicted = _show_calls(calls) if calls else f"(no call) {reply}"
+    gold = row_calls(row)
+    wanted = _show_calls(gold) if gold else "(no call)"
+    return f"{index}\n{row['row_id']}", _cut("".join(request)), _cut(predicted), _cut(wanted), error or "right"
+
+
+def _show_calls(calls: Sequence[ToolCall]) -> str:
+    return "\n".join(f"{call.name}({_show_arguments(call)})" for call in calls)
+
+
+def _show_arguments(call: ToolCall) -> str:
+    return ", ".join(f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in call.arguments.items())
+
+
+def _cut(text: str, limit: int = 400) -> str:
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def select_examples(scores: Scores) -> list[int]:
+    """Choose one row of every kind of error, the commonest kind first: the first row in which it occurs.
+
+    Args:
+        scores: The scores.
+
+    Returns:
+        Indices into the scored rows; [] where every row is right.
+    """
+    codes = [row.error for row in scores.rows]
+    return [codes.index(code) for code in scores.errors]
+
+
+def select_worse(before: Scores, after: Scores, limit: int = 8) -> list[int]:
+    """Choose rows to look at after training: those that got worse first, then examples of what is still wrong.
+
+    Args:
+        before: Scores of the first model.
+        after: Scores of the second one, of the same rows in the same order.
+        limit: Largest number of rows.
+
+    Returns:
+        Indices into the scored rows.
+    """
+    pairs = zip(before.rows, after.rows, strict=True)
+    worse = [index for index, (old, new) in enumerate(pairs) if old.ast_match and not new.ast_match]
+    return list(dict.fromkeys([*worse, *select_examples(after)]))[:limit]

@@ -1,0 +1,174 @@
+"""Scores of many rows: shares and ratios with counts and intervals, all computed from the rows' outcomes.
+
+Knows outcomes; not replies.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from fgtools.cer import CerResult
+from fgtools.intervals import Ratio, Share, bootstrap_ratio
+from fgtools.outcomes import LADDER, RowScore
+
+RATIOS = ("argument_precision", "argument_recall", "argument_f1")
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The outcomes of all rows, and what follows from them; every aggregate carries its counts and its interval."""
+
+    rows: tuple[RowScore, ...]
+
+    def share(self, name: str) -> Share:
+        """Give the share of all rows that reach a rung of LADDER."""
+        return Share(sum(getattr(row, name) for row in self.rows), len(self.rows))
+
+    @cached_property
+    def call_rows(self) -> tuple[RowScore, ...]:
+        """The rows whose gold holds a call."""
+        return tuple(row for row in self.rows if row.n_gold)
+
+    @property
+    def in_grammar(self) -> Share:
+        """Share of rows; so are the next six."""
+        return self.share("in_grammar")
+
+    @property
+    def known_tool(self) -> Share:
+        """Only declared tools were called."""
+        return self.share("known_tool")
+
+    @property
+    def right_tools(self) -> Share:
+        """The right tools were called, or none where none is right."""
+        return self.share("right_tools")
+
+    @property
+    def valid_arguments(self) -> Share:
+        """Every call's arguments satisfy its schema."""
+        return self.share("valid_arguments")
+
+    @property
+    def right_names(self) -> Share:
+        """The right argument names were used."""
+        return self.share("right_names")
+
+    @property
+    def ast_match(self) -> Share:
+        """The calls mean what the gold means."""
+        return self.share("ast_match")
+
+    @property
+    def exact_match(self) -> Share:
+        """The calls are the gold calls."""
+        return self.share("exact_match")
+
+    @property
+    def right_tool_calls(self) -> Share:
+        """Right tools, among the rows that need a call."""
+        return Share(sum(row.right_tools for row in self.call_rows), len(self.call_rows))
+
+    @property
+    def tool_accuracy(self) -> Share:
+        """The tutorial's tool accuracy, among the rows that need a call: the first name found anywhere is right."""
+        return Share(sum(row.first_name_right for row in self.call_rows), len(self.call_rows))
+
+    @property
+    def missed_calls(self) -> Share:
+        """Rows without any call, among those that need one."""
+        return Share(sum(not row.n_calls for row in self.call_rows), len(self.call_rows))
+
+    @property
+    def false_calls(self) -> Share:
+        """Rows with a call, among those whose right answer is none."""
+        none_due = [row for row in self.rows if not row.n_gold]
+        return Share(sum(row.n_calls > 0 for row in none_due), len(none_due))
+
+    @cached_property
+    def cer(self) -> CerResult:
+        """The tutorial's TC-CER, over the rows that need a call."""
+        return self._cer("edits")
+
+    @cached_property
+    def cer_rendered(self) -> CerResult:
+        """TC-CER once every readable reply was rendered again: content without format."""
+        return self._cer("edits_rendered")
+
+    def _cer(self, field: str) -> CerResult:
+        edits, characters = ([getattr(row, name) for row in self.call_rows] for name in (field, "characters"))
+        ratio = bootstrap_ratio(edits, characters)
+        return CerResult(len(edits), ratio.numerator, ratio.denominator, ratio.low, ratio.high)
+
+    @cached_property
+    def argument_precision(self) -> Ratio:
+        """Right arguments among the predicted ones."""
+        return bootstrap_ratio(*self.argument_counts("precision"))
+
+    @cached_property
+    def argument_recall(self) -> Ratio:
+        """Right arguments among the gold ones."""
+        return bootstrap_ratio(*self.argument_counts("recall"))
+
+    @cached_property
+    def argument_f1(self) -> Ratio:
+        """Harmonic mean of the two: twice the right ones among predicted and gold together."""
+        return bootstrap_ratio(*self.argument_counts("f1"))
+
+    def argument_counts(self, kind: str) -> tuple[list[int], list[int]]:
+        """Give numerators and denominators, one of each a row, of "precision", "recall" or "f1" over arguments."""
+        right = [row.arguments_right for row in self.rows]
+        predicted, gold = ([getattr(row, f"arguments_{side}") for row in self.rows] for side in ("predicted", "gold"))
+        if kind == "f1":
+            return [2 * count for count in right], [sum(pair) for pair in zip(predicted, gold, strict=True)]
+        return right, predicted if kind == "precision" else gold
+
+    @property
+    def chance(self) -> float:
+        """Share of right tools that drawing declared tools at random would give; nan without rows that need a call."""
+        return sum(row.chance for row in self.call_rows) / len(self.call_rows) if self.call_rows else math.nan
+
+    @property
+    def gold_invalid(self) -> Share:
+        """Rows whose gold breaks its own schema, among those that need a call."""
+        return Share(sum(not row.gold_valid for row in self.call_rows), len(self.call_rows))
+
+    @property
+    def errors(self) -> dict[str, int]:
+        """Rows by error code, the commonest first."""
+        return dict(Counter(row.error for row in self.rows if row.error).most_common())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the JSON object of scores.*.json: aggregates first, then the rows."""
+        shares = (*LADDER, "right_tool_calls", "tool_accuracy", "missed_calls", "false_calls", "gold_invalid")
+        return {
+            "n": len(self.rows),
+            **{name: getattr(self, name).to_dict() for name in shares},
+            **{name: _cer_dict(getattr(self, name)) for name in ("cer", "cer_rendered")},
+            **{name: getattr(self, name).to_dict() for name in RATIOS},
+            "chance": None if math.isnan(self.chance) else self.chance,
+            "errors": self.errors,
+            "rows": [dataclasses.asdict(row) for row in self.rows],
+        }
+
+    @classmethod
+    def from_dict(cls, saved: Mapping[str, Any]) -> Scores:
+        """Read what to_dict gave; the aggregates are computed anew from the rows.
+
+        Raises:
+            ValueError: The object is not one of scores.
+        """
+        try:
+            return cls(tuple(RowScore(**row) for row in saved["rows"]))
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"scores must hold rows as this version writes them ({error}): score again") from error
+
+
+def _cer_dict(result: CerResult) -> dict[str, Any]:
+    return {**dataclasses.asdict(result), "rate": result.rate}

@@ -142,10 +142,11 @@ def _train(options: argparse.Namespace) -> None:
         epochs=options.epochs,
         batch_size=options.batch_size,
     )
-    train_rows, eval_rows = rows.read_rows("rows.train.jsonl"), rows.read_rows("rows.eval.jsonl")
+    names = ("rows.train.jsonl", "rows.eval.jsonl")
+    train_rows, eval_rows = (rows.read_rows(name) for name in names)
     model, tokenizer = load_model(options.model), load_tokenizer(options.model)
     result = train(model, tokenizer, train_rows, eval_rows, config, out.root / "model", options.recipe)
-    out.write_json("train.json", result.to_dict())
+    out.write_json("train.json", {**vars(config), **result.to_dict()}, [rows.find(name) for name in names])
     print(f"{result.steps} steps in {result.seconds:.0f} s; the model lies in {out.root / 'model'}")
 
 
@@ -159,7 +160,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     evaluation = evaluate(
         model, tokenizer, rows, options.recipe, max_new_tokens=options.max_new_tokens, batch_size=options.batch_size
     )
-    evaluation.write(open_run(options.out), "replies.jsonl", "scores.json")
+    evaluation.write(open_run(options.out), "replies.jsonl", "scores.json", [Path(options.rows)])
     print(render_ladder_table(evaluation.scores))
 
 

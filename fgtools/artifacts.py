@@ -92,18 +92,19 @@ class RunFolder:
         """Read a JSON-lines file; raises as `find` and `read_jsonl`."""
         return read_jsonl(self.find(name))
 
-    def write_json(self, name: str, value: Mapping[str, Any], inputs: Iterable[str] = ()) -> Path:
+    def write_json(self, name: str, value: Mapping[str, Any], inputs: Iterable[str | Path] = ()) -> Path:
         """Write a JSON object whole.
 
         Args:
             name: File name in the run folder.
             value: The object; the key "inputs" is added.
-            inputs: Names of the files it was made from; their sha256 stand under "inputs".
+            inputs: The files it was made from, by name in this run or by path; their sha256 stand under "inputs".
 
         Returns:
             The path written.
         """
-        hashes = {source: sha256_of(self.find(source)) for source in inputs}
+        paths = [source if isinstance(source, Path) else self.find(source) for source in inputs]
+        hashes = {path.name: sha256_of(path) for path in paths}
         text = json.dumps({**value, "inputs": hashes}, ensure_ascii=False, indent=1, allow_nan=False)
         return write_text(self.root / name, text + "\n")
 

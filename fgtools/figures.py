@@ -11,6 +11,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from fgtools.artifacts import write_bytes
 from fgtools.metrics import Comparison, Scores
@@ -136,6 +137,7 @@ def plot_errors(before: Scores, after: Scores, axes: Axes) -> Axes:
         axes.bar_label(axes.barh(places, counts, height=0.38, color=colour, label=label), padding=3, fontsize=8)
     axes.set_yticks(range(len(codes)), [code.rpartition(":")[2] if code.count("_checker") else code for code in codes])
     axes.invert_yaxis()
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel(f"rows, of {len(before.rows)}")
     axes.legend(frameon=False)
     axes.set_title("Errors by kind", loc="left", fontsize=11)

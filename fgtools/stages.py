@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fgtools.artifacts import DataFileError, RunFolder
@@ -206,7 +207,7 @@ class Evaluation:
     scores: Scores
     max_new_tokens: int
 
-    def write(self, run: RunFolder, replies_name: str, scores_name: str, inputs: Sequence[str] = ()) -> None:
+    def write(self, run: RunFolder, replies_name: str, scores_name: str, inputs: Sequence[str | Path] = ()) -> None:
         """Write the replies as JSON lines, and the scores with the budget and the inputs' hashes."""
         pairs = zip(self.rows, self.replies, strict=True)
         run.write_rows(replies_name, ({"row_id": row["row_id"], "reply": reply} for row, reply in pairs))

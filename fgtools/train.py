@@ -7,6 +7,7 @@ A thin layer over TRL's SFTTrainer, which is given ready `input_ids` and `labels
 from __future__ import annotations
 
 import dataclasses
+import os
 import sys
 import tempfile
 import time
@@ -24,7 +25,7 @@ from trl import SFTConfig, SFTTrainer
 from fgtools.models import save_model
 from fgtools.profiles import Recipe, Training, get_recipe
 from fgtools.progress import is_watched
-from fgtools.prompts import EncodedRows, encode_rows
+from fgtools.prompts import IGNORED, EncodedRows, encode_rows
 
 EVALUATIONS = 10
 """Evaluations during one training, spread evenly; the tutorial recipe evaluates every 10 steps instead."""
@@ -114,7 +115,7 @@ def train(
         torch.cuda.reset_peak_memory_stats()
     with tempfile.TemporaryDirectory() as scratch:
         arguments = _build_arguments(config, recipe, model, autocast, len(train_set.encoded), scratch)
-        trainer = SFTTrainer(
+        trainer = _choose_trainer(model, recipe)(
             model=model,
             args=arguments,
             train_dataset=_build_dataset(train_set),
@@ -176,6 +177,12 @@ def _build_arguments(
     on_cpu = model.device.type == "cpu"
     names = {field.name for field in dataclasses.fields(SFTConfig)}
     checkpointing = "activation_checkpointing" if "activation_checkpointing" in names else "gradient_checkpointing"
+    by_length = recipe.name != "tutorial"  # rows of like length share a batch: less padding, the same rows
+    sampling = (
+        {"train_sampling_strategy": "group_by_length"}
+        if "train_sampling_strategy" in names
+        else {"group_by_length": True}
+    )
     return SFTConfig(
         output_dir=scratch,
         learning_rate=config.learning_rate,
@@ -201,7 +208,39 @@ def _build_arguments(
         seed=config.seed,
         disable_tqdm=not is_watched(),
         **{checkpointing: config.gradient_checkpointing},
+        **(sampling if by_length else {}),
     )
+
+
+class LabelledPositionsTrainer(SFTTrainer):
+    """SFTTrainer whose LM head reads the labelled positions alone: the same loss, a fraction of the work.
+
+    In a completion-only recipe most positions carry no label, and the projection to the vocabulary is the largest part
+    of a small model's work. One process; TRL's own loss serves several.
+    """
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """Give the summed negative log-likelihood of the labels divided by their number in the optimizer step."""
+        inner = self.accelerator.unwrap_model(model)
+        states = inner.model(
+            input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], use_cache=False
+        ).last_hidden_state[:, :-1]
+        targets = inputs["labels"][:, 1:]
+        labelled = targets != IGNORED
+        logits, targets = inner.lm_head(states[labelled]).float(), targets[labelled]
+        loss = torch.nn.functional.cross_entropy(logits, targets, reduction="sum")
+        count = torch.as_tensor(len(targets) if num_items_in_batch is None else num_items_in_batch).clamp(min=1)
+        right = (logits.detach().argmax(-1) == targets).float().mean().item()
+        self._metrics["train" if self.model.training else "eval"]["mean_token_accuracy"].append(right)
+        return loss / count.to(loss.device)
+
+
+def _choose_trainer(model: PreTrainedModel, recipe: Recipe) -> type[SFTTrainer]:
+    alone = int(os.environ.get("WORLD_SIZE", "1")) == 1
+    plain = getattr(model.config, "final_logit_softcapping", None) is None
+    return LabelledPositionsTrainer if recipe.loss == "completion" and alone and plain else SFTTrainer
 
 
 class _OneLine(TrainerCallback):

@@ -3,13 +3,15 @@
 import hashlib
 import json
 import random
+import re
 from collections import Counter
 
 import pytest
 
 from fgtools.calls import CONTROL_TOKENS
 from fgtools.offline.catalogue import build_request, load_catalogue, load_pools, read_text
-from fgtools.offline.curriculum import build_row, load_words
+from fgtools.offline.curriculum import build_rows as build_pretraining_rows
+from fgtools.offline.curriculum import load_topics, load_words
 from fgtools.offline.samples import build_samples
 from fgtools.rows import build_rows, split_rows
 
@@ -105,9 +107,29 @@ def test_pretraining_never_shows_a_tool_of_the_catalogue():
     catalogue = load_catalogue()
     names = {tool.name for tool in catalogue.seen + catalogue.unseen}
     draw = random.Random(3)
-    rows = [build_row(draw) for _ in range(500)]
+    rows = [row for _ in range(125) for row in build_pretraining_rows(draw)]
     assert not names & {tool["function"]["name"] for row in rows for tool in row["tools"]}
     assert 0 < sum(not row["gold"] for row in rows) < 120 and any(len(row["gold"]) > 1 for row in rows)
+
+
+def test_pretraining_never_repeats_a_wording_of_the_catalogue():
+    catalogue = load_catalogue()
+    wordings = {
+        re.sub(r"\{[^}]*\}|[\[\]]", " ", text).strip()
+        for tool in catalogue.seen + catalogue.unseen
+        for text in tool.wordings
+    }
+    long = {" ".join(text.split()[:5]) for text in wordings if len(text.split()) >= 5}
+    draw = random.Random(4)
+    said = [row["messages"][-1]["content"] for _ in range(200) for row in build_pretraining_rows(draw)]
+    assert not [text for text in said if any(start in text for start in long)]
+
+
+def test_topics_know_no_word_that_only_evaluation_uses():
+    allowed = set(load_pools()["any"])
+    for tool in load_catalogue().seen:
+        allowed |= set(re.findall("[a-z]+", f"{tool.name} {tool.description} " + " ".join(tool.wordings_for("train"))))
+    assert {word for topic in load_topics() for word in topic} <= allowed
 
 
 @pytest.fixture(scope="module")

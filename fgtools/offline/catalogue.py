@@ -83,10 +83,11 @@ def load_catalogue() -> Catalogue:
 
 @cache
 def load_pools() -> dict[str, tuple[str, ...]]:
-    """Read pools.txt: values by pool."""
+    """Read pools.txt: values by pool; the pool `any` holds the words of words.txt, for made-up tools."""
     lines = [line for line in read_text("pools.txt").splitlines() if line and not line.startswith("#")]
     pairs = (line.split(": ", 1) for line in lines)
-    return {name: tuple(values.split(", ")) for name, values in pairs}
+    words = [line for line in read_text("words.txt").splitlines() if not line.startswith("#")]
+    return {name: tuple(values.split(", ")) for name, values in pairs} | {"any": tuple(" ".join(words).split())}
 
 
 def _parse_tools(text: str) -> tuple[Tool, ...]:

@@ -1,19 +1,31 @@
 """Pretraining rows: made-up tools, and requests that ask for one of them.
 
-Names, descriptions and wordings are drawn word by word, so no tool or wording of the catalogue occurs; what can be
-learnt is the skill alone: find the offered tool whose description shares words with the request, and copy the values.
-Rows are row dicts, as the rest of the package knows them.
+FunctionGemma knows what words mean before it sees a tool. The stand-in gets its share of that from topics: the words
+that occur together in one catalogue tool's description and training wordings. A made-up tool takes its name and
+description from some words of a topic, the request uses others, so what can be learnt is to choose the offered tool
+that is about the same thing, to copy its name, and to copy values to the parameters they fit. No tool and no wording of
+the catalogue occurs, and no word is taken from the wordings that evaluation uses. Rows are row dicts, as the rest of
+the package knows them.
 """
 
 from __future__ import annotations
 
 import random
 import re
-from dataclasses import dataclass
+from collections import Counter
 from functools import cache
 from typing import Any
 
-from fgtools.offline.catalogue import load_catalogue, load_pools, read_text
+from fgtools.offline.catalogue import (
+    Parameter,
+    Request,
+    Tool,
+    build_request,
+    build_schema,
+    load_catalogue,
+    load_pools,
+    read_text,
+)
 from fgtools.profiles import DEVELOPER_TEXT
 
 FILLERS = tuple(
@@ -35,46 +47,9 @@ SMALL_TALK = (
 )
 
 
-@dataclass(frozen=True)
-class _Parameter:
-    """A made-up parameter; `pool` are the values of an enum or of a pool."""
-
-    name: str
-    kind: str
-    required: bool
-    cues: tuple[str, ...]
-    pool: tuple[str, ...]
-
-    def schema(self) -> dict[str, Any]:
-        """Give its JSON Schema."""
-        description = {"description": " ".join(self.cues)}
-        if self.kind == "enum":
-            return {"type": "string", "enum": list(self.pool), **description}
-        if self.kind == "list":
-            return {"type": "array", "items": {"type": "string"}, **description}
-        return {"type": self.kind, **description}
-
-
-@dataclass(frozen=True)
-class _Tool:
-    """A made-up tool; `cues` are the words of its description."""
-
-    name: str
-    cues: tuple[str, ...]
-    parameters: tuple[_Parameter, ...]
-
-    def schema(self) -> dict[str, Any]:
-        """Give its function schema."""
-        parameters = {
-            "type": "object",
-            "properties": {parameter.name: parameter.schema() for parameter in self.parameters},
-            "required": [parameter.name for parameter in self.parameters if parameter.required],
-        }
-        description = " ".join(self.cues)
-        return {
-            "type": "function",
-            "function": {"name": self.name, "description": description, "parameters": parameters},
-        }
+WORDINGS = 4
+SHARED = 3
+"""A word of more topics than this says nothing about any of them."""
 
 
 @cache
@@ -87,136 +62,131 @@ def load_words() -> tuple[str, ...]:
 
 
 @cache
-def _content_words() -> tuple[str, ...]:
-    return tuple(word for word in load_words() if word not in FILLERS and word not in LINKS and len(word) > 2)
+def load_topics() -> tuple[tuple[str, ...], ...]:
+    """Give one tuple of words a seen tool: those of its name, description and training wordings that tell it."""
+    tools = load_catalogue().seen
+    spoken = [re.sub(r"\{[^}]*\}", " ", " ".join(tool.wordings_for("train"))) for tool in tools]
+    words = [
+        dict.fromkeys(re.findall(r"[a-z]{3,}", f"{tool.name.partition('_')[0]} {tool.description} {text}"))
+        for tool, text in zip(tools, spoken, strict=True)
+    ]
+    spread = Counter(word for topic in words for word in topic)
+    plain = {*FILLERS, *LINKS}
+    known = tuple(tuple(word for word in topic if word not in plain and spread[word] <= SHARED) for topic in words)
+    return known + _made_up_topics(frozenset(word for topic in words for word in topic))
 
 
-def _words(draw: random.Random, low: int, high: int) -> tuple[str, ...]:
-    return tuple(draw.sample(_content_words(), draw.randint(low, high)))
+def _made_up_topics(known: frozenset[str]) -> tuple[tuple[str, ...], ...]:
+    """Put the other words together by chance, so that a topic is more than the catalogue's tools."""
+    rest = [word for word in load_pools()["any"] if word not in known]
+    random.Random(0).shuffle(rest)
+    return tuple(tuple(rest[start : start + 10]) for start in range(0, len(rest) - 9, 10))[:20]
 
 
 @cache
-def _catalogue_names() -> frozenset[str]:
-    catalogue = load_catalogue()
-    return frozenset(tool.name for tool in catalogue.seen + catalogue.unseen)
+def load_endings() -> tuple[str, ...]:
+    """Give what follows the noun in the catalogue's names, such as "_get"; sorted."""
+    tools = (*load_catalogue().seen, *load_catalogue().unseen)
+    return tuple(sorted({"_" + tool.name.partition("_")[2] for tool in tools}))
 
 
-def build_row(draw: random.Random, ease: float = 0.0) -> dict[str, Any]:
-    """Make a pretraining row.
+@cache
+def _known() -> tuple[frozenset[str], tuple[Parameter, ...]]:
+    """Give the catalogue's tool names, which are not made up again, and every parameter."""
+    tools = (*load_catalogue().seen, *load_catalogue().unseen)
+    parameters = dict.fromkeys(parameter for tool in tools for parameter in tool.parameters)
+    return frozenset(tool.name for tool in tools), tuple(parameters)
+
+
+def build_rows(draw: random.Random, ease: float = 0.0, count: int = 4) -> list[dict[str, Any]]:
+    """Make pretraining rows that offer the same tools.
 
     Args:
         draw: Source of all choices.
-        ease: From 0 (as hard as the sample) to 1 (one or two tools, one call, never a refusal).
+        ease: From 0 (as hard as the sample) to 1 (at most one parameter, one call, never a refusal).
+        count: Rows.
 
     Returns:
-        A row dict; gold [] with a refusal as reply in about one of nine rows at ease 0.
+        Row dicts with the same tools, each with a request of its own; gold [] with a refusal as reply in about one of
+        nine rows at ease 0.
     """
     easy = draw.random() < ease
-    tools = [_build_tool(draw, easy) for _ in range(draw.randint(1, 2) if easy else draw.randint(2, 4))]
+    *topics, absent = draw.sample(load_topics(), draw.randint(3, 5))
+    tools = [_build_tool(topic, draw, easy) for topic in topics]
+    return [_build_row(tools, absent, draw, easy) for _ in range(count)]
+
+
+def _build_row(tools: list[Tool], absent: tuple[str, ...], draw: random.Random, easy: bool) -> dict[str, Any]:
     kind = "call" if easy else draw.choices(["call", "parallel", "refusal"], [77, 12, 11])[0]
+    asked = draw.sample(tools, draw.randint(2, min(3, len(tools))) if kind == "parallel" else 1)
     if kind == "refusal":
-        text, _ = _ask(_build_tool(draw), draw)
-        gold, reply = [], draw.choice(REFUSALS)
-    else:
-        count = 1 if kind == "call" else draw.randint(2, min(3, len(tools)))
-        asked = [(tool, *_ask(tool, draw)) for tool in draw.sample(tools, count)]
-        joint = draw.choice(JOINTS)
-        text = joint.join(request for _, request, _ in asked)
-        gold, reply = [{"name": tool.name, "arguments": arguments} for tool, _, arguments in asked], ""
+        asked = [_build_tool(absent, draw, easy)]
+    requests = [build_request(tool, "train", draw) for tool in asked]
     messages = [{"role": "developer", "content": DEVELOPER_TEXT}]
     if not easy and draw.random() < 0.08:
         user, answer = draw.choice(SMALL_TALK)
         messages += [{"role": "user", "content": user}, {"role": "assistant", "content": answer}]
+    text = draw.choice(JOINTS).join(" ".join(request.text.split()) for request in requests)
     messages.append({"role": "user", "content": text})
-    return {"messages": messages, "tools": [tool.schema() for tool in tools], "gold": gold, "reply": reply}
+    gold = [] if kind == "refusal" else [_call(request) for request in requests]
+    reply = draw.choice(REFUSALS) if kind == "refusal" else ""
+    return {"messages": messages, "tools": [_schema(tool) for tool in tools], "gold": gold, "reply": reply}
 
 
-def _build_tool(draw: random.Random, easy: bool = False) -> _Tool:
-    if easy:
-        parameter = _Parameter(_words(draw, 1, 1)[0], draw.choice(["string", "integer"]), True, _words(draw, 1, 1), ())
-        return _Tool(_words(draw, 1, 1)[0], _words(draw, 1, 2), (parameter,))
-    while True:
-        name = "_".join(_words(draw, 1, 2))
-        if name not in _catalogue_names():
-            break
-    parameters: dict[str, _Parameter] = {}
-    for _ in range(draw.choices([0, 1, 2, 3], [5, 40, 35, 20])[0]):
-        parameter = _build_parameter(draw)
+def _call(request: Request) -> dict[str, Any]:
+    return {"name": request.tool.name, "arguments": request.arguments}
+
+
+def _schema(tool: Tool) -> dict[str, Any]:
+    function = {"name": tool.name, "description": tool.description, "parameters": build_schema(tool)}
+    return {"type": "function", "function": function}
+
+
+def _build_tool(topic: tuple[str, ...], draw: random.Random, easy: bool) -> Tool:
+    """Make up a tool about a topic, with ways to ask for it that use other words of the topic."""
+    names, bank = _known()
+    words = draw.sample(topic, len(topic))
+    name = words[0] if easy and draw.random() < 0.5 else words[0] + draw.choice(load_endings())
+    if name in names:
+        name = words[0]
+    half = max(2, min(5, len(words) // 2))
+    description = _speak(words[:half], draw)
+    said = words[half:] if draw.random() < 0.8 else words[1:]
+    parameters: dict[str, Parameter] = {}
+    for _ in range(draw.randint(0, 1) if easy else draw.choices([0, 1, 2, 3], [5, 40, 35, 20])[0]):
+        parameter = draw.choice(bank) if draw.random() < 0.85 else _build_parameter(draw)
         parameters[parameter.name] = parameter
-    return _Tool(name, _words(draw, 3, 6), tuple(parameters.values()))
+    wanted = tuple(parameters.values())
+    return Tool(name, "", description, wanted, tuple(_word_request(said, wanted, draw) for _ in range(WORDINGS)))
 
 
-def _build_parameter(draw: random.Random) -> _Parameter:
-    required = draw.random() < 0.7
-    kind = draw.choices(["string", "integer", "number", "boolean", "enum", "list"], [52, 18, 8, 6, 10, 6])[0]
-    cues = _words(draw, 1, 3)
-    if kind in ("string", "list") and draw.random() < 0.5:
-        pool = draw.choice(sorted(load_pools()))
-        return _Parameter(pool, kind, required, (pool, *cues[1:]), load_pools()[pool])
-    name = cues[0] if draw.random() < 0.7 else "_".join(_words(draw, 1, 2))
-    pool = _words(draw, 2, 4) if kind == "enum" else ()
-    return _Parameter(name, kind, required, cues, pool)
+def _build_parameter(draw: random.Random) -> Parameter:
+    name, *about = draw.sample(load_pools()["any"], 3)
+    kind, pool = draw.choice([("string", "any"), ("string", "any"), ("integer", "1-999")])
+    return Parameter(name, True, kind, pool, f"{name} {about[0]}")
 
 
-def _ask(tool: _Tool, draw: random.Random) -> tuple[str, dict[str, Any]]:
-    """Word a request: some of the tool's words between fillers, and each value with a hint of what it is for."""
-    parts = [list(draw.sample(FILLERS, draw.randint(1, 3)))]
-    for cue in draw.sample(tool.cues, draw.randint(1, min(3, len(tool.cues)))):
-        parts.append([cue, *draw.sample(FILLERS, draw.randint(0, 2))])
-    if draw.random() < 0.3:
-        draw.shuffle(parts)
-    arguments: dict[str, Any] = {}
-    spoken = []
-    for parameter in tool.parameters:
-        if parameter.required or draw.random() < 0.5:
-            surface, arguments[parameter.name] = _value(parameter, draw)
-            spoken.append(_hint(parameter, surface, tool, draw))
-    draw.shuffle(spoken)
-    position = draw.randint(0, len(parts)) if draw.random() < 0.4 else len(parts)
-    pieces = [" ".join(part) for part in parts]
-    return " ".join(pieces[:position] + spoken + pieces[position:]), arguments
+def _speak(words: list[str], draw: random.Random) -> str:
+    """Put words into a row, most of them with a filler before them."""
+    return " ".join(f"{draw.choice(FILLERS)} {word}" if draw.random() < 0.6 else word for word in words)
 
 
-def _hint(parameter: _Parameter, surface: str, tool: _Tool, draw: random.Random) -> str:
-    """Put a value where its parameter can be told: by a word of the parameter, unless its kind alone tells."""
-    alike = [other for other in tool.parameters if _shape(other) == _shape(parameter)]
-    link = draw.choice(LINKS)
-    if len(alike) == 1 and draw.random() < 0.6:
-        return f"{link} {surface}" if draw.random() < 0.8 else surface
-    cue = draw.choice((*parameter.cues, *parameter.name.split("_")))
-    return draw.choice([f"{link} {cue} {surface}", f"{cue} {surface}", f"{link} {surface} {cue}"])
+def _word_request(words: list[str], parameters: tuple[Parameter, ...], draw: random.Random) -> str:
+    """Word a request: words of the topic between fillers, and a place for each value, with a hint of what it is for."""
+    spoken = draw.sample(words, min(len(words), draw.randint(1, 3)))
+    parts = [" ".join(draw.sample(FILLERS, draw.randint(1, 3))), *(_speak([word], draw) for word in spoken)]
+    kinds = Counter(_shape(parameter) for parameter in parameters)
+    for parameter in parameters:
+        cue = draw.choice(parameter.name.replace(".", "_").split("_"))
+        hint = (
+            draw.choice(LINKS)
+            if kinds[_shape(parameter)] == 1 and draw.random() < 0.7
+            else f"{draw.choice(LINKS)} {cue}"
+        )
+        part = f"{hint} {{{parameter.name}}}"
+        parts.insert(draw.randint(1, len(parts)), part if parameter.required else f"[{part}]")
+    return " ".join(parts)
 
 
-def _shape(parameter: _Parameter) -> str:
-    return {"integer": "digits", "number": "digits", "list": "words", "string": "words"}.get(
-        parameter.kind, parameter.name
-    )
-
-
-def _value(parameter: _Parameter, draw: random.Random) -> tuple[str, Any]:
-    kind = parameter.kind
-    if kind == "integer":
-        number = draw.choice([draw.randint(0, 9), draw.randint(10, 99), draw.randint(100, 2999)])
-        return str(number), number
-    if kind == "number":
-        amount = draw.choice([draw.randint(1, 900), draw.randint(1, 99) + 0.5, draw.randint(100, 900) + 0.5])
-        return str(amount), amount
-    if kind == "boolean":
-        truth = draw.random() < 0.5
-        word = draw.choice(parameter.cues)
-        return (f"with {word}" if truth else f"without {word}"), truth
-    if kind == "enum":
-        word = draw.choice(parameter.pool)
-        return word, word
-    if kind == "list":
-        values = [_text(parameter, draw) for _ in range(draw.randint(1, 3))]
-        joined = values[0] if len(values) == 1 else ", ".join(values[:-1]) + " and " + values[-1]
-        return joined, values
-    text = _text(parameter, draw)
-    return text, text
-
-
-def _text(parameter: _Parameter, draw: random.Random) -> str:
-    if parameter.pool and draw.random() < 0.7:
-        return draw.choice(parameter.pool)
-    return " ".join(_words(draw, 1, 3))
+def _shape(parameter: Parameter) -> str:
+    return "digits" if parameter.kind in ("integer", "number") else parameter.pool

@@ -13,7 +13,7 @@ import json
 import math
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -27,7 +27,7 @@ from transformers.utils.chat_template_utils import render_jinja_template
 from fgtools.calls import BOS, END_TURN, EOS, ESCAPE, PAD, START_RESPONSE, START_TURN, render_calls, row_calls
 from fgtools.offline import CHECKPOINT
 from fgtools.offline.catalogue import read_text
-from fgtools.offline.curriculum import build_row, load_words
+from fgtools.offline.curriculum import build_rows, load_endings, load_words
 from fgtools.profiles import DEVELOPER_TEXT
 
 FIXED_IDS = {
@@ -47,6 +47,8 @@ FIXED_IDS = {
     "\n": 107,
 }
 """FunctionGemma's ids of its control tokens, which the stand-in keeps."""
+
+HEADS, HEAD_DIM = 4, 32
 
 SPECIAL = (PAD, EOS, BOS, "<unk>", START_RESPONSE, START_TURN, END_TURN)
 """The control tokens that FunctionGemma's tokenizer flags as special; the call marks are not."""
@@ -92,11 +94,15 @@ FRAGMENTS = (
 def build_tokenizer() -> PreTrainedTokenizerFast:
     """Build the tokenizer: whole words, the space as its own token, single digits, bytes for everything else.
 
+    The ending of a tool's name (`_get`) is one token, so that a name is its noun and what follows it.
+
     Returns:
         A tokenizer with FunctionGemma's control ids and our chat template; any text round-trips.
     """
     pieces = [" ", *(chr(code) for code in range(33, 127)), *(f"<0x{byte:02X}>" for byte in range(256))]
-    words = [word for word in (*FRAGMENTS, *load_words(), "user", "model", "developer") if len(word) > 1]
+    words = [
+        word for word in (*FRAGMENTS, *load_words(), *load_endings(), "user", "model", "developer") if len(word) > 1
+    ]
     free = iter(dict.fromkeys([*pieces, *words, *BOILERPLATE]))
     by_id = {index: token for token, index in FIXED_IDS.items()}
     vocabulary: list[str] = []
@@ -108,7 +114,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     fragments = set(FRAGMENTS) - set(load_words())
     scores = [(token, -9.0 if token in fragments else -10.0 if len(token) == 1 else -5.0) for token in vocabulary]
     tokenizer = Tokenizer(models.Unigram(scores, unk_id=FIXED_IDS["<unk>"], byte_fallback=True))
-    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[A-Za-z]+|\d|\s|[^\sA-Za-z\d]"), "isolated")
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"_?[A-Za-z]+|\d|\s|[^\sA-Za-z\d]"), "isolated")
     tokenizer.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{BOS} $A", pair=f"{BOS} $A {BOS} $B", special_tokens=[(BOS, FIXED_IDS[BOS])]
@@ -138,7 +144,7 @@ def build_model(vocabulary: int, hidden: int = 64, layers: int = 4) -> Gemma3For
     Args:
         vocabulary: Tokens of its tokenizer.
         hidden: Width.
-        layers: Layers; the last one attends to everything, the others to 512 tokens.
+        layers: Layers; every second one attends to everything, the others to 512 tokens.
 
     Returns:
         The model, in fp32.
@@ -148,12 +154,12 @@ def build_model(vocabulary: int, hidden: int = 64, layers: int = 4) -> Gemma3For
         hidden_size=hidden,
         intermediate_size=3 * hidden,
         num_hidden_layers=layers,
-        num_attention_heads=4,
+        num_attention_heads=HEADS,
         num_key_value_heads=1,
-        head_dim=32,
-        query_pre_attn_scalar=32,
+        head_dim=HEAD_DIM,
+        query_pre_attn_scalar=8,  # with queries and keys of length sqrt(32), scores up to 11: enough to single one out
         sliding_window=512,
-        layer_types=["sliding_attention"] * (layers - 1) + ["full_attention"],
+        layer_types=["sliding_attention", "full_attention"] * (layers // 2),
         max_position_embeddings=32768,
         initializer_range=0.06,  # at this width the usual 0.02 learns to copy much later
         bos_token_id=2,
@@ -166,7 +172,27 @@ def build_model(vocabulary: int, hidden: int = 64, layers: int = 4) -> Gemma3For
     model.generation_config = GenerationConfig(
         bos_token_id=2, eos_token_id=[1, 50, 106], pad_token_id=0, do_sample=False
     )
+    _initialize(model)
     return model
+
+
+@torch.no_grad()
+def _initialize(model: Gemma3ForCausalLM) -> None:
+    """Start where looking up and copying are near: half of the heads attend to like tokens, all pass on what they see.
+
+    Mimetic initialization (Trockman and Kolter, 2023); the embeddings outweigh what the layers add at first.
+    """
+    torch.nn.init.normal_(model.model.embed_tokens.weight, std=0.125)
+    width = model.config.hidden_size
+    for layer in model.model.layers:
+        layer.post_attention_layernorm.weight.fill_(-0.7)  # Gemma stores the scale's offset from 1
+        layer.post_feedforward_layernorm.weight.fill_(-0.7)
+        attention = layer.self_attn
+        keys, values = (0.35 * torch.nn.init.orthogonal_(torch.empty(HEAD_DIM, width)) for _ in range(2))
+        attention.k_proj.weight.copy_(keys)
+        attention.v_proj.weight.copy_(values)
+        attention.q_proj.weight[: HEAD_DIM * HEADS // 2].copy_(keys.repeat(HEADS // 2, 1))
+        attention.o_proj.weight.copy_(values.T.repeat(1, HEADS))
 
 
 @dataclass(frozen=True)
@@ -174,31 +200,45 @@ class Pretraining:
     """The numbers of the pretraining; all of them stand in the checkpoint's standin.json."""
 
     seed: int = 7
-    steps: int = 4500
-    rows_per_step: int = 32
+    steps: int = 6500
+    sequences_per_step: int = 8
     learning_rate: float = 4e-3
-    easy_steps: int = 300
+    easy_steps: int = 600
     mixed_steps: int = 1200
+    least_ease: float = 0.15
     hidden: int = 64
     layers: int = 4
 
 
-def encode(row: dict[str, Any], tokenizer: PreTrainedTokenizerFast, template: str) -> tuple[list[int], int]:
-    """Give a row's token ids and the length of its prompt."""
+def encode(
+    rows: Sequence[dict[str, Any]], tokenizer: PreTrainedTokenizerFast, template: str
+) -> tuple[list[int], list[int]]:
+    """Give token ids and labels of rows that offer the same tools: one prompt, then request after request.
+
+    Declarations are most of a prompt, so several requests on them teach more per token than one.
+    """
     texts, _ = render_jinja_template(
-        conversations=[row["messages"]],
-        tools=row["tools"],
+        conversations=[rows[0]["messages"]],
+        tools=rows[0]["tools"],
         chat_template=template,
         add_generation_prompt=True,
         bos_token=BOS,
     )
-    completion = render_calls(row_calls(row)) + START_RESPONSE if row["gold"] else row["reply"] + END_TURN
-    prompt = tokenizer.backend_tokenizer.encode(texts[0], add_special_tokens=False).ids
-    return prompt + tokenizer.backend_tokenizer.encode(completion, add_special_tokens=False).ids, len(prompt)
+    ids: list[int] = []
+    labels: list[int] = []
+    for index, row in enumerate(rows):
+        request = row["messages"][-1]["content"]
+        turn = f"{START_TURN}user\n{request}{END_TURN}\n{START_TURN}model\n"
+        completion = render_calls(row_calls(row)) + START_RESPONSE if row["gold"] else row["reply"] + END_TURN
+        for text, supervised in ((turn if index else texts[0], False), (completion, True)):
+            piece = tokenizer.backend_tokenizer.encode(text, add_special_tokens=False).ids
+            ids += piece
+            labels += piece if supervised else [-100] * len(piece)
+    return ids, labels
 
 
 class PretrainingRows(torch.utils.data.IterableDataset):
-    """Batches of made-up rows: `rows_per_step` rows of about one length each, padded."""
+    """Batches of made-up sequences: `sequences_per_step` of about one length each, padded."""
 
     def __init__(self, numbers: Pretraining) -> None:
         self.numbers = numbers
@@ -206,10 +246,11 @@ class PretrainingRows(torch.utils.data.IterableDataset):
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         tokenizer, template = build_tokenizer(), read_text("chat_template.jinja")
         draw = random.Random(self.numbers.seed)
-        size, window = self.numbers.rows_per_step, 16
+        size, window = self.numbers.sequences_per_step, 16
         for start in range(0, self.numbers.steps, window):
-            ease = 1.0 - max(0.0, start - self.numbers.easy_steps) / self.numbers.mixed_steps
-            encoded = [encode(build_row(draw, ease), tokenizer, template) for _ in range(size * window)]
+            ease = 1.0 - max(0, start - self.numbers.easy_steps) / self.numbers.mixed_steps
+            ease = max(ease, self.numbers.least_ease)
+            encoded = [encode(build_rows(draw, ease), tokenizer, template) for _ in range(size * window)]
             encoded.sort(key=lambda pair: len(pair[0]))
             batches = [encoded[index : index + size] for index in range(0, len(encoded), size)]
             draw.shuffle(batches)
@@ -217,14 +258,10 @@ class PretrainingRows(torch.utils.data.IterableDataset):
                 yield _pad(batch)
 
 
-def _pad(batch: list[tuple[list[int], int]]) -> tuple[torch.Tensor, torch.Tensor]:
+def _pad(batch: Sequence[tuple[list[int], list[int]]]) -> tuple[torch.Tensor, torch.Tensor]:
     longest = max(len(ids) for ids, _ in batch)
-    inputs = torch.zeros(len(batch), longest, dtype=torch.long)
-    labels = torch.full((len(batch), longest), -100)
-    for index, (ids, prompt) in enumerate(batch):
-        inputs[index, : len(ids)] = torch.tensor(ids)
-        labels[index, prompt : len(ids)] = torch.tensor(ids[prompt:])
-    return inputs, labels
+    inputs = torch.tensor([ids + [0] * (longest - len(ids)) for ids, _ in batch])
+    return inputs, torch.tensor([labels + [-100] * (longest - len(labels)) for _, labels in batch])
 
 
 def completion_loss(

@@ -1,0 +1,112 @@
+"""The command line: what it writes and prints, and that errors are one line and status 1."""
+
+import json
+
+import pytest
+
+from fgtools.__main__ import main
+from fgtools.calls import render_calls, row_calls
+from fgtools.offline.samples import build_samples
+
+
+@pytest.fixture(autouse=True)
+def batch_run(monkeypatch):
+    monkeypatch.setenv("FGTOOLS_BATCH", "1")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    path = tmp_path_factory.mktemp("data") / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in build_samples(160, 21)), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def prepared(data, tmp_path_factory):
+    out = tmp_path_factory.mktemp("prepared")
+    assert main(["prepare", "--data", str(data), "--out", str(out), "--n-eval", "12"]) == 0
+    return out
+
+
+def read_lines(path):
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+@pytest.mark.parametrize("recipe", ["native", "tutorial"])
+def test_prepare_writes_rows_and_a_funnel_that_adds_up(data, tmp_path, capsys, recipe):
+    assert main(["prepare", "--data", str(data), "--recipe", recipe, "--out", str(tmp_path), "--n-eval", "40"]) == 0
+    funnel = json.loads((tmp_path / "funnel.json").read_text())
+    assert sum(funnel["funnel"].values()) == 160
+    assert len(read_lines(tmp_path / "rows.train.jsonl")) == funnel["split"]["train"] > 0
+    assert "train:" in capsys.readouterr().out
+
+
+def test_score_prints_json_and_nothing_else(prepared, tmp_path, capsys):
+    rows = read_lines(prepared / "rows.eval.jsonl")
+    replies = tmp_path / "replies.jsonl"
+    lines = [{"row_id": row["row_id"], "reply": render_calls(row_calls(row))} for row in reversed(rows)]
+    replies.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert main(["score", "--rows", str(prepared / "rows.eval.jsonl"), "--replies", str(replies)]) == 0
+    scores = json.loads(capsys.readouterr().out)
+    assert scores["exact_match"]["k"] == scores["n"] == len(rows)
+
+
+def test_evaluate_writes_replies_and_scores_that_score_reproduces(prepared, tmp_path, capsys):
+    rows = prepared / "rows.eval.jsonl"
+    arguments = ["evaluate", "--model", "standin", "--rows", str(rows), "--out", str(tmp_path)]
+    assert main([*arguments, "--max-new-tokens", "24"]) == 0
+    written = json.loads(next(tmp_path.glob("scores*.json")).read_text())
+    replies = next(tmp_path.glob("replies*.jsonl"))
+    assert len(read_lines(replies)) == written["n"] == len(read_lines(rows)) and written["max_new_tokens"] == 24
+    capsys.readouterr()
+    assert main(["score", "--rows", str(rows), "--replies", str(replies)]) == 0
+    assert json.loads(capsys.readouterr().out)["rows"] == written["rows"]
+
+
+def test_train_writes_a_model_that_evaluate_takes(prepared, tmp_path):
+    small = tmp_path / "prepared"
+    small.mkdir()
+    for name in ("rows.train.jsonl", "rows.eval.jsonl"):
+        kept = [line for line in (prepared / name).read_text().splitlines() if len(line) < 2500][:8]
+        (small / name).write_text("\n".join(kept) + "\n")
+    out = tmp_path / "out"
+    arguments = ["train", "--rows", str(small), "--model", "standin", "--out", str(out), "--epochs", "1"]
+    assert main([*arguments, "--profile", "offline"]) == 0
+    assert (out / "model" / "model.safetensors").exists() and json.loads((out / "train.json").read_text())["steps"] >= 1
+    rows = str(small / "rows.eval.jsonl")
+    assert main(["evaluate", "--model", str(out / "model"), "--rows", rows, "--out", str(tmp_path / "e")]) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["prepare", "--data", "nowhere.jsonl", "--out", "o"], "error: DATA must be 'sample', an existing file"),
+        (["evaluate", "--model", "nowhere", "--rows", "r.jsonl", "--out", "o"], "error: "),
+        (["score", "--rows", "nowhere.jsonl", "--replies", "r.jsonl"], "error: the file nowhere.jsonl must exist"),
+        (["run", "--out", "o", "-p", "N_TOTALS", "3"], "N_TOTALS"),
+        (["run", "--out", "o", "--only", "07"], "07"),
+        (["train", "--rows", "nowhere", "--model", "standin", "--out", "o"], "error: "),
+    ],
+)
+def test_errors_are_one_message_and_status_1(arguments, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 1
+    shown = capsys.readouterr().err
+    assert message in shown and "Traceback" not in shown
+
+
+@pytest.mark.parametrize(
+    "arguments", [["run", "--profile", "tpu"], ["prepare", "--recipe", "none"], ["frobnicate"], []]
+)
+def test_wrong_usage_is_status_2(arguments):
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+
+
+def test_a_broken_line_is_named_and_older_files_stay(prepared, tmp_path, capsys):
+    (tmp_path / "bad.jsonl").write_text('{"conversations": []}\n{"conversations": [\n')
+    before = (prepared / "funnel.json").read_text()
+    assert main(["prepare", "--data", str(tmp_path / "bad.jsonl"), "--out", str(prepared)]) == 1
+    assert "bad.jsonl, line 2" in capsys.readouterr().err
+    assert (prepared / "funnel.json").read_text() == before

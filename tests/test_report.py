@@ -1,0 +1,135 @@
+"""What people look at: tables in three forms, single rows, the rows worth looking at, the card, the figures."""
+
+import json
+
+import matplotlib
+import pytest
+
+matplotlib.use("Agg")
+
+from fgtools import figures
+from fgtools.card import NEEDED, render_card
+from fgtools.metrics import compare, score
+from fgtools.outcomes import LADDER
+from fgtools.report import (
+    LABELS,
+    render_comparison_table,
+    render_funnel_table,
+    render_inspection,
+    render_ladder_table,
+    select_examples,
+    select_worse,
+)
+from fgtools.tables import Table
+
+TOOLS = [{"function": {"name": "one", "description": "", "parameters": {"properties": {"a": {"type": "string"}}}}}]
+ROWS = [
+    {
+        "row_id": f"r{i}",
+        "tools": TOOLS,
+        "messages": [{"role": "developer", "content": "d"}, {"role": "user", "content": f"ask <b>{i}</b>"}],
+        "gold": [{"name": "one", "arguments": {"a": str(i)}}] if i < 3 else [],
+    }
+    for i in range(4)
+]
+RIGHT = [f"<start_function_call>call:one{{a:<escape>{i}<escape>}}<end_function_call>" for i in range(3)] + ["no"]
+WRONG = ["no", RIGHT[0], RIGHT[2], RIGHT[0]]
+
+
+@pytest.fixture(scope="module")
+def comparison():
+    return compare(score(ROWS, WRONG), score(ROWS, RIGHT))
+
+
+def test_a_table_prints_in_columns_and_renders_in_a_notebook():
+    table = Table(("name", "value"), (("a|b", "1"), ("<x>", "two\nlines")))
+    assert str(table) == repr(table)
+    assert str(table).splitlines()[:3] == ["name  value", "----  -----", "a|b   1"]
+    assert "&lt;x&gt;" in table._repr_html_() and "two<br>lines" in table._repr_html_()
+    assert table.to_markdown().splitlines()[2] == "| a\\|b | 1 |"
+
+
+def test_long_cells_are_wrapped():
+    lines = str(Table(("a",), (("word " * 40,),), width=30)).splitlines()
+    assert max(map(len, lines)) <= 30 and len(lines) > 5
+
+
+def test_the_ladder_has_every_rung_with_counts_and_interval():
+    text = str(render_ladder_table(score(ROWS, WRONG)))
+    assert all(LABELS[name] in text for name in LADDER)
+    assert "1/4 = 25.0% [4.6, 69.9]" in text
+
+
+def test_the_comparison_says_what_was_fixed_and_broken(comparison):
+    line = next(line for line in str(render_comparison_table(comparison)).splitlines() if line.startswith("AST match"))
+    assert "1/4 = 25.0%" in line and "4/4 = 100.0%" in line and "+75.0" in line and "3/0" in line
+
+
+def test_the_funnel_adds_up():
+    table = render_funnel_table({"kept": 3, "no_call": 1})
+    assert table.rows == (("kept", "3", "75.0%"), ("no_call", "1", "25.0%"), ("all", "4", "100.0%"))
+
+
+def test_single_rows_show_request_prediction_gold_and_verdict():
+    table = render_inspection(ROWS, WRONG, [0, 1, 3, 99, -1])
+    assert [row[0] for row in table.rows] == ["0\nr0", "1\nr1", "3\nr3"]
+    assert table.rows[0][1:] == ("ask <b>0</b>", "(no call) no", 'one(a="0")', "missed_call")
+    assert table.rows[1][2:] == ('one(a="0")', 'one(a="1")', "value_error:string")
+    assert table.rows[2][3:] == ("(no call)", "false_call")
+    assert render_inspection(ROWS, RIGHT, [2]).rows[0][4] == "right"
+
+
+def test_examples_are_chosen_by_rule():
+    wrong, right = score(ROWS, WRONG), score(ROWS, RIGHT)
+    assert sorted(select_examples(wrong)) == [0, 1, 3] and select_examples(right) == []
+    assert select_worse(right, wrong)[:3] == [0, 1, 3] and select_worse(wrong, right) == []
+    assert select_worse(right, wrong, limit=1) == [0]
+
+
+def facts(comparison):
+    run = {"model": "a/b", "data": "sample", "recipe": "native", "dtype": "torch.float32"}
+    training = {name: 1 for name in ("n_train", "n_too_long", "steps", "tokens", "label_tokens", "learning_rate")}
+    training |= {name: 1 for name in ("epochs", "batch_size", "accumulation_steps", "seed")}
+    return {
+        "run": {**run, "environment": {"torch": "2.13.0"}},
+        "funnel": {"rows_in": 4, "origin": "offline sample", "funnel": {"kept": 4}, "split": {"train": 2, "eval": 2}},
+        "train": training,
+        "compare": json.loads(json.dumps(comparison.to_dict())),
+    }
+
+
+def test_the_card_holds_counts_caveat_and_metadata(comparison):
+    card = render_card(facts(comparison), "you/model", "offline stand-in")
+    assert card.startswith("---\nlicense: gemma\n") and "base_model: a/b" in card
+    assert "# you/model" in card and "> **offline stand-in**" in card
+    assert "4/4 = 100.0%" in card and comparison.verdict in card and "torch 2.13.0" in card
+
+
+def test_a_card_without_its_facts_is_an_error(comparison):
+    given = facts(comparison)
+    del given["train"]
+    with pytest.raises(ValueError, match=r"needs run, funnel, train, compare, but lacks train"):
+        render_card(given)
+    assert set(NEEDED) == {"run", "funnel", "train", "compare"}
+
+
+def texts(axes):
+    return " ".join(text.get_text() for text in axes.figure.findobj(matplotlib.text.Text))
+
+
+def test_figures_show_the_numbers_they_are_given(comparison, tmp_path):
+    funnel = figures.plot_funnel({"kept": 3, "no_call": 1}, figures.new_axes())
+    assert "3 (75.0%)" in texts(funnel) and "of 4" in texts(funnel)
+    lengths = figures.plot_lengths([10, 20, 3000], 2048, figures.new_axes())
+    assert "budget 2048: 1 of 3 rows over it" in texts(lengths)
+    history = [{"step": 0, "eval_loss": 2.0, "eval_mean_token_accuracy": 0.1}, {"step": 1, "loss": 1.0}]
+    curves = figures.plot_training(history)
+    assert [line.get_xydata().tolist() for line in curves.lines] == [[[1, 1.0]], [[0, 2.0]]]
+    dots = figures.plot_comparison(comparison, figures.new_axes())
+    assert "1/4" in texts(dots) and "4/4" in texts(dots) and "AST match" in texts(dots)
+    errors = figures.plot_errors(score(ROWS, WRONG), score(ROWS, RIGHT), figures.new_axes())
+    assert "missed_call" in texts(errors)
+    figures.plot_errors(score(ROWS, RIGHT), score(ROWS, RIGHT), figures.new_axes())
+    path = figures.save_figure(dots, tmp_path / "figures" / "dots.png")
+    assert path.read_bytes().startswith(b"\x89PNG")
+    matplotlib.pyplot.close("all")

@@ -6,6 +6,7 @@ Knows the JSON objects of the run folder; computes nothing anew and knows no hub
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from fgtools.metrics import Comparison
@@ -38,7 +39,8 @@ def render_card(facts: Mapping[str, Mapping[str, Any]], repo_id: str = "", banne
         _metadata(run),
         f"# {title}",
         *([f"> **{banner}**"] if banner else []),
-        f"`{run['model']}`, fine-tuned to call the tools of `{run['data']}` (recipe `{run['recipe']}`).",
+        f"`{_public_name(run['model'])}`, fine-tuned to call the tools of `{funnel['origin']}` with the recipe "
+        f"`{run['recipe']}`.",
         "## Before and after",
         f"{comparison.n} held-out rows, the same before and after, greedy replies. {comparison.verdict}",
         render_comparison_table(comparison).to_markdown(),
@@ -64,11 +66,16 @@ def render_card(facts: Mapping[str, Mapping[str, Any]], repo_id: str = "", banne
 
 def _metadata(run: Mapping[str, Any]) -> str:
     lines = ["---", "license: gemma", "library_name: transformers", "pipeline_tag: text-generation"]
-    if run["model"].count("/") == 1:
+    if run["model"].count("/") == 1 and not run["model"].startswith((".", "/")):
         lines.append(f"base_model: {run['model']}")
     elif run["model"].startswith("google/functiongemma/"):
         lines.append("base_model: google/functiongemma-270m-it")
     return "\n".join([*lines, "tags: [function-calling, functiongemma]", "---"])
+
+
+def _public_name(model: str) -> str:
+    """Give a model's name without the folders of this machine."""
+    return Path(model).name if Path(model).is_absolute() or model.startswith(".") else model
 
 
 def _render_split(split: Mapping[str, Any]) -> str:

@@ -105,6 +105,13 @@ def test_the_card_holds_counts_caveat_and_metadata(comparison):
     assert "4/4 = 100.0%" in card and comparison.verdict in card and "torch 2.13.0" in card
 
 
+def test_the_card_names_no_folder_of_the_machine(comparison):
+    given = facts(comparison)
+    given["run"] |= {"model": "/home/me/models/mine", "data": "/home/me/rows.jsonl"}
+    card = render_card(given)
+    assert "/home/me" not in card and "`mine`" in card and "base_model" not in card
+
+
 def test_a_card_without_its_facts_is_an_error(comparison):
     given = facts(comparison)
     del given["train"]

@@ -109,7 +109,7 @@ def _run(options: argparse.Namespace) -> None:
     outcomes = run_series(options.out, given | parse_parameters(options.p), options.only, options.resume)
     run = open_run(options.out)
     total = sum(outcome.seconds for outcome in outcomes)
-    print(f"\n{len(outcomes)} stages in {total:.0f} s")
+    print(f"\nstages: {len(outcomes)}, {total:.0f} s")
     print(render_summary(run))
 
 

@@ -184,6 +184,7 @@ def _execute(notebook: Path, run: RunFolder, parameters: Mapping[str, Any]) -> N
             str(copy),
             parameters=dict(parameters),
             kernel_name="python3",
+            extra_arguments=["--log-level=ERROR"],  # a kernel's own warnings are not about the notebook
             cwd=str(notebook.parent),
             progress_bar=before["FGTOOLS_BATCH"] is None and is_terminal(),
         )

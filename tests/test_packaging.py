@@ -1,5 +1,6 @@
 """One version of every fact: pyproject, constraints, environment, kernels and the README agree."""
 
+import fnmatch
 import json
 import re
 import tomllib
@@ -58,6 +59,16 @@ def test_the_kernels_are_the_notebooks_in_order():
         assert set(kernel.get("kernel_sources", [])) <= set(STAGES[:position])
         assert all(source.startswith(FUNCTIONGEMMA) for source in kernel.get("model_sources", []))
     assert metadata["defaults"]["machine_shape"] == "NvidiaTeslaT4" and metadata["defaults"]["enable_internet"] is True
+
+
+def test_the_wheel_holds_every_file_of_the_offline_room():
+    tool = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    assert set(tool["packages"]) == {"fgtools", "fgtools.offline"}
+    room = ROOT / "fgtools" / "offline"
+    data = [path.relative_to(room).as_posix() for path in room.rglob("*") if path.is_file()]
+    data = [name for name in data if not name.endswith(".py") and "__pycache__" not in name]
+    patterns = tool["package-data"]["fgtools.offline"]
+    assert data and not [name for name in data if not any(fnmatch.fnmatch(name, pattern) for pattern in patterns)]
 
 
 def test_ci_calls_the_test_command_of_the_readme():

@@ -1,8 +1,7 @@
 """The script that makes the offline stand-in: tokenizer, model, pretraining (`python -m fgtools.offline.standin`).
 
-The stand-in is a real Gemma3ForCausalLM with FunctionGemma's control tokens, some 500 times smaller. It has seen
-made-up
-tools only (`curriculum`), never the catalogue's. Its figures say nothing about FunctionGemma.
+The stand-in is a real Gemma3ForCausalLM with FunctionGemma's control tokens, some 700 times smaller. It has seen
+made-up tools only (`curriculum`), never the catalogue's. Its figures say nothing about FunctionGemma.
 """
 
 from __future__ import annotations

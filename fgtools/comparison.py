@@ -155,6 +155,9 @@ def compare(before: Scores, after: Scores) -> Comparison:
     changes = [_share_change(name, name, before.rows, after.rows) for name in LADDER]
     pair = (before.call_rows, after.call_rows)
     changes.append(_share_change("right_tool_calls", "right_tools", *pair))
+    changes.append(_share_change("missed_calls", "missed_call", *pair, lower_is_better=True))
+    none_due = (before.no_call_rows, after.no_call_rows)
+    changes.append(_share_change("false_calls", "false_call", *none_due, lower_is_better=True))
     changes.append(_share_change("tool_accuracy", "first_name_right", *pair))
     changes.extend(_cer_change(name, before, after) for name in ("cer", "cer_rendered"))
     changes.extend(_argument_change(name, before, after) for name in RATIOS)
@@ -164,12 +167,15 @@ def compare(before: Scores, after: Scores) -> Comparison:
     return Comparison(len(rows), tuple(changes), fixed, broken)
 
 
-def _share_change(name: str, field: str, before: Sequence[RowScore], after: Sequence[RowScore]) -> Change:
+def _share_change(
+    name: str, field: str, before: Sequence[RowScore], after: Sequence[RowScore], lower_is_better: bool = False
+) -> Change:
     was, now = ([int(getattr(row, field)) for row in rows] for rows in (before, after))
     ones = [1] * len(was)
     low, high = bootstrap_difference((was, ones), (now, ones))
-    fixed = sum(new > old for old, new in zip(was, now, strict=True))
-    broken = sum(new < old for old, new in zip(was, now, strict=True))
+    gained = sum(new > old for old, new in zip(was, now, strict=True))
+    lost = sum(new < old for old, new in zip(was, now, strict=True))
+    fixed, broken = (lost, gained) if lower_is_better else (gained, lost)
     shares = Share(sum(was), len(was)), Share(sum(now), len(now))
     return Change(name, *shares, low, high, fixed, broken, mcnemar_exact(fixed, broken))
 

@@ -91,6 +91,16 @@ class RowScore:
     gold_valid: bool
     error: str
 
+    @property
+    def missed_call(self) -> bool:
+        """Whether a call is due and none was made."""
+        return self.n_gold > 0 and not self.n_calls
+
+    @property
+    def false_call(self) -> bool:
+        """Whether a call was made where none is due."""
+        return not self.n_gold and self.n_calls > 0
+
 
 def score_row(row: Mapping[str, Any], text: str, style: str = "native") -> RowScore:
     """Score one reply.

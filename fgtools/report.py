@@ -54,6 +54,8 @@ def _comparison_row(change: Change) -> tuple[str, ...]:
     if change.p is None:
         difference = f"{change.difference:+.3f} [{change.low:+.3f}, {change.high:+.3f}]"
         return label, str(change.before), str(change.after), difference, "", ""
+    if not change.before.n:
+        return label, str(change.before), str(change.after), "", "", ""
     difference = f"{100 * change.difference:+.1f} [{100 * change.low:+.1f}, {100 * change.high:+.1f}]"
     counts = f"{change.fixed}/{change.broken}"
     return label, str(change.before), str(change.after), difference, counts, f"{change.p:.2g}"

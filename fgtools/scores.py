@@ -35,6 +35,11 @@ class Scores:
         """The rows whose gold holds a call."""
         return tuple(row for row in self.rows if row.n_gold)
 
+    @cached_property
+    def no_call_rows(self) -> tuple[RowScore, ...]:
+        """The rows whose right answer is no call."""
+        return tuple(row for row in self.rows if not row.n_gold)
+
     @property
     def in_grammar(self) -> Share:
         """Share of rows; so are the next six."""
@@ -83,13 +88,12 @@ class Scores:
     @property
     def missed_calls(self) -> Share:
         """Rows without any call, among those that need one."""
-        return Share(sum(not row.n_calls for row in self.call_rows), len(self.call_rows))
+        return Share(sum(row.missed_call for row in self.call_rows), len(self.call_rows))
 
     @property
     def false_calls(self) -> Share:
         """Rows with a call, among those whose right answer is none."""
-        none_due = [row for row in self.rows if not row.n_gold]
-        return Share(sum(row.n_calls > 0 for row in none_due), len(none_due))
+        return Share(sum(row.false_call for row in self.no_call_rows), len(self.no_call_rows))
 
     @cached_property
     def cer(self) -> CerResult:

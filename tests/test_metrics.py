@@ -117,6 +117,10 @@ def test_a_comparison_pairs_rows_by_id_in_any_order():
     assert change.difference == pytest.approx(0.6) and change.low <= 0.6 <= change.high
     assert comparison.change("right_tool_calls").after == Share(3, 3)
     assert comparison.change("cer").difference < 0
+    false_calls = comparison.change("false_calls")
+    assert (false_calls.before, false_calls.after) == (Share(1, 2), Share(0, 2))
+    assert (false_calls.fixed, false_calls.broken) == (1, 0)
+    assert comparison.change("missed_calls").fixed == 1
     assert Comparison.from_dict(json.loads(json.dumps(comparison.to_dict()))) == comparison
 
 

@@ -1,0 +1,24 @@
+"""The README's figures are those of results/offline.json, and those are what the aims were compared with."""
+
+import json
+from pathlib import Path
+
+from benchmarks.seeds import render_results
+
+ROOT = Path(__file__).parents[1]
+RESULTS = json.loads((ROOT / "results" / "offline.json").read_text())
+
+
+def test_the_readme_shows_the_table_of_the_results_file():
+    assert render_results(RESULTS) in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert (ROOT / "results" / "offline.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_three_seeds_were_run_and_every_one_shows_a_lift_above_chance():
+    runs = RESULTS["runs"]
+    assert len(runs) >= 3 and len({run["seed"] for run in runs}) == len(runs)
+    for run in runs:
+        (before, n), (after, _) = run["shares"]["eval"]["right_tool_calls"]
+        assert run["chance"] < before / n < after / n
+        (_, _), (matched, total) = run["shares"]["eval"]["ast_match"]
+        assert matched / total >= 0.5

@@ -22,8 +22,8 @@ test: $(VENV)/.ready check  ## style, unit tests, the papermill chain, strict nb
 	$(PY) -m pytest -p no:randomly
 
 check: $(VENV)/.ready
-	$(VENV)/bin/ruff check .
-	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check --no-cache .
+	$(VENV)/bin/ruff format --check --no-cache .
 
 notebooks: $(VENV)/.ready  ## execute the committed notebooks in place and put them in normal form
 	$(PY) -m tests.normal_form --execute

@@ -18,13 +18,12 @@ from typing import Any
 os.environ.setdefault("FGTOOLS_BATCH", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+from fgtools.artifacts import open_run, write_text
 from fgtools.figures import new_axes, plot_comparison, save_figure
 from fgtools.metrics import Comparison, compare
 from fgtools.models import load_model, load_tokenizer
-from fgtools.report import render_comparison_table
-
-from fgtools.artifacts import open_run, write_text
 from fgtools.profiles import PROFILES, RECIPES, build_training
+from fgtools.report import render_comparison_table
 from fgtools.sources import load_raw_rows
 from fgtools.stages import evaluate, prepare
 from fgtools.train import train
@@ -95,7 +94,8 @@ def main() -> None:
     runs = [run_seed(seed, options.n_total, options.n_eval) for seed in options.seeds]
     results = {"model": "offline stand-in", "python": platform.python_version(), "runs": runs}
     write_text(RESULTS / "offline.json", json.dumps(results, indent=1) + "\n")
-    save_figure(plot_comparison(Comparison.from_dict(runs[0]["comparison"]), new_axes()), RESULTS / "offline.png")
+    axes = plot_comparison(Comparison.from_dict(runs[0]["comparison"]), new_axes())
+    save_figure(axes, RESULTS / "offline.png", PROFILES["offline"].banner)
     print(render_results(results))
 
 

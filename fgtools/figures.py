@@ -34,8 +34,19 @@ def _tidy(axes: Axes) -> None:
     axes.set_axisbelow(True)
 
 
-def save_figure(axes: Axes, path: Path) -> Path:
-    """Save the figure of some axes as PNG, whole."""
+def save_figure(axes: Axes, path: Path, caveat: str = "") -> Path:
+    """Save the figure of some axes as PNG, whole.
+
+    Args:
+        axes: Any axes of the figure.
+        path: Where it goes.
+        caveat: What the figure must be read with, such as that it comes from the offline stand-in; written below it.
+
+    Returns:
+        The path.
+    """
+    if caveat:
+        axes.figure.supxlabel(caveat, fontsize=7, color=MUTED)
     buffer = io.BytesIO()
     axes.figure.savefig(buffer, format="png", dpi=130)
     return write_bytes(Path(path), buffer.getvalue())

@@ -137,6 +137,7 @@ def test_figures_show_the_numbers_they_are_given(comparison, tmp_path):
     errors = figures.plot_errors(score(ROWS, WRONG), score(ROWS, RIGHT), figures.new_axes())
     assert "missed_call" in texts(errors)
     figures.plot_errors(score(ROWS, RIGHT), score(ROWS, RIGHT), figures.new_axes())
-    path = figures.save_figure(dots, tmp_path / "figures" / "dots.png")
+    path = figures.save_figure(dots, tmp_path / "figures" / "dots.png", "offline stand-in")
+    assert "offline stand-in" in texts(dots)
     assert path.read_bytes().startswith(b"\x89PNG")
     matplotlib.pyplot.close("all")

@@ -193,7 +193,7 @@ def test_an_empty_side_is_an_error():
     row_set = build_rows([raw_row(call_text())])
     require_rows(row_set)
     with pytest.raises(EmptySetError, match="on the side eval, got 1 usable of 1"):
-        require_rows(row_set, split_rows(row_set.rows, n_eval=5))
+        require_rows(row_set, splits=split_rows(row_set.rows, n_eval=5))
 
 
 def test_an_unknown_recipe_is_an_error():

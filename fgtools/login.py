@@ -40,11 +40,11 @@ def log_in() -> Login:
             f"{SECRET}.",
         )
     import huggingface_hub
-    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.errors import HTTPError
 
     try:
         huggingface_hub.login(token=token, add_to_git_credential=False)
-    except (OSError, ValueError, HfHubHTTPError) as error:
+    except (OSError, ValueError, HTTPError) as error:
         reason = type(error).__name__  # its text may quote the token
         return Login(False, f"no login: the hub did not accept the token from {source} ({reason}). Going on without.")
     return Login(True, f"logged in to the Hugging Face hub with the token from {source}")

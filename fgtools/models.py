@@ -6,6 +6,7 @@ Knows files, hubs and transformers' loaders; not prompts or rows. What it decide
 from __future__ import annotations
 
 import re
+import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,11 +130,11 @@ def _fetch_from_kaggle(handle: str) -> Path:
 
 def _fetch_from_hub(repo_id: str) -> Path:
     import huggingface_hub
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+    from huggingface_hub.errors import HFValidationError, HTTPError
 
     try:
         return Path(huggingface_hub.snapshot_download(repo_id))
-    except (OSError, HfHubHTTPError, HFValidationError) as error:
+    except (OSError, HTTPError, HFValidationError) as error:
         raise ModelError(
             f"the hub could not give {repo_id!r} ({type(error).__name__}): check its name, log in (notebook 1) if it "
             "is gated and accept its licence, switch the internet on, or give MODEL a local folder"
@@ -237,6 +238,10 @@ def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folde
     settings.bos_token_id = tokenizer.bos_token_id
     scratch = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     scratch.chmod(0o755)
-    model.save_pretrained(scratch)
-    tokenizer.save_pretrained(scratch)
+    try:
+        model.save_pretrained(scratch)
+        tokenizer.save_pretrained(scratch)
+    except BaseException:
+        shutil.rmtree(scratch)
+        raise
     return replace_folder(scratch, folder)

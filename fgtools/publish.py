@@ -89,13 +89,13 @@ def publish_model(
 
 def _upload(folder: Path, repo_id: str, private: bool) -> str:
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
+    from huggingface_hub.errors import HTTPError, LocalTokenNotFoundError
 
     api = HfApi()
     try:
         url = api.create_repo(repo_id, private=private, exist_ok=True)
         api.upload_folder(repo_id=repo_id, folder_path=folder, commit_message="Add the tuned model")
-    except (HfHubHTTPError, LocalTokenNotFoundError, OSError) as error:
+    except (HTTPError, LocalTokenNotFoundError, OSError) as error:
         raise PublishError(
             f"the hub refused {repo_id!r} ({type(error).__name__}): check that HUGGINGFACE_TOKEN may write there and "
             "that the notebook's internet is on; the model folder is untouched"

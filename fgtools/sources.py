@@ -143,11 +143,11 @@ def _with_id(row: Any, position: int) -> Any:
 
 def _load_hub_rows(data: str, n_total: int, seed: int) -> RawRows:
     import datasets
-    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.errors import HTTPError
 
     try:
         dataset = datasets.load_dataset(data, split="train")
-    except (OSError, ValueError, HfHubHTTPError) as error:
+    except (OSError, ValueError, HTTPError) as error:
         raise SourceError(
             f"the hub data set {data!r} could not be loaded ({type(error).__name__}): check its name, switch the "
             "notebook's internet on, or pass DATA the path of a local file"

@@ -48,7 +48,8 @@ class TrainResult:
         label_tokens: Those of them that carried a label.
         seconds: Wall-clock time of the training loop, its evaluations included.
         peak_memory_bytes: Largest memory in use: of the GPU's allocator, or of the process on a CPU.
-        history: The trainer's log entries in order: step, epoch, loss, eval_loss, mean_token_accuracy, ...
+        history: The trainer's log entries in order: step, epoch, loss, eval_loss, mean_token_accuracy, ... An eval_loss
+            is the mean over batches of each batch's mean over its labels, so it moves a little with the batch size.
         folder: Where the tuned model was saved.
     """
 

@@ -4,6 +4,7 @@ import sys
 import types
 
 import pytest
+from huggingface_hub.errors import HTTPError
 
 from fgtools.login import log_in
 
@@ -65,7 +66,7 @@ def test_a_missing_secret_is_no_error(hub, monkeypatch):
     assert TOKEN not in login.message
 
 
-@pytest.mark.parametrize("error", [ValueError(f"Invalid token {TOKEN}"), ConnectionError(TOKEN)])
+@pytest.mark.parametrize("error", [ValueError(f"Invalid token {TOKEN}"), ConnectionError(TOKEN), HTTPError(TOKEN)])
 def test_a_refused_token_is_not_shown(hub, monkeypatch, error):
     import huggingface_hub
 

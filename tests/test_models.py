@@ -6,6 +6,7 @@ import shutil
 
 import pytest
 import torch
+from huggingface_hub.errors import HTTPError, LocalEntryNotFoundError
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from fgtools.models import (
@@ -92,15 +93,15 @@ def test_kaggle_without_network_or_consent_says_what_to_do(monkeypatch, error):
         load_model(FUNCTIONGEMMA)
 
 
-def test_the_hub_without_network_says_what_to_do(monkeypatch):
+@pytest.mark.parametrize("kind", [LocalEntryNotFoundError, HTTPError])
+def test_the_hub_without_network_says_what_to_do(monkeypatch, kind):
     import huggingface_hub
-    from huggingface_hub.errors import LocalEntryNotFoundError
 
     def refuse(name):
-        raise LocalEntryNotFoundError("hf_secret is in this text")
+        raise kind("hf_secret is in this text")
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
-    with pytest.raises(ModelError, match=r"the hub could not give 'a/b'.*LocalEntryNotFoundError") as caught:
+    with pytest.raises(ModelError, match=rf"the hub could not give 'a/b' \({kind.__name__}\)") as caught:
         load_tokenizer("a/b")
     assert "hf_secret" not in str(caught.value)
 
@@ -183,6 +184,19 @@ def test_a_tokenizer_without_template_or_call_marks_is_named(tmp_path):
 
 def test_stop_ids_are_functiongemmas():
     assert stop_ids(load_tokenizer("standin")) == [1, 50, 106]
+
+
+def test_a_save_that_fails_leaves_the_older_folder_and_no_scraps(tmp_path, monkeypatch):
+    model, tokenizer = load_model("standin", device="cpu", quiet=True), load_tokenizer("standin")
+    (tmp_path / "model").mkdir()
+
+    def fail(folder):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(tokenizer, "save_pretrained", fail)
+    with pytest.raises(OSError, match="disk full"):
+        save_model(model, tokenizer, tmp_path / "model")
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
 def test_a_saved_model_is_whole_and_loads_in_plain_transformers(tmp_path):

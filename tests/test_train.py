@@ -124,6 +124,26 @@ def test_equal_seeds_give_equal_losses(trained, tokenizer, tmp_path):
     assert losses[0] == pytest.approx(losses[1], rel=1e-6)
 
 
+@pytest.mark.parametrize("recipe", ["native", "tutorial"])
+def test_accumulation_and_checkpointing_change_nothing(recipe, tokenizer, tmp_path):
+    rows = [row for row in ROWS if row["gold"]][:5]
+    shapes = [(4, 1, False), (1, 4, False), (2, 2, True)]
+    losses = []
+    for batch_size, steps, checkpointing in shapes:
+        config = dataclasses.replace(
+            CONFIG,
+            epochs=3,
+            warmup_fraction=0.0,
+            batch_size=batch_size,
+            accumulation_steps=steps,
+            gradient_checkpointing=checkpointing,
+        )
+        result = train(fresh_model(), tokenizer, rows[:4], rows[4:], config, tmp_path / "model", recipe)
+        losses.append([entry["eval_loss"] for entry in result.history if "eval_loss" in entry])
+    assert losses[0][-1] < losses[0][0]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4) and losses[2] == pytest.approx(losses[0], rel=1e-4)
+
+
 def test_the_tutorials_whole_text_is_trained_under_its_recipe(tokenizer, tmp_path):
     config = dataclasses.replace(CONFIG, epochs=1)
     rows = [row for row in ROWS if row["gold"]][:8]

@@ -22,10 +22,11 @@ from fgtools.artifacts import open_run, write_text
 from fgtools.figures import new_axes, plot_comparison, save_figure
 from fgtools.metrics import Comparison, compare
 from fgtools.models import load_model, load_tokenizer
+from fgtools.preparation import prepare
 from fgtools.profiles import PROFILES, RECIPES, build_training
 from fgtools.report import render_comparison_table
 from fgtools.sources import load_raw_rows
-from fgtools.stages import evaluate, prepare
+from fgtools.stages import evaluate
 from fgtools.train import train
 
 RESULTS = Path(__file__).parents[1] / "results"

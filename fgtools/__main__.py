@@ -1,6 +1,6 @@
 """The command line: thin, since notebooks and commands call the same functions.
 
-`python -m fgtools run | prepare | train | evaluate | score`; each with --help.
+`python -m fgtools run | prepare | audit | train | evaluate | score`; each with --help.
 """
 
 from __future__ import annotations
@@ -11,9 +11,17 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fgtools.artifacts import RunFolder, open_run, read_jsonl
-from fgtools.profiles import PROFILES, RECIPES
+from fgtools.profiles import OVER_LENGTH, PROFILES, RECIPES
+from fgtools.shapes import SHAPES
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from fgtools.preparation import Prepared
+    from fgtools.remedies import Coverage
 
 EXPECTED_ERRORS = (ValueError, OSError, RuntimeError)
 """What the package raises with a message for people: shown without a traceback, exit status 1."""
@@ -46,7 +54,7 @@ def _build_parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", help="the six notebooks, in order, with papermill")
     run.add_argument("--profile", choices=["auto", *PROFILES], help="where it runs (default: auto)")
     run.add_argument("--recipe", choices=[*RECIPES], help="how data, loss and format are treated (default: native)")
-    run.add_argument("--data", help="'sample', a JSONL/JSON/Parquet file or folder, or a hub data set id")
+    run.add_argument("--data", help="'sample', a JSONL/JSON/Parquet/CSV file or folder, or a hub data set id")
     run.add_argument("--model", help="'standin', a folder, a hub id, or a kagglehub handle")
     run.add_argument("--out", default="runs/offline", help="the run folder (default: %(default)s)")
     run.add_argument("--only", nargs="+", default=[], metavar="STAGE", help="stages to run, such as 02 03")
@@ -57,13 +65,19 @@ def _build_parser() -> argparse.ArgumentParser:
     run.set_defaults(command=_run)
 
     prepare = commands.add_parser("prepare", help="raw rows to rows.train.jsonl, rows.eval.jsonl and funnel.json")
-    prepare.add_argument("--data", required=True, help="as for run")
-    prepare.add_argument("--recipe", choices=[*RECIPES], default="native")
+    _add_data_options(prepare)
+    prepare.add_argument("--model", default="standin", help="whose chat template the tools are made for")
     prepare.add_argument("--out", required=True)
-    prepare.add_argument("--n-total", type=int, default=None, help="raw rows to take (default: all)")
-    prepare.add_argument("--n-eval", type=int, default=300, help="evaluation rows (default: %(default)s)")
-    prepare.add_argument("--seed", type=int, default=40)
     prepare.set_defaults(command=_prepare)
+
+    audit = commands.add_parser(
+        "audit", help="what template and budget would lose; status 1 if training must not start"
+    )
+    _add_data_options(audit)
+    audit.add_argument("--model", required=True, help="whose tokenizer and chat template are used")
+    audit.add_argument("--max-length", type=int, default=0, help="budget of a training text in tokens; 0: the recipe's")
+    audit.add_argument("--out", default="", help="where audit.json and a figure of the lengths go")
+    audit.set_defaults(command=_audit)
 
     train = commands.add_parser("train", help="the training stage alone, from a prepared folder")
     train.add_argument("--rows", required=True, help="a folder that `prepare` wrote")
@@ -75,6 +89,8 @@ def _build_parser() -> argparse.ArgumentParser:
     train.add_argument("--epochs", type=float, default=0, help="0: the profile's or the recipe's")
     train.add_argument("--learning-rate", type=float, default=0, help="0: the profile's or the recipe's")
     train.add_argument("--batch-size", type=int, default=0, help="0: the profile's or the recipe's")
+    train.add_argument("--over-length", choices=["", *OVER_LENGTH], default="", help="rows over the budget")
+    train.add_argument("--ignore-audit", action="store_true", help="train although the audit of the rows found errors")
     train.set_defaults(command=_train)
 
     evaluate = commands.add_parser("evaluate", help="replies and scores of a model on a rows file")
@@ -113,30 +129,96 @@ def _run(options: argparse.Namespace) -> None:
     print(render_summary(run))
 
 
-def _prepare(options: argparse.Namespace) -> None:
-    from fgtools.report import render_funnel_table
-    from fgtools.sources import load_raw_rows
-    from fgtools.stages import prepare
+def _add_data_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", required=True, help="as for run")
+    parser.add_argument(
+        "--shape", choices=["auto", *SHAPES], default="auto", help="shape of the rows (default: a guess)"
+    )
+    parser.add_argument("--split", default="train", help="split of a hub data set (default: %(default)s)")
+    parser.add_argument("--config", default="", help="configuration of a hub data set")
+    parser.add_argument("--revision", default="", help="commit, tag or branch of a hub data set")
+    parser.add_argument("--recipe", choices=[*RECIPES], default="native")
+    parser.add_argument("--n-total", type=int, default=None, help="raw rows to take (default: all)")
+    parser.add_argument("--n-eval", type=int, default=300, help="evaluation rows (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=40)
+    parser.add_argument(
+        "--no-call-share", type=float, default=-1.0, help="of the training rows (default: the recipe's)"
+    )
+    parser.add_argument("--benchmark", default="", metavar="FILE", help="questions that must not be trained on")
+    parser.add_argument("--processes", type=int, default=0, help="that read rows (default: one a core)")
 
-    raw = load_raw_rows(options.data, options.n_total or sys.maxsize, options.seed)
-    prepared = prepare(raw, options.recipe, options.n_eval, options.seed)
+
+def _prepared(options: argparse.Namespace, tokenizer: PreTrainedTokenizerBase) -> tuple[Prepared, Coverage]:
+    from fgtools.coverage import probe_template
+    from fgtools.preparation import load_requests, prepare
+    from fgtools.profiles import adapt_recipe, get_recipe
+    from fgtools.sources import load_raw_rows
+
+    hub = {"split": options.split, "config": options.config, "revision": options.revision}
+    raw = load_raw_rows(options.data, options.n_total or sys.maxsize, options.seed, **hub)
+    coverage = probe_template(tokenizer)
+    prepared = prepare(
+        raw,
+        adapt_recipe(get_recipe(options.recipe), options.no_call_share),
+        options.n_eval,
+        options.seed,
+        shape=options.shape,
+        coverage=coverage,
+        benchmark=load_requests(options.benchmark),
+        processes=options.processes,
+    )
+    return prepared, coverage
+
+
+def _prepare(options: argparse.Namespace) -> None:
+    from fgtools.models import load_tokenizer
+    from fgtools.report import render_funnel_table
+
+    prepared, _ = _prepared(options, load_tokenizer(options.model))
     prepared.write(open_run(options.out))
+    print(prepared.describe_shapes())
     print(render_funnel_table(prepared.rowset.funnel))
     print(prepared.describe())
 
 
+def _audit(options: argparse.Namespace) -> None:
+    from fgtools.audit import audit_rows, require_clean
+    from fgtools.models import load_tokenizer
+    from fgtools.report import render_audit_table, render_coverage_table
+
+    tokenizer = load_tokenizer(options.model)
+    prepared, coverage = _prepared(options, tokenizer)
+    audit = audit_rows(
+        prepared.sides(), tokenizer, options.recipe, coverage=coverage, max_length=options.max_length or None
+    )
+    print(render_coverage_table(coverage, prepared.remedies))
+    print(render_audit_table(audit))
+    print("lengths of the training rows, in tokens:", audit.lengths.to_dict())
+    if options.out:
+        from fgtools.figures import new_axes, plot_lengths, save_figure
+
+        out = open_run(options.out)
+        out.write_json("audit.json", audit.to_dict())
+        axes = plot_lengths(audit.lengths.values, audit.lengths.budget, new_axes())
+        save_figure(axes, out.root / "figures" / "lengths.png")
+    require_clean(audit.to_dict())
+
+
 def _train(options: argparse.Namespace) -> None:
+    from fgtools.audit import audit_rows, require_clean
+    from fgtools.coverage import probe_template
     from fgtools.models import load_model, load_tokenizer
-    from fgtools.profiles import build_training, get_recipe, resolve_profile
+    from fgtools.profiles import adapt_recipe, build_training, get_recipe, resolve_profile
     from fgtools.session import detect_capability
     from fgtools.train import train
 
     rows, out = RunFolder(Path(options.rows)), open_run(options.out)
     resolved = resolve_profile(options.profile, detect_capability())
     print(f"profile {resolved.profile.name}: {resolved.reason}")
+    recipe = adapt_recipe(get_recipe(options.recipe), over_length=options.over_length)
     config = build_training(
         resolved.profile,
-        get_recipe(options.recipe),
+        recipe,
         seed=options.seed,
         learning_rate=options.learning_rate,
         epochs=options.epochs,
@@ -144,8 +226,12 @@ def _train(options: argparse.Namespace) -> None:
     )
     names = ("rows.train.jsonl", "rows.eval.jsonl")
     train_rows, eval_rows = (rows.read_rows(name) for name in names)
-    model, tokenizer = load_model(options.model), load_tokenizer(options.model)
-    result = train(model, tokenizer, train_rows, eval_rows, config, out.root / "model", options.recipe)
+    tokenizer = load_tokenizer(options.model)
+    audit = audit_rows({"train": train_rows, "eval": eval_rows}, tokenizer, recipe, coverage=probe_template(tokenizer))
+    out.write_json("audit.json", audit.to_dict(), [rows.find(name) for name in names])
+    require_clean(audit.to_dict(), options.ignore_audit)
+    model = load_model(options.model)
+    result = train(model, tokenizer, train_rows, eval_rows, config, out.root / "model", recipe)
     out.write_json("train.json", {**vars(config), **result.to_dict()}, [rows.find(name) for name in names])
     print(f"{result.steps} steps in {result.seconds:.0f} s; the model lies in {out.root / 'model'}")
 

@@ -25,6 +25,7 @@ MADE_BY = {
     "rows.eval.jsonl": "02_data",
     "rows.unseen.jsonl": "02_data",
     "funnel.json": "02_data",
+    "audit.json": "02_data",
     "replies.base.jsonl": "03_baseline",
     "scores.base.json": "03_baseline",
     "model": "04_train",
@@ -109,9 +110,10 @@ class RunFolder:
         return write_text(self.root / name, text + "\n")
 
     def write_rows(self, name: str, rows: Iterable[Mapping[str, Any]]) -> Path:
-        """Write a JSON-lines file whole; one row a line."""
-        lines = (json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
-        return write_text(self.root / name, "".join(lines))
+        """Write a JSON-lines file whole; one row a line. Rows that are text already (`packed`) are written as such."""
+        packed = getattr(rows, "lines", None)
+        texts = packed() if packed else (json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
+        return write_parts(self.root / name, (text.encode("utf-8", errors="backslashreplace") for text in texts))
 
     def write_manifest(self) -> Path:
         """Write manifest.json: the sha256 of every other file of the run, executed notebooks left out."""
@@ -148,11 +150,16 @@ def open_run(run_dir: str | Path = "") -> RunFolder:
 
 def write_bytes(path: Path, content: bytes) -> Path:
     """Write a file whole: under a temporary name beside it, then renamed; makes the folder."""
+    return write_parts(path, [content])
+
+
+def write_parts(path: Path, parts: Iterable[bytes]) -> Path:
+    """Write a file whole, part by part, as `write_bytes`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(content)
+            file.writelines(parts)
         Path(temporary).chmod(0o644)
         os.replace(temporary, path)
     except BaseException:
@@ -192,7 +199,7 @@ def read_json(path: Path) -> dict[str, Any]:
         DataFileError: The file is missing, unreadable, or holds something else.
     """
     try:
-        value = json.loads(_read_text(path))
+        value = json.loads(read_text(path))
     except ValueError as error:
         if isinstance(error, DataFileError):
             raise
@@ -209,7 +216,7 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
         DataFileError: The file is missing or unreadable, or a line is not a JSON object; the line is named.
     """
     rows = []
-    for number, line in enumerate(_read_text(path).split("\n"), start=1):
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
         if not line.strip():
             continue
         try:
@@ -222,7 +229,8 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _read_text(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """Read UTF-8 text; raises DataFileError where the file is missing or is none."""
     if not path.is_file():
         raise DataFileError(f"the file {path} must exist, but it does not: check the path")
     try:

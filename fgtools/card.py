@@ -11,6 +11,10 @@ from typing import Any
 
 from fgtools.metrics import Comparison
 from fgtools.report import render_comparison_table, render_funnel_table
+from fgtools.tables import Table
+
+MAX_NAMES = 40
+"""Replaced names that are listed."""
 
 NEEDED = ("run", "funnel", "train", "compare")
 
@@ -50,6 +54,7 @@ def render_card(facts: Mapping[str, Mapping[str, Any]], repo_id: str = "", banne
         f"{funnel['rows_in']} raw rows from {funnel['origin']}. What became of them:",
         render_funnel_table(funnel["funnel"]).to_markdown(),
         _render_split(funnel["split"]),
+        *_render_names(funnel.get("renamed", {})),
         "## Training",
         f"{training['n_train']} rows ({training['n_too_long']} were too long and left out), {training['steps']} steps, "
         f"{training['tokens']:,} tokens of which {training['label_tokens']:,} carried a label. Learning rate "
@@ -76,6 +81,23 @@ def _metadata(run: Mapping[str, Any]) -> str:
 def _public_name(model: str) -> str:
     """Give a model's name without the folders of this machine."""
     return Path(model).name if Path(model).is_absolute() or model.startswith(".") else model
+
+
+def _render_names(renamed: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Say which names the model uses in place of the author's, since a server has to put these back."""
+    tools = [(new, "", old) for new, old in renamed.get("tools", {}).items()]
+    named = renamed.get("parameters", {})
+    rows = tools + [(tool, new, old) for tool, names in named.items() for new, old in names.items()]
+    if not rows:
+        return []
+    shown = Table(("tool", "parameter", "its author's name"), tuple(rows[:MAX_NAMES])).to_markdown()
+    more = [f"... and {len(rows) - MAX_NAMES} more, in `funnel.json`."] if len(rows) > MAX_NAMES else []
+    return [
+        "The chat template drops some parameter names, and the call grammar cannot carry some tool names. The model "
+        "uses others for these; `fgtools.names.restore_calls` puts the author's back:",
+        shown,
+        *more,
+    ]
 
 
 def _render_split(split: Mapping[str, Any]) -> str:

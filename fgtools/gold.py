@@ -42,6 +42,7 @@ _BOILERPLATE = re.compile(
     r"|\b(?:set|list) of (?:available |possible |provided )?(?:tools|functions)\b",
     re.IGNORECASE,
 )
+_SENTENCE_END = re.compile(r"[.!?](?=\s)|[。！？]|(?=\n)")
 _TOOLS_JSON = re.compile(r"""["']parameters["']\s*:\s*[\[{]""")
 
 
@@ -97,7 +98,8 @@ def extract_gold(row: Mapping[str, Any], recipe: str | Recipe = "native") -> Gol
     is no call, at the first user turn that has a reply. Tutorial: the first block after the turn aligned with `task`.
 
     Args:
-        row: A mapping with `conversations`: turns as {from, value} or {role, content}, or JSON text of them.
+        row: A mapping with `conversations`: turns as {from, value} or {role, content}, or JSON text of them. `no_call`
+            True says that no call is right where no reply says so in words; the gold's reply is "" then.
         recipe: "native" or "tutorial" (arguments as found, even when they are not a mapping).
 
     Returns:
@@ -116,7 +118,10 @@ def extract_gold(row: Mapping[str, Any], recipe: str | Recipe = "native") -> Gol
         return turns
     readings = {turn.index: read_turn(turn.text) for turn in turns if turn.role == "assistant"}
     caller = next((turn for turn in turns if turn.role == "assistant" and readings[turn.index].blocks), None)
-    gold = _call_gold(turns, readings, caller) if caller else _no_call_gold(turns, readings)
+    if caller:
+        gold = _call_gold(turns, readings, caller)
+    else:
+        gold = _no_call_gold(turns, readings, silent=row.get("no_call") is True)
     # A turn that cannot be read matters when it belongs to the prompt, or may be the one that is missed.
     end = gold.answer_turn if isinstance(gold, Gold) else len(turns)
     unreadable = next((turn for turn in turns[:end] if turn.role == "unreadable"), None)
@@ -134,7 +139,7 @@ def _call_gold(turns: list[_Turn], readings: dict[int, TurnReading], caller: _Tu
     return _gold(turns, readings, prompt, caller, calls=reading.calls)
 
 
-def _no_call_gold(turns: list[_Turn], readings: dict[int, TurnReading]) -> Gold | Rejected:
+def _no_call_gold(turns: list[_Turn], readings: dict[int, TurnReading], silent: bool) -> Gold | Rejected:
     prompt: _Turn | None = None
     answered = False
     for turn in turns:
@@ -147,6 +152,8 @@ def _no_call_gold(turns: list[_Turn], readings: dict[int, TurnReading]) -> Gold 
             break
     if prompt is None:
         return Rejected("no_user_turn", f"{len(turns)} turns, none of a user")
+    if silent and not answered:
+        return _gold(turns, readings, prompt, prompt)
     if not answered:
         return Rejected("no_assistant_turn", f"{len(turns)} turns, no reply to a user")
     if any(problem.kind == "unclosed_reasoning" for reading in readings.values() for problem in reading.problems):
@@ -164,7 +171,7 @@ def _gold(
 ) -> Gold | Rejected:
     if not prompt.text.strip():
         return Rejected("empty_request", f"turn {prompt.index} is empty")
-    problems = list(readings[answer.index].problems)
+    problems = list(readings[answer.index].problems) if answer.index in readings else []
     system: list[str] = []
     messages: list[dict[str, str]] = []
     for turn in turns:
@@ -199,6 +206,24 @@ def developer_text(system: str) -> str:
     if not context or _BOILERPLATE.search(context) or _TOOLS_JSON.search(context):
         return DEVELOPER_TEXT
     return context if DEVELOPER_TEXT in context else f"{context}\n{DEVELOPER_TEXT}"
+
+
+def shorten_reply(text: str, limit: int) -> str:
+    """Give the first whole sentences or lines of a reply.
+
+    Args:
+        text: The reply.
+        limit: Characters that may stay; the first sentence stays whole, however long it is. 0: no limit.
+
+    Returns:
+        The reply itself where it is short enough.
+    """
+    if not limit or len(text) <= limit:
+        return text
+    ends = [match.end() for match in _SENTENCE_END.finditer(text)]
+    fitting = [end for end in ends if end <= limit]
+    end = fitting[-1] if fitting else next(iter(ends), len(text))
+    return text[:end].rstrip()
 
 
 def _read_turns(raw: Any) -> list[_Turn] | Rejected:

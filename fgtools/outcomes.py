@@ -134,7 +134,7 @@ def score_row(row: Mapping[str, Any], text: str, style: str = "native") -> RowSc
         in_grammar=not reply.problems and bool(reply.calls or not gold),
         known_tool=known,
         right_tools=right,
-        valid_arguments=known and bool(gold or not n_calls) and _are_valid(reply.calls, tools),
+        valid_arguments=known and bool(gold or not n_calls) and has_valid_arguments(reply.calls, tools),
         right_names=not error or (right and _have_right_names(reply.calls, gold, tools)),
         ast_match=not error,
         exact_match=not lost and [_typed(call) for call in reply.calls] == [_typed(call) for call in gold],
@@ -146,7 +146,7 @@ def score_row(row: Mapping[str, Any], text: str, style: str = "native") -> RowSc
         arguments_predicted=sum(len(call.arguments) for call in reply.calls),
         arguments_gold=sum(len(call.arguments) for call in gold),
         chance=_chance(gold, len(tools)),
-        gold_valid=_are_valid(gold, tools),
+        gold_valid=has_valid_arguments(gold, tools),
         error=error,
     )
 
@@ -227,7 +227,16 @@ def _chance(gold: Sequence[ToolCall], n_tools: int) -> float:
     return orders / n_tools ** len(gold)
 
 
-def _are_valid(calls: Sequence[ToolCall], tools: Mapping[str, Any]) -> bool:
+def has_valid_arguments(calls: Sequence[ToolCall], tools: Mapping[str, Any]) -> bool:
+    """Tell whether every call names a declared tool and fits its schema.
+
+    Args:
+        calls: The calls.
+        tools: Parameters schema by tool name.
+
+    Returns:
+        True for no calls.
+    """
     return all(
         call.name in tools and _validator(json.dumps(tools[call.name], sort_keys=True)).is_valid(call.arguments)
         for call in calls
@@ -267,12 +276,17 @@ def _read_natively(parameters: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _with_null(node: Any) -> Any:
-    """Give a schema in which a nullable value may be null, which draft 2020-12 has no keyword for."""
+    """Give a schema in which a nullable value may be null and a narrowed union may be any of its alternatives.
+
+    Draft 2020-12 has no keyword `nullable`, and `type` beside `anyOf` is what is shown, not what is allowed.
+    """
     if isinstance(node, list):
         return [_with_null(item) for item in node]
     if not isinstance(node, Mapping):
         return node
     inner = {key: _with_null(value) for key, value in node.items()}
+    if isinstance(node.get("anyOf"), list) and isinstance(node.get("type"), str):
+        inner = {"anyOf": inner["anyOf"]}
     if node.get("nullable") is not True or not isinstance(node.get("type"), str):
         return inner
     return {"anyOf": [{"type": "null"}, inner]}

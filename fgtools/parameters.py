@@ -5,13 +5,14 @@ of them by `containers`; it does not know tools, names or wrappers.
 
 The result is made for FunctionGemma's chat template: every parameter has one concrete `type` of JSON Schema, every
 object has `properties` (the template takes a mapping without them for a list of parameters), and `required` lists
-existing properties only. Type words are those of `typewords`; unknown ones become "string".
+existing properties only. A union of types is shown as one of them and kept whole under `anyOf`. Type words are those
+of `typewords`; unknown ones become "string".
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from fgtools.containers import (
     DEFINITION_WORDS,
@@ -38,7 +39,7 @@ from fgtools.specs import (
     string_schema,
     text_spec,
 )
-from fgtools.typewords import read_type, widest
+from fgtools.typewords import alternatives, read_type, widest, without_alternatives
 
 MAX_NODES = 20_000
 """Most specifications read in one tool; references may multiply them without end."""
@@ -46,8 +47,20 @@ MAX_NODES = 20_000
 _STRUCTURE_WORDS = frozenset({"type", "items", "properties", "additionalProperties", "not", "if", "then", "else"})
 
 
+class ParametersReading(NamedTuple):
+    """Parameters in normal form, and what was changed for it as (kind, detail) pairs; see `schema.Change`."""
+
+    schema: dict[str, Any]
+    changes: tuple[tuple[str, str], ...]
+
+
 def normalize_parameters(raw: Any, beside: Any = None) -> dict[str, Any]:
-    """Give the parameters of a tool as a JSON Schema object.
+    """Give the parameters of a tool as a JSON Schema object; as `read_parameters`, without the changes."""
+    return read_parameters(raw, beside).schema
+
+
+def read_parameters(raw: Any, beside: Any = None) -> ParametersReading:
+    """Give the parameters of a tool as a JSON Schema object, and what was changed.
 
     A parameter is required when it says so itself, or else when a `required` list (inside or beside) names it. Where no
     such list exists, a JSON Schema requires nothing, and the other two notations everything but what is optional by a
@@ -63,8 +76,12 @@ def normalize_parameters(raw: Any, beside: Any = None) -> dict[str, Any]:
     Raises:
         ValueError: The field is text that cannot be read, or nests too deep or too wide.
     """
-    raw = decode_text(raw) if isinstance(raw, str) and raw.strip() else raw
-    return _Reader(raw).container(raw, beside, 0)
+    is_text_of = isinstance(raw, str) and raw.strip()
+    raw = decode_text(raw) if is_text_of else raw
+    reader = _Reader(raw)
+    reader.changes.extend([("text_decoded", "parameters")] if is_text_of else [])
+    schema = reader.container(raw, beside, 0)
+    return ParametersReading(schema, tuple(dict.fromkeys(reader.changes)))
 
 
 def normalize_spec(raw: Any) -> dict[str, Any]:
@@ -83,11 +100,12 @@ def normalize_spec(raw: Any) -> dict[str, Any]:
 
 
 class _Reader:
-    """Reads one tool's parameters; holds its definitions and counts what it has read."""
+    """Reads one tool's parameters; holds its definitions, counts what it has read and notes what it changes."""
 
     def __init__(self, root: Any) -> None:
         self.definitions: dict[str, Any] = {}
         self.open_references: list[str] = []
+        self.changes: list[tuple[str, str]] = []
         self.nodes = 0
         if isinstance(root, Mapping):
             for word in DEFINITION_WORDS:
@@ -99,12 +117,18 @@ class _Reader:
 
     def container(self, raw: Any, beside: Any, depth: int) -> dict[str, Any]:
         raw = self._dereference(raw)
+        if isinstance(beside, (list, tuple, str, Mapping)) and beside:
+            self.changes.append(("required_moved", ""))
         if isinstance(raw, (list, tuple)):
+            self.changes.append(("listed_parameters", ""))
             return self._object({}, named_entries(raw), [beside], True, depth)
         if not isinstance(raw, Mapping):
             return self._object({}, {}, [beside], False, depth)
         required = raw.get("required")
+        if not is_schema(raw) and raw:
+            self.changes.append(("flat_parameters", ""))
         if is_schema(raw):
+            self._note_type(raw.get("type"), "object")
             return self._object(raw, schema_entries(raw), [beside, required], False, depth)
         listed = [beside, None if isinstance(required, Mapping) else required]  # a mapping: a parameter of that name
         return self._object({}, flat_entries(raw), listed, True, depth)
@@ -117,6 +141,8 @@ class _Reader:
         result.update(description_of(meta))
         result["properties"] = {name: spec.schema for name, spec in specs.items()}
         result["required"] = required_names(specs, listed, flat)
+        absent = [name for names in listed for name in listed_names(names) if name not in specs]
+        self.changes.extend(("required_dropped", name[:80]) for name in absent)
         extra = meta.get("additionalProperties")
         if isinstance(extra, bool):
             result["additionalProperties"] = extra
@@ -135,7 +161,9 @@ class _Reader:
         raw = self._dereference(raw)
         try:
             if isinstance(raw, str):
-                return text_spec(raw)
+                spec = text_spec(raw)
+                self._note_type(raw, spec.schema["type"])
+                return spec
             if isinstance(raw, (list, tuple)):
                 only_words = all(is_text(item) for item in raw)
                 return Spec(self._type_list(raw, depth) if only_words else string_schema())
@@ -158,6 +186,7 @@ class _Reader:
         if schema["type"] == "object":
             schema.update(self._nested(raw, base, depth))
         schema.update({word: value for word, value in base.items() if word in KEPT_WORDS})
+        schema.update(self._any_of(raw, base, depth))
         schema.update(keywords_of(raw))
         schema.update({"default": base["default"]} if "default" in base else {})
         schema.update(plain_entry("default", raw["default"]) if "default" in raw else {})
@@ -165,12 +194,23 @@ class _Reader:
             schema["nullable"] = True  # a default of null says that null is a value
         return Spec(schema, own_word(raw, optional), "default" in raw or says_optional(raw))
 
+    def _any_of(self, raw: Mapping[str, Any], base: dict[str, Any], depth: int) -> dict[str, Any]:
+        """Give {"anyOf"} where the one type that is shown stands for several."""
+        if "anyOf" in base:
+            return {"anyOf": base["anyOf"]}
+        given = raw.get("anyOf") if isinstance(raw.get("type"), str) else None
+        if not isinstance(given, (list, tuple)):
+            return {}
+        found = alternatives([self.spec(one, depth + 1).schema for one in given])
+        return {"anyOf": found} if found else {}
+
     def _base(self, raw: Mapping[str, Any], depth: int) -> tuple[dict[str, Any], bool | None]:
         """Give what the type (or its stand-ins) says: a schema with a concrete type, and whether it says optional."""
         kind = raw.get("type")
         if isinstance(kind, str) and kind.strip():
             reading = read_type(kind)
             if reading.known or not _has_structure(raw):
+                self._note_type(kind, reading.schema["type"], reading.known)
                 return reading.schema, reading.optional
         elif isinstance(kind, (list, tuple)) and kind:
             return self._type_list(kind, depth), None
@@ -184,6 +224,10 @@ class _Reader:
             return self._all_of(raw["allOf"], depth), None
         return {"type": inferred_type(raw)}, None
 
+    def _note_type(self, kind: Any, shown: str, known: bool = True) -> None:
+        if isinstance(kind, str) and kind != shown:
+            self.changes.append(("type_word" if known else "unknown_type", f"{kind[:60]} -> {shown}"))
+
     def _type_list(self, kinds: Any, depth: int) -> dict[str, Any]:
         schemas = [self.spec(kind, depth + 1).schema for kind in kinds]
         real = [schema for schema in schemas if schema["type"] != "null"]
@@ -192,7 +236,12 @@ class _Reader:
         if not real:
             return {"type": "null"}
         nullable = {"nullable": True} if len(real) < len(schemas) else {}
-        return {**widest(real), **nullable}
+        narrowed = {**widest(real), **nullable}
+        others = alternatives(real)
+        if others:
+            self.changes.append(("union_narrowed", f"{'|'.join(one['type'] for one in others)} -> {narrowed['type']}"))
+            narrowed["anyOf"] = others
+        return narrowed
 
     def _all_of(self, parts: Any, depth: int) -> dict[str, Any]:
         merged: dict[str, Any] = {}
@@ -209,9 +258,9 @@ class _Reader:
     def _items(self, raw: Mapping[str, Any], base: dict[str, Any], depth: int) -> dict[str, Any]:
         items = raw.get("items")
         if isinstance(items, (list, tuple)) and items:
-            return {"items": widest([self.spec(item, depth + 1).schema for item in items])}
+            return {"items": without_alternatives(widest([self.spec(item, depth + 1).schema for item in items]))}
         if (isinstance(items, (Mapping, str)) and items) or items == {}:
-            return {"items": self.spec(items, depth + 1).schema} if items else {}
+            return {"items": without_alternatives(self.spec(items, depth + 1).schema)} if items else {}
         return {"items": base["items"]} if "items" in base else {}
 
     def _nested(self, raw: Mapping[str, Any], base: dict[str, Any], depth: int) -> dict[str, Any]:
@@ -227,6 +276,7 @@ class _Reader:
     def _dereference(self, raw: Any) -> Any:
         while isinstance(raw, Mapping) and isinstance(raw.get("$ref"), str):
             name = raw["$ref"]
+            self.changes.append(("reference_inlined", name[:80]))
             beside = {word: value for word, value in raw.items() if word != "$ref"}
             target = self.definitions.get(name)
             if not isinstance(target, Mapping):

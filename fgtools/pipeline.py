@@ -23,7 +23,7 @@ READS = {
     "01_setup": (),
     "02_data": ("run.json",),
     "03_baseline": ("run.json", "rows.eval.jsonl", "rows.unseen.jsonl"),
-    "04_train": ("run.json", "rows.train.jsonl", "rows.eval.jsonl"),
+    "04_train": ("run.json", "rows.train.jsonl", "rows.eval.jsonl", "audit.json"),
     "05_post_eval": (
         "run.json",
         "rows.eval.jsonl",

@@ -7,7 +7,7 @@ Everything here can be overridden by a notebook parameter of the same name in ca
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 DEVELOPER_TEXT = "You are a model that can do function calling with the following functions"
 """The sentence that switches FunctionGemma to calling tools; the template does not add it (FunctionGemma formatting
@@ -27,7 +27,11 @@ class Recipe:
         keep_no_call: Whether rows whose right answer is no call are trained and scored.
         no_call_share: Largest share of training rows that may be no-call rows, in [0, 1].
         no_call_target: "reply" trains the row's own text, "stop" the stop token alone.
-        over_length: "reject" counts and leaves out a row that does not fit, "cut" cuts it silently at the end.
+        no_call_limit: Characters of that text that are kept, in whole sentences; 0 keeps all.
+        apply_remedies: Whether what the chat template hides of a tool is shown in another way (see `remedies`).
+        over_length: What happens to a row over the budget: "reject" drops the oldest turns of its context, and counts
+            and leaves out what still does not fit; "prune" drops declarations of tools that are not called before it
+            gives a row up; "cut" cuts it silently at the end.
         max_length: Budget of one training text, in tokens.
         learning_rate: Peak learning rate.
         epochs: Passes over the training rows.
@@ -46,6 +50,8 @@ class Recipe:
     keep_no_call: bool
     no_call_share: float
     no_call_target: str
+    no_call_limit: int
+    apply_remedies: bool
     over_length: str
     max_length: int
     learning_rate: float
@@ -61,6 +67,9 @@ class Recipe:
         return self.name
 
 
+OVER_LENGTH = ("reject", "prune", "cut")
+"""What may happen to a row over the budget; see Recipe."""
+
 RECIPES = {
     "native": Recipe(
         name="native",
@@ -70,7 +79,9 @@ RECIPES = {
         keep_no_call=True,
         no_call_share=0.3,  # enough to learn restraint; more would starve the calls
         no_call_target="reply",  # the base model answers in words when no tool fits; an empty reply would unlearn that
-        over_length="reject",
+        no_call_limit=300,  # a refusal says itself in a sentence or two; essays would outweigh the calls in the loss
+        apply_remedies=True,  # both remedies are undone without loss; a hidden parameter cannot be learnt
+        over_length="reject",  # every row keeps all its tools: fewer would be an easier question than the user's
         max_length=2048,  # 1,024 keeps 92 % of real rows whole, 2,048 keeps 99 %
         learning_rate=5e-5,
         epochs=2,
@@ -89,6 +100,8 @@ RECIPES = {
         keep_no_call=False,
         no_call_share=0.0,
         no_call_target="stop",
+        no_call_limit=0,
+        apply_remedies=False,
         over_length="cut",
         max_length=512,
         learning_rate=5e-5,
@@ -123,6 +136,31 @@ def get_recipe(recipe: str | Recipe) -> Recipe:
             "tutorial"
         )
     return RECIPES[recipe]
+
+
+def adapt_recipe(recipe: Recipe, no_call_share: float = -1.0, over_length: str = "") -> Recipe:
+    """Give a recipe with a parameter or two of one's own.
+
+    Args:
+        recipe: The recipe.
+        no_call_share: Largest share of no-call rows in training, in [0, 1]; below 0 leaves the recipe's.
+        over_length: "reject", "prune" or "cut"; "" leaves the recipe's.
+
+    Returns:
+        The recipe, under its own name.
+
+    Raises:
+        ValueError: A value is out of its range.
+    """
+    if no_call_share > 1.0:
+        raise ValueError(f"NO_CALL_SHARE must lie in [0, 1], or below 0 for the recipe's own, got {no_call_share}")
+    if over_length not in ("", *OVER_LENGTH):
+        raise ValueError(f"OVER_LENGTH must be one of {OVER_LENGTH}, or '' for the recipe's own, got {over_length!r}")
+    return replace(
+        recipe,
+        no_call_share=recipe.no_call_share if no_call_share < 0 else no_call_share,
+        over_length=over_length or recipe.over_length,
+    )
 
 
 FUNCTIONGEMMA = "google/functiongemma/transformers/functiongemma-270m-it"

@@ -19,7 +19,6 @@ from transformers import PreTrainedTokenizerBase
 
 from fgtools.calls import CONTROL_TOKENS, END_TURN, EOS, START_RESPONSE, ToolCall, render_calls, row_calls
 from fgtools.profiles import Recipe, get_recipe
-from fgtools.progress import track
 
 IGNORED = -100
 """Label of a token that is not trained on (PyTorch's cross entropy leaves it out)."""
@@ -55,14 +54,6 @@ class TooLong:
     row_id: str
     length: int
     max_length: int
-
-
-@dataclass(frozen=True)
-class EncodedRows:
-    """Rows encoded one by one: those that fit, in order, and those that do not."""
-
-    encoded: tuple[Encoded, ...]
-    too_long: tuple[TooLong, ...]
 
 
 def neutralize_control_tokens(value: Any) -> Any:
@@ -177,20 +168,6 @@ def encode_row(
 
 def _encode(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     return tokenizer(text, add_special_tokens=False)["input_ids"]
-
-
-def encode_rows(
-    rows: Sequence[Mapping[str, Any]],
-    tokenizer: PreTrainedTokenizerBase,
-    recipe: str | Recipe = "native",
-    max_length: int | None = None,
-) -> EncodedRows:
-    """Encode rows one by one, with a progress bar when a person is watching; arguments as encode_row's."""
-    results = [encode_row(row, tokenizer, recipe, max_length) for row in track(rows, len(rows), "encoding")]
-    return EncodedRows(
-        tuple(result for result in results if isinstance(result, Encoded)),
-        tuple(result for result in results if isinstance(result, TooLong)),
-    )
 
 
 def longest_completion(

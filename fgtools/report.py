@@ -7,12 +7,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fgtools.calls import ToolCall, parse_reply, row_calls
 from fgtools.metrics import Change, Comparison, Scores
 from fgtools.outcomes import LADDER, score_row
+from fgtools.remedies import Coverage
+from fgtools.schema import SchemaError, read_tools
 from fgtools.tables import Table
+from fgtools.typewords import JSON_TYPES
+
+if TYPE_CHECKING:
+    from fgtools.audit import Audit
 
 LABELS = {
     "in_grammar": "replied in the grammar",
@@ -66,6 +72,80 @@ def render_funnel_table(funnel: Mapping[str, int]) -> Table:
     total = sum(funnel.values())
     rows = [(fate, str(count), f"{count / max(1, total):.1%}") for fate, count in funnel.items()]
     return Table(("fate", "rows", "share"), (*rows, ("all", str(total), "100.0%" if total else "")))
+
+
+def render_funnel_by_table(table: Mapping[str, Mapping[str, int]], label: str) -> Table:
+    """Give the fates per source or scenario: one row a value, kept first.
+
+    Args:
+        table: Value -> fate -> count, as RowSet.funnel_by gives it.
+        label: What the values are.
+
+    Returns:
+        A Table.
+    """
+    fates = ["kept", *sorted({fate for counts in table.values() for fate in counts} - {"kept"})]
+    rows = [
+        (value or "(none)", str(sum(counts.values())), *(str(counts.get(fate, 0)) for fate in fates))
+        for value, counts in table.items()
+    ]
+    return Table((label, "rows", *fates), tuple(rows))
+
+
+def render_examples_table(examples: Mapping[str, Sequence[Mapping[str, str]]]) -> Table:
+    """Give the rejected rows shown for each reason."""
+    rows = [(reason, item["row_id"], item["detail"]) for reason, items in examples.items() for item in items]
+    return Table(("reason", "row", "what was found"), tuple(rows), width=70)
+
+
+def render_changes_table(raw_tools: Any) -> Table:
+    """Give what the normal form changed in a tools field, tool by tool; a field that cannot be read gives no rows."""
+    try:
+        changes = read_tools(raw_tools).changes
+    except SchemaError:
+        changes = ()
+    return Table(("tool", "change", "detail"), tuple(changes))
+
+
+def render_audit_table(audit: Audit) -> Table:
+    """Give every check of an audit, those that found something first."""
+    order = {"error": 0, "warning": 1, "note": 2}
+    checks = sorted(audit.checks, key=lambda check: (not check.count, order[check.severity]))
+    rows = [
+        (
+            check.severity if check.count else "ok",
+            check.name,
+            f"{check.count}/{check.n}",
+            check.what + (f" (e.g. {', '.join(check.examples)})" if check.examples else ""),
+            check.remedy if check.count else "",
+        )
+        for check in checks
+    ]
+    return Table(("", "check", "found", "what", "remedy"), tuple(rows), width=44)
+
+
+def render_coverage_table(coverage: Coverage, remedies: Mapping[str, int]) -> Table:
+    """Give what a chat template hides, and what was done about it.
+
+    Args:
+        coverage: What it hides.
+        remedies: Count of the parameters changed, by kind.
+
+    Returns:
+        A Table.
+    """
+    kinds: dict[str, list[str]] = {}
+    for kind, word in sorted(coverage.hidden_facts):
+        kinds.setdefault(word, []).append(kind)
+    names = ", ".join(sorted(coverage.hidden_names)) or "(none)"
+    rows = [("parameters named", names, f"{remedies.get('parameter_renamed', 0)} renamed")]
+    said = {word: remedies.get(f"{word}_described", 0) for word in sorted(kinds)}
+    for word in sorted((word for word in said if said[word]), key=lambda word: -said[word]):
+        of = "every type" if len(kinds[word]) == len(JSON_TYPES) else ", ".join(kinds[word])
+        rows.append((word, of, f"{said[word]} said in the description"))
+    rest = ", ".join(word for word in said if not said[word])
+    rows.extend([("also", rest, "nothing to say in these rows")] if rest else [])
+    return Table(("the template hides", "of", "remedy, in parameters"), tuple(rows))
 
 
 def render_inspection(

@@ -6,34 +6,48 @@ It does not know where rows come from, nor tokens.
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from dataclasses import field as dataclass_field
+from typing import Any, NamedTuple
 
 from fgtools.calls import Problem, ToolCall, render_calls
-from fgtools.gold import Gold, Rejected, extract_gold
+from fgtools.gold import Gold, Rejected, extract_gold, shorten_reply
 from fgtools.literals import show
+from fgtools.names import replace_tool_names
+from fgtools.packed import PackedRows
 from fgtools.profiles import DEVELOPER_TEXT, Recipe, get_recipe
-from fgtools.schema import SchemaError, read_tools
+from fgtools.schema import Change, SchemaError, read_tools
+from fgtools.shapes import guess_shape, normalize_row
 from fgtools.splits import SIDES, Splits, limit_no_call, split_rows
 from fgtools.tutorial import TutorialError, TutorialGold, tutorial_row
 
 __all__ = [
+    "Built",
     "EmptySetError",
     "RejectedRow",
     "RowSet",
     "Splits",
+    "build_row",
     "build_rows",
+    "collect_rows",
     "limit_no_call",
-    "merge_rowsets",
     "require_rows",
     "split_rows",
 ]
 
 Row = dict[str, Any]
+
+N_EXAMPLES = 3
+"""Row ids that are shown for each reason."""
+
+
+_TYPE_CHANGES = ("type_word", "unknown_type")
 
 
 class EmptySetError(ValueError):
@@ -60,6 +74,23 @@ class RejectedRow:
 
 
 @dataclass(frozen=True)
+class Built:
+    """What became of one raw row.
+
+    Attributes:
+        fate: The row dict, or the rejection.
+        problems: Kinds of what was wrong in a kept row without hindering it.
+        changes: What the normal form changed in the tools of a kept row.
+        shape: The shape of the raw row.
+    """
+
+    fate: Row | RejectedRow
+    problems: tuple[str, ...] = ()
+    changes: tuple[Change, ...] = ()
+    shape: str = "hermes"
+
+
+@dataclass(frozen=True)
 class RowSet:
     """Rows, and what became of the rest.
 
@@ -68,12 +99,18 @@ class RowSet:
         rejected: The raw rows that were left out.
         funnel: Count by fate, "kept" first, then reasons by falling count; sums to the number of raw rows.
         problems: Count by kind of what was wrong in kept rows without hindering them.
+        changes: Count by kind of the tools in kept rows that the normal form changed (kinds of `schema.Change`).
+        type_words: Count by "found -> shown" of the type words that were no JSON Schema types.
+        shapes: Count of raw rows by shape.
     """
 
-    rows: tuple[Row, ...]
+    rows: Sequence[Row]
     rejected: tuple[RejectedRow, ...]
     funnel: dict[str, int]
     problems: dict[str, int]
+    changes: dict[str, int] = dataclass_field(default_factory=dict)
+    type_words: dict[str, int] = dataclass_field(default_factory=dict)
+    shapes: dict[str, int] = dataclass_field(default_factory=dict)
 
     def funnel_by(self, field: str) -> dict[str, dict[str, int]]:
         """Give the funnel per value of a field.
@@ -85,23 +122,34 @@ class RowSet:
             Value -> fate -> count; over all values the counts sum to the funnel.
         """
         table: dict[str, Counter[str]] = {}
-        for row in self.rows:
-            table.setdefault(row[field], Counter())["kept"] += 1
+        packed = isinstance(self.rows, PackedRows)
+        kept = (getattr(key, field) for key in self.rows.keys) if packed else (row[field] for row in self.rows)
+        for value in kept:
+            table.setdefault(value, Counter())["kept"] += 1
         for item in self.rejected:
             table.setdefault(getattr(item, field), Counter())[item.reason] += 1
         return {value: dict(counts) for value, counts in sorted(table.items())}
 
+    def examples(self) -> dict[str, list[dict[str, str]]]:
+        """Give the first N_EXAMPLES rejected rows of every reason, as {"row_id", "detail"}."""
+        found: dict[str, list[dict[str, str]]] = {reason: [] for reason in self.funnel if reason != "kept"}
+        for item in self.rejected:
+            if len(found[item.reason]) < N_EXAMPLES:
+                found[item.reason].append({"row_id": item.row_id, "detail": item.detail[:160]})
+        return found
 
-def build_rows(raw_rows: Iterable[Any], recipe: str | Recipe = "native", *, first_index: int = 0) -> RowSet:
+
+def build_rows(raw_rows: Iterable[Any], recipe: str | Recipe = "native", *, shape: str = "auto") -> RowSet:
     """Turn raw rows into rows.
 
     A row is {"row_id", "source", "scenario", "group", "messages", "tools", "gold", "reply"} and, when the raw row says
-    on which side it belongs, "split". A raw row is never changed, and never raises.
+    on which side it belongs, "split"; where tool names had to be replaced, "renamed" (see `names`). A raw row is never
+    changed, and never raises.
 
     Args:
-        raw_rows: Mappings with `conversations` and `tools`; anything else is rejected with a reason.
+        raw_rows: Mappings of any shape that `shapes` knows; anything else is rejected with a reason.
         recipe: "native", "tutorial" or a Recipe; `keep_no_call` decides on rows whose right answer is no call.
-        first_index: Position of the first raw row in the whole set; rows without an id are named by position.
+        shape: One of shapes.SHAPES, or "auto" to go by each row's content.
 
     Returns:
         The RowSet. Reasons beside those of `gold.Rejected`: bad_tools (cannot be read), no_tools,
@@ -109,47 +157,105 @@ def build_rows(raw_rows: Iterable[Any], recipe: str | Recipe = "native", *, firs
         call grammar cannot carry the gold), bad_text (text that UTF-8 or JSON cannot write).
 
     Raises:
-        ValueError: The recipe is unknown.
+        ValueError: The recipe or the shape is unknown.
     """
     recipe = get_recipe(recipe)
-    rows: list[Row] = []
-    rejected: list[RejectedRow] = []
-    problems: Counter[str] = Counter()
-    seen: Counter[str] = Counter()
-    for index, raw in enumerate(raw_rows, first_index):
-        fields = raw if isinstance(raw, Mapping) else {}
-        label = _label(fields, index, seen)
-        made = _row(raw, recipe)
-        if isinstance(made, Rejected):
-            rejected.append(RejectedRow(label["row_id"], label["source"], made.reason, made.detail, label["scenario"]))
-            continue
-        row, noticed = made
-        split = {"split": fields["split"]} if fields.get("split") in SIDES else {}
-        rows.append({**label, **row, **split})
-        problems.update(problem.kind for problem in noticed)
-    return _row_set(rows, rejected, problems)
+    with paused_collector():
+        return collect_rows(build_row(raw, recipe, index, shape) for index, raw in enumerate(raw_rows))
 
 
-def _row_set(rows: Iterable[Row], rejected: Iterable[RejectedRow], problems: Counter[str]) -> RowSet:
-    kept, left_out = tuple(rows), tuple(rejected)
-    reasons = Counter(item.reason for item in left_out)
-    return RowSet(kept, left_out, {"kept": len(kept), **dict(reasons.most_common())}, dict(problems.most_common()))
+@contextmanager
+def paused_collector() -> Iterator[None]:
+    """Keep the garbage collector from walking thousands of rows that are all kept; they hold no cycles."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
-def merge_rowsets(*row_sets: RowSet) -> RowSet:
-    """Join row sets that were built apart; rows and counts follow one another.
+def build_row(raw: Any, recipe: Recipe, index: int, shape: str = "auto") -> Built:
+    """Turn one raw row into a row; as `build_rows`, which also makes ids unique.
 
     Args:
-        *row_sets: The sets, built from different raw rows.
+        raw: The raw row.
+        recipe: The recipe.
+        index: Position in the whole set; names a row without an id.
+        shape: As for `build_rows`.
 
     Returns:
-        One RowSet whose funnel sums to all raw rows.
+        What became of it.
     """
-    problems: Counter[str] = Counter()
-    for row_set in row_sets:
-        problems.update(row_set.problems)
-    rows = (row for row_set in row_sets for row in row_set.rows)
-    return _row_set(rows, (item for row_set in row_sets for item in row_set.rejected), problems)
+    found = guess_shape(raw) if shape == "auto" else shape
+    if recipe.call_style != "tutorial" or found not in ("hermes", "toolace"):  # the tutorial reads these as they stand
+        raw = normalize_row(raw, found if found != "unknown" else "auto")
+    fields = raw if isinstance(raw, Mapping) else {}
+    label = _label(fields, index)
+    made = _row(raw, recipe)
+    if isinstance(made, Rejected):
+        fate = RejectedRow(label["row_id"], label["source"], made.reason, _short_text(made.detail), label["scenario"])
+        return Built(fate, shape=found)
+    split = {"split": fields["split"]} if fields.get("split") in SIDES else {}
+    return Built({**label, **made.row, **split}, tuple(item.kind for item in made.problems), made.changes, found)
+
+
+def collect_rows(built: Iterable[Built]) -> RowSet:
+    """Put together what became of raw rows, ids made unique: a second "a" becomes "a#2"."""
+    rows: list[Row] = []
+    rejected: list[RejectedRow] = []
+    tally = Tally()
+    for item in built:
+        tally.add(item)
+        if isinstance(item.fate, RejectedRow):
+            rejected.append(tally.renamed(item.fate))
+        else:
+            rows.append({**item.fate, "row_id": tally.unique(item.fate["row_id"])})
+    return tally.row_set(rows, rejected)
+
+
+class Tally:
+    """Counts what became of raw rows, over as many parts as there are."""
+
+    def __init__(self) -> None:
+        self.ids: Counter[str] = Counter()
+        self.problems: Counter[str] = Counter()
+        self.changes: Counter[str] = Counter()
+        self.type_words: Counter[str] = Counter()
+        self.shapes: Counter[str] = Counter()
+
+    def add(self, item: Built) -> None:
+        """Count one raw row."""
+        self.shapes[item.shape] += 1
+        self.problems.update(item.problems)
+        self.changes.update(kind for _, kind in {(change.tool, change.kind) for change in item.changes})
+        self.type_words.update(change.detail for change in item.changes if change.kind in _TYPE_CHANGES)
+
+    def update(self, other: Tally) -> None:
+        """Add the counts of another part; ids are not among them."""
+        for name in ("problems", "changes", "type_words", "shapes"):
+            getattr(self, name).update(getattr(other, name))
+
+    def unique(self, row_id: str) -> str:
+        """Give an id that no earlier row has; ids name replies and examples later on."""
+        self.ids[row_id] += 1
+        return row_id if self.ids[row_id] == 1 else f"{row_id}#{self.ids[row_id]}"
+
+    def renamed(self, rejected: RejectedRow) -> RejectedRow:
+        """Give a rejection with a unique id."""
+        return replace(rejected, row_id=self.unique(rejected.row_id))
+
+    def row_set(self, rows: Sequence[Row], rejected: Sequence[RejectedRow]) -> RowSet:
+        """Give the RowSet of all that was counted."""
+        reasons = Counter(item.reason for item in rejected)
+        counts = (self.problems, self.changes, self.type_words, self.shapes)
+        return RowSet(
+            rows if not isinstance(rows, list) else tuple(rows),
+            tuple(rejected),
+            {"kept": len(rows), **dict(reasons.most_common())},
+            *(dict(sorted(counter.items(), key=lambda item: (-item[1], item[0]))) for counter in counts),
+        )
 
 
 def require_rows(row_set: RowSet, origin: str = "the data", splits: Splits | None = None) -> None:
@@ -181,12 +287,9 @@ def require_rows(row_set: RowSet, origin: str = "the data", splits: Splits | Non
     )
 
 
-def _label(raw: Mapping[str, Any], index: int, seen: Counter[str]) -> dict[str, str]:
+def _label(raw: Mapping[str, Any], index: int) -> dict[str, str]:
     row_id = raw.get("row_id", raw.get("id"))
     row_id = _short_text(row_id) if isinstance(row_id, (str, int)) and row_id != "" else f"row/{index}"
-    seen[row_id] += 1
-    if seen[row_id] > 1:
-        row_id = f"{row_id}#{seen[row_id]}"  # ids name replies and examples later on
     scenario = raw.get("scenario_category") or raw.get("scenario")
     return {"row_id": row_id, "source": _short_text(raw.get("source")), "scenario": _short_text(scenario)}
 
@@ -197,19 +300,23 @@ def _short_text(value: Any) -> str:
     return text[:200].encode("utf-8", "replace").decode("utf-8")
 
 
-def _row(raw: Any, recipe: Recipe) -> tuple[Row, tuple[Problem, ...]] | Rejected:
+class _Made(NamedTuple):
+    """A row without its label, and what was noticed on the way."""
+
+    row: Row
+    problems: tuple[Problem, ...] = ()
+    changes: tuple[Change, ...] = ()
+
+
+def _row(raw: Any, recipe: Recipe) -> _Made | Rejected:
     gold = extract_gold(raw, recipe)
     if isinstance(gold, Rejected):
         return gold
     made = _tutorial_row(raw, gold) if recipe.call_style == "tutorial" else _native_row(raw, gold, recipe)
-    if isinstance(made, Rejected):
-        return made
-    row, problems = made
-    trouble = _unwritable(row, recipe)
-    return trouble or ({"group": _group(row), **row}, problems)
+    return made if isinstance(made, Rejected) else _grouped(made, recipe)
 
 
-def _native_row(raw: Mapping[str, Any], gold: Gold, recipe: Recipe) -> tuple[Row, tuple[Problem, ...]] | Rejected:
+def _native_row(raw: Mapping[str, Any], gold: Gold, recipe: Recipe) -> _Made | Rejected:
     if not gold.calls and not recipe.keep_no_call:
         return Rejected("no_call", f"recipe {recipe.name} keeps no rows without a call")
     try:
@@ -217,21 +324,34 @@ def _native_row(raw: Mapping[str, Any], gold: Gold, recipe: Recipe) -> tuple[Row
     except SchemaError as error:
         return Rejected("bad_tools", str(error))
     if not reading.tools:
-        return Rejected("no_tools", "; ".join(f"{item.kind}: {item.detail}" for item in reading.problems[:3]))
-    declared = {tool["function"]["name"] for tool in reading.tools}
+        noticed = "; ".join(f"{item.kind}: {item.detail}" for item in reading.problems[:3])
+        return Rejected("no_tools", noticed or f"no tool is declared, got {show(raw.get('tools'))}")
+    declared = [tool["function"]["name"] for tool in reading.tools]
     unknown = [call.name for call in gold.calls if call.name not in declared]
     if unknown:
         return Rejected("unknown_tool", f"{show(unknown)} not among {show(sorted(declared))}")
+    replaced = replace_tool_names(declared)
+    new_names = {old: new for new, old in replaced.items()}
+    reply = shorten_reply(gold.reply, recipe.no_call_limit)
+    noticed = [Problem("reply_shortened", gold.reply[:80])] if reply != gold.reply else []
+    noticed += [Problem("tool_renamed", name[:80]) for name in new_names]
     row = {
         "messages": gold.prompt_messages,
-        "tools": list(reading.tools),
-        "gold": [call.to_dict() for call in gold.calls],
-        "reply": gold.reply,
+        "tools": [_with_name(tool, new_names) for tool in reading.tools],
+        "gold": [{"name": new_names.get(call.name, call.name), "arguments": call.arguments} for call in gold.calls],
+        "reply": reply,
     }
-    return row, (*gold.problems, *reading.problems)
+    row.update({"renamed": {"tools": replaced, "parameters": {}}} if replaced else {})
+    return _Made(row, (*gold.problems, *reading.problems, *noticed), reading.changes)
 
 
-def _tutorial_row(raw: Mapping[str, Any], gold: Gold) -> tuple[Row, tuple[Problem, ...]] | Rejected:
+def _with_name(tool: dict[str, Any], new_names: Mapping[str, str]) -> dict[str, Any]:
+    function = tool["function"]
+    new = new_names.get(function["name"])
+    return tool if new is None else {**tool, "function": {**function, "name": new}}
+
+
+def _tutorial_row(raw: Mapping[str, Any], gold: Gold) -> _Made | Rejected:
     call = gold.calls[0]
     try:
         kept = tutorial_row(raw, TutorialGold(call.name, call.arguments, gold.turn))
@@ -248,24 +368,30 @@ def _tutorial_row(raw: Mapping[str, Any], gold: Gold) -> tuple[Row, tuple[Proble
         "gold": [{"name": kept["tool_name"], "arguments": kept["tool_arguments"]}],
         "reply": "",
     }
-    return row, ()
+    return _Made(row)
 
 
-def _unwritable(row: Row, recipe: Recipe) -> Rejected | None:
-    """Say why a row cannot be trained on or written to a file, if so."""
+def _grouped(made: _Made, recipe: Recipe) -> _Made | Rejected:
+    """Give the row with its group, or say why it cannot be trained on or written to a file."""
+    row = made.row
     try:
         render_calls([ToolCall(call["name"], call["arguments"]) for call in row["gold"]], style=recipe.call_style)
     except ValueError as error:
         return Rejected("unrenderable", str(error)[:200])
     try:
-        json.dumps(row, ensure_ascii=False, allow_nan=False, sort_keys=True).encode("utf-8")
+        tools = [_text_of(tool) for tool in row["tools"]]
+        rest = _text_of({name: value for name, value in row.items() if name != "tools"})
+        "".join((*tools, rest)).encode("utf-8")
     except (ValueError, TypeError, RecursionError) as error:  # lone surrogates; in a tutorial row NaN, mixed keys
         return Rejected("bad_text", str(error)[:200].encode("utf-8", "replace").decode("utf-8"))
-    return None
+    return made._replace(row={"group": _group(row["messages"], tools), **row})
 
 
-def _group(row: Row) -> str:
+def _text_of(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, sort_keys=True)
+
+
+def _group(messages: Sequence[Mapping[str, Any]], tools: Sequence[str]) -> str:
     """Name what makes two rows one question: the users' turns, white space aside, and the tools in any order."""
-    request = [" ".join(message["content"].split()) for message in row["messages"] if message["role"] == "user"]
-    tools = sorted(json.dumps(tool, sort_keys=True) for tool in row["tools"])
-    return hashlib.sha256(json.dumps([request, tools]).encode("utf-8")).hexdigest()[:16]
+    request = [" ".join(message["content"].split()) for message in messages if message["role"] == "user"]
+    return hashlib.sha256(_text_of([request, sorted(tools)]).encode("utf-8")).hexdigest()[:16]

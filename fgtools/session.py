@@ -22,6 +22,7 @@ from fgtools.progress import is_watched
 NEEDED = {
     "accelerate": "accelerate>=1.10.1",
     "datasets": "datasets>=4.7",
+    "datasketch": "datasketch>=1.6",
     "huggingface_hub": "huggingface_hub>=1.11",
     "jsonschema": "jsonschema>=4.20",
     "kagglehub": "kagglehub>=1.0",

@@ -1,24 +1,88 @@
 """Where raw rows come from: the offline sample, a local file or folder, a hub data set.
 
-Knows files and the datasets library; not what a row means. Rows of local JSON files stay plain Python values: they
-never pass through Arrow, which would fill missing keys of tools and arguments with null.
+Knows names of data and the order in which rows are taken; files are read by `datafiles`, and what a row means is for
+others to say. Rows are read when they are asked for.
 """
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
 
-from fgtools.artifacts import DataFileError, read_jsonl
+from fgtools.datafiles import SUFFIXES, LocalRowsError, TableRows, open_local_rows
 from fgtools.profiles import HERMES
-
-SUFFIXES = (".jsonl", ".json", ".parquet")
 
 
 class SourceError(ValueError):
     """The data cannot be had; the message says what to do."""
+
+
+class _Place(NamedTuple):
+    """Where a row stands: its part, its index there, and its position in the whole."""
+
+    part: int
+    index: int
+    position: int
+
+
+class OrderedRows(Sequence[Any]):
+    """Rows of one or several files in a given order; a slice holds no other rows, so that it can be sent elsewhere.
+
+    A row keeps the `row_id` and `source` it has; without them it gets its `id` or position and its file's name, so that
+    a counted rejection can be traced.
+    """
+
+    def __init__(self, parts: Sequence[tuple[str, Sequence[Any]]], places: Sequence[_Place] | None = None) -> None:
+        """Put parts together.
+
+        Args:
+            parts: (name, rows), in order.
+            places: The rows to take; None: all, as they come.
+        """
+        self._parts = list(parts)
+        if places is None:
+            every = ((part, index) for part, (_, rows) in enumerate(self._parts) for index in range(len(rows)))
+            places = [_Place(part, index, position) for position, (part, index) in enumerate(every)]
+        self._places = list(places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, index: Any) -> Any:
+        chosen = range(len(self))[index]
+        return self.select(chosen) if isinstance(index, slice) else next(iter(self.select([chosen])))
+
+    def select(self, indices: Sequence[int]) -> OrderedRows:
+        """Give some of the rows, in the order of `indices`."""
+        wanted: list[list[int]] = [[] for _ in self._parts]
+        places = []
+        for place in (self._places[index] for index in indices):
+            places.append(_Place(place.part, len(wanted[place.part]), place.position))
+            wanted[place.part].append(place.index)
+        chosen = zip(self._parts, wanted, strict=True)
+        return OrderedRows([(name, _select(rows, indices)) for (name, rows), indices in chosen], places)
+
+    def __iter__(self) -> Iterator[Any]:
+        """Read the rows one by one; raises DataFileError for a malformed line."""
+        readers = [iter(rows) for _, rows in self.select(range(len(self)))._parts]
+        for place in self._places:
+            yield _labelled(next(readers[place.part]), place.position, self._parts[place.part][0])
+
+
+def _select(rows: Sequence[Any], indices: Sequence[int]) -> Sequence[Any]:
+    select = getattr(rows, "select", None)
+    return select(indices) if select else [rows[index] for index in indices]
+
+
+def _labelled(row: Any, position: int, name: str) -> Any:
+    if not isinstance(row, dict):
+        return row
+    own = row.get("id") if isinstance(row.get("id"), (str, int)) and row["id"] != "" else position
+    label = {} if row.get("row_id") else {"row_id": str(own)}
+    label.update({} if "source" in row else {"source": name})
+    return {**row, **label} if label else row
 
 
 @dataclass(frozen=True)
@@ -31,27 +95,31 @@ class RawRows:
         origin: What they are, for people: "offline sample", a file name or a hub id.
     """
 
-    rows: tuple[dict[str, Any], ...]
+    rows: Sequence[dict[str, Any]]
     available: int
     origin: str
 
 
-def load_raw_rows(data: str, n_total: int, seed: int) -> RawRows:
-    """Load rows, shuffle them as the tutorial does and take the first ones.
+def load_raw_rows(
+    data: str, n_total: int, seed: int, *, split: str = "train", config: str = "", revision: str = ""
+) -> RawRows:
+    """Open rows, shuffle them as the tutorial does and take the first ones.
 
     Args:
-        data: "sample", the path of a JSONL, JSON or Parquet file, a folder of such files, or a hub data set id (split
-            "train").
+        data: "sample", the path of a JSONL, JSON, Parquet or CSV file, a folder of such files, or a hub data set id.
         n_total: Rows to take; fewer are there: all of them.
         seed: Seed of the shuffle (datasets' Dataset.shuffle, so that the same rows come out as in the tutorial) and of
             the offline sample.
+        split: Split of a hub data set.
+        config: Configuration of a hub data set; "" for its only or default one.
+        revision: Commit, tag or branch of a hub data set; "" for the newest.
 
     Returns:
         The RawRows.
 
     Raises:
         SourceError: The data cannot be found or loaded.
-        DataFileError: A file is malformed; file and line are named.
+        DataFileError: A file is malformed; file and, once that line is read, line are named.
         ValueError: n_total is not positive.
     """
     if n_total < 1:
@@ -59,64 +127,19 @@ def load_raw_rows(data: str, n_total: int, seed: int) -> RawRows:
     if data == "sample":
         from fgtools.offline.samples import build_samples
 
-        rows = build_samples(n_total, seed)
-        return _take(rows, n_total, seed, "offline sample")
+        return _take([("", build_samples(n_total, seed))], n_total, seed, "offline sample")
     path = Path(data)
     if path.exists():
-        return _take(load_local_rows(path), n_total, seed, path.name)
+        try:
+            return _take(open_local_rows(path), n_total, seed, path.name)
+        except LocalRowsError as error:
+            raise SourceError(str(error)) from error
     if path.suffix in SUFFIXES or data.count("/") != 1 or data.startswith((".", "/", "~")):
         raise SourceError(
             f"DATA must be 'sample', an existing file or folder ({', '.join(SUFFIXES)}), or a hub data set id such as "
             f"{HERMES!r}, but got {data!r}, which does not exist: check the path"
         )
-    return _load_hub_rows(data, n_total, seed)
-
-
-def load_local_rows(path: Path) -> list[Any]:
-    """Load every row of a file, or of a folder's files in the order of their names.
-
-    Args:
-        path: A .jsonl, .json (one list) or .parquet file, or a folder that holds some.
-
-    Returns:
-        The rows as they stand in the files.
-
-    Raises:
-        DataFileError: A file is malformed.
-        SourceError: The folder holds no such file, or the suffix is unknown.
-    """
-    if path.is_dir():
-        files = sorted(file for file in path.iterdir() if file.suffix in SUFFIXES)
-        if not files:
-            raise SourceError(f"the folder {path} must hold {', '.join(SUFFIXES)} files, but it holds none")
-        return [row for file in files for row in load_local_rows(file)]
-    if path.suffix == ".jsonl":
-        return read_jsonl(path)
-    if path.suffix == ".json":
-        return _load_json_list(path)
-    if path.suffix == ".parquet":
-        return _load_parquet(path)
-    raise SourceError(f"{path} must end in one of {', '.join(SUFFIXES)}, got {path.suffix or 'no suffix'!r}")
-
-
-def _load_json_list(path: Path) -> list[Any]:
-    try:
-        rows = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (ValueError, RecursionError) as error:
-        raise DataFileError(f"{path} must hold one JSON list of rows, but reading it failed: {error}") from error
-    if not isinstance(rows, list):
-        raise DataFileError(f"{path} must hold one JSON list of rows, got a {type(rows).__name__}")
-    return rows
-
-
-def _load_parquet(path: Path) -> list[Any]:
-    import pyarrow
-    import pyarrow.parquet
-
-    try:
-        return pyarrow.parquet.read_table(path).to_pylist()
-    except pyarrow.ArrowInvalid as error:
-        raise DataFileError(f"{path} must be a Parquet file, but reading it failed: {error}") from error
+    return _take([(data, _load_hub_rows(data, split, config, revision))], n_total, seed, data)
 
 
 def shuffled_order(n_rows: int, seed: int) -> list[int]:
@@ -126,34 +149,53 @@ def shuffled_order(n_rows: int, seed: int) -> list[int]:
     return Dataset.from_dict({"index": range(n_rows)}).shuffle(seed=seed)["index"][:]
 
 
-def _take(rows: list[Any], n_total: int, seed: int, origin: str) -> RawRows:
-    if not rows:
+def _take(parts: list[tuple[str, Sequence[Any]]], n_total: int, seed: int, origin: str) -> RawRows:
+    rows = OrderedRows(parts)
+    if not len(rows):
         raise SourceError(f"{origin} must hold at least one row, but it is empty")
-    numbered = [_with_id(row, position) for position, row in enumerate(rows)]
-    order = shuffled_order(len(rows), seed)[:n_total]
-    return RawRows(tuple(numbered[position] for position in order), len(rows), origin)
+    return RawRows(rows.select(shuffled_order(len(rows), seed)[:n_total]), len(rows), origin)
 
 
-def _with_id(row: Any, position: int) -> Any:
-    """Give a row its position as row_id when it has none, so that a counted rejection can be traced to its line."""
-    if isinstance(row, dict) and not row.get("row_id"):
-        return {**row, "row_id": str(position)}
-    return row
-
-
-def _load_hub_rows(data: str, n_total: int, seed: int) -> RawRows:
+def _load_hub_rows(data: str, split: str, config: str, revision: str) -> Sequence[Any]:
+    """Load a split of a hub data set; from its JSON files where Arrow would fill missing keys or mix up types."""
     import datasets
     from huggingface_hub.errors import HTTPError
 
+    options = {"name": config, "revision": revision}
     try:
-        dataset = datasets.load_dataset(data, split="train")
+        dataset = datasets.load_dataset(data, split=split, **{name: value for name, value in options.items() if value})
+        rows = TableRows(dataset.data.table)
     except (OSError, ValueError, HTTPError) as error:
         raise SourceError(
-            f"the hub data set {data!r} could not be loaded ({type(error).__name__}): check its name, switch the "
-            "notebook's internet on, or pass DATA the path of a local file"
+            f"the hub data set {data!r} could not be loaded ({type(error).__name__}): check its name and split "
+            f"{split!r}, switch the notebook's internet on, or pass DATA the path of a local file"
         ) from error
-    rows = dataset.shuffle(seed=seed).select(range(min(n_total, len(dataset))))
-    order = shuffled_order(len(dataset), seed)
-    return RawRows(
-        tuple(_with_id(row, position) for row, position in zip(rows, order, strict=False)), len(dataset), data
-    )
+    except datasets.exceptions.DatasetGenerationError:  # rows of different types, which Arrow cannot hold
+        return _load_hub_json(data, split, config, revision)
+    if not rows.nested:
+        return rows
+    try:
+        return _load_hub_json(data, split, config, revision)
+    except SourceError:
+        print(f"{data}: nulls are dropped from {', '.join(rows.nested)}: Arrow fills missing keys with them")
+        return rows
+
+
+def _load_hub_json(data: str, split: str, config: str, revision: str) -> Sequence[Any]:
+    """Read the JSON files of a hub data set as they stand; raises SourceError where it has none for the split."""
+    from huggingface_hub import HfApi, hf_hub_download
+    from huggingface_hub.errors import HTTPError
+
+    at = {"repo_type": "dataset", "revision": revision or None}
+    try:
+        names = [name for name in HfApi().list_repo_files(data, **at) if name.endswith((".jsonl", ".json"))]
+        named = [name for name in names if split in PurePosixPath(name).stem or f"{split}/" in name]
+        wanted = [name for name in named or names if not config or config in name]
+        if not wanted or (len(wanted) > 1 and not named):
+            raise SourceError(f"the hub data set {data!r} must hold JSON files for the split {split!r}, got {names}")
+        paths = [hf_hub_download(data, name, **at) for name in sorted(wanted)]
+    except (OSError, HTTPError) as error:
+        raise SourceError(f"the files of {data!r} could not be fetched ({type(error).__name__})") from error
+    print(f"{data}: read from {', '.join(sorted(wanted))}, since Arrow's columns would change nested values")
+    parts = [part for path in paths for part in open_local_rows(Path(path))]
+    return OrderedRows(parts)

@@ -142,8 +142,8 @@ def choices_of(raw: Mapping[str, Any]) -> dict[str, Any]:
 def keywords_of(raw: Mapping[str, Any]) -> dict[str, Any]:
     """Give the KEPT_WORDS whose values are valid."""
     kept: dict[str, Any] = {}
-    for word, is_valid in _KEYWORDS.items():
-        if word in raw and is_valid(raw[word]):
+    for word in raw:
+        if word in KEPT_WORDS and _KEYWORDS[word](raw[word]):
             kept.update(plain_entry(word, raw[word]))
     return kept
 

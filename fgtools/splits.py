@@ -1,6 +1,7 @@
 """Training, evaluation and unseen-tool rows out of one set, without a leak between them.
 
-Knows row dicts only: their group, gold, tools and an optional `split`. It does not know where rows come from.
+Knows row dicts, or their keys: group, gold, tools, request and an optional `split`. It does not know where rows come
+from; which requests are near duplicates is found by `duplicates`.
 """
 
 from __future__ import annotations
@@ -8,9 +9,11 @@ from __future__ import annotations
 import json
 import random
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
+
+from fgtools.duplicates import cluster_texts, normalize_request
 
 SIDES = ("train", "eval", "unseen")
 _PRIORITY = {"unseen": 2, "eval": 1, "train": 0}
@@ -18,12 +21,51 @@ _PRIORITY = {"unseen": 2, "eval": 1, "train": 0}
 Row = dict[str, Any]
 
 
+class RowKey(NamedTuple):
+    """What a split and its counts need to know of a row; small, so that a whole set fits in memory.
+
+    Attributes:
+        group: The row's group: request and tools.
+        gold: Equal for equal golds, whatever the order of calls and arguments; "[]" where no call is right.
+        declared: Names of its tools.
+        called: Names its gold calls.
+        side: The side it names itself, or "".
+        request: Its users' turns, normalised for comparison.
+        source: Where it comes from.
+        scenario: Its scenario category.
+    """
+
+    group: str
+    gold: str
+    declared: tuple[str, ...]
+    called: tuple[str, ...]
+    side: str
+    request: str
+    source: str = ""
+    scenario: str = ""
+
+
+def build_key(row: Mapping[str, Any]) -> RowKey:
+    """Give the key of a row dict."""
+    users = [message["content"] for message in row.get("messages", ()) if message["role"] == "user"]
+    return RowKey(
+        group=row["group"],
+        gold=json.dumps(sorted(json.dumps(call, sort_keys=True) for call in row["gold"])),
+        declared=tuple(tool["function"]["name"] for tool in row["tools"]),
+        called=tuple(call["name"] for call in row["gold"]),
+        side=row["split"] if row.get("split") in SIDES else "",
+        request=normalize_request("\n".join(users)),
+        source=row.get("source", ""),
+        scenario=row.get("scenario", ""),
+    )
+
+
 @dataclass(frozen=True)
 class Splits:
     """Rows on their sides, in their given order, and where the others went.
 
-    By "group" the sides and `duplicates`, `conflict_rows`, `leaks` and `set_aside` sum to the input; by "rows" the
-    sides alone do, and the counts say what the split lets through.
+    By "group" the sides and `duplicates`, `conflict_rows`, `leaks`, `set_aside` and `overlaps` sum to the input; by
+    "rows" the sides alone do, and the counts say what the split lets through.
 
     Attributes:
         train: Rows to train on.
@@ -31,20 +73,27 @@ class Splits:
         unseen: Rows whose gold calls a tool that no training row declares.
         duplicates: Rows beside an earlier one with the same group and the same gold.
         conflicts: Groups whose rows disagree about the gold.
-        conflict_rows: Rows of the minority in those groups.
+        conflict_rows: Rows of the minority in those groups; all rows of a group without a majority.
         leaks: Rows of a group that also stands on a more protected side (unseen before eval before train).
         set_aside: Rows that declare a held-out tool without calling it; neither side could keep them.
+        overlaps: Rows left out of training because their request is, or nearly is, one of a benchmark's.
+        near_within: Rows beside one with a nearly equal request on the same side.
+        near_across: Held-out rows whose request is, or nearly is, that of a training row with other tools or another
+            gold; rows that name no side themselves are never parted like that, but for held-out tools.
         held_out_tools: Names of the tools kept out of training.
     """
 
-    train: tuple[Row, ...]
-    eval: tuple[Row, ...]
-    unseen: tuple[Row, ...] = ()
+    train: Sequence[Row]
+    eval: Sequence[Row]
+    unseen: Sequence[Row] = ()
     duplicates: int = 0
     conflicts: int = 0
     conflict_rows: int = 0
     leaks: int = 0
     set_aside: int = 0
+    overlaps: int = 0
+    near_within: int = 0
+    near_across: int = 0
     held_out_tools: tuple[str, ...] = ()
 
     def counts(self) -> dict[str, int]:
@@ -58,14 +107,33 @@ class Splits:
             "conflict_rows": self.conflict_rows,
             "leaks": self.leaks,
             "set_aside": self.set_aside,
+            "overlaps": self.overlaps,
+            "near_within": self.near_within,
+            "near_across": self.near_across,
             "held_out_tools": len(self.held_out_tools),
         }
+
+
+class Leaks(NamedTuple):
+    """What a split of shuffled rows would have let through.
+
+    Attributes:
+        n_eval: Evaluation rows of that split.
+        exact: Of these, rows whose request and tools stand among the training rows.
+        request: Further rows whose request does, with other tools.
+        near: Further rows whose request nearly does.
+    """
+
+    n_eval: int
+    exact: int
+    request: int
+    near: int
 
 
 class Limited(NamedTuple):
     """Rows that stay and how many went."""
 
-    rows: tuple[Row, ...]
+    rows: Sequence[Row]
     dropped: int
 
 
@@ -77,14 +145,17 @@ def split_rows(
     seed: int = 40,
     by: str = "group",
     unseen_fraction: float = 0.0,
+    keys: Sequence[RowKey] | None = None,
+    clusters: Sequence[int] | None = None,
+    tested: Collection[int] = (),
 ) -> Splits:
     """Split rows into training and evaluation.
 
     By "rows" the last `n_eval` rows are the evaluation rows, as the tutorial does with rows it has shuffled before; the
     duplicates, conflicts and leaks this lets through are counted. By "group", in this order: rows that carry
     `split` ("train", "eval", "unseen") pull their whole group to that side, copies on a less protected side are leaks
-    and go; of each group one row stays, that of the majority's gold (at a tie: of the gold met first); tools for
-    `unseen` are held out; a seeded draw fills the evaluation side up to `n_eval`, the rest is training.
+    and go; of each group one row stays, that of the majority's gold, and none at a tie; tools for `unseen` are held
+    out; a seeded draw fills the evaluation side up to `n_eval`, near duplicates together; the rest is training.
 
     Args:
         rows: Row dicts with `group`, `gold` and `tools`; not changed.
@@ -94,6 +165,9 @@ def split_rows(
         by: "group" or "rows".
         unseen_fraction: Share of the rows whose gold calls held-out tools, in [0, 1); about, since tools are held out
             whole, those first whose declaring rows are few. Needs by="group".
+        keys: The rows' keys, where they are known already.
+        clusters: The rows' near duplicates, as `cluster_rows` gives them, where they are known already.
+        tested: Clusters that hold a benchmark's request; by "group" their rows leave the training side.
 
     Returns:
         The Splits.
@@ -103,9 +177,64 @@ def split_rows(
     """
     _check(n_eval, eval_fraction, by, unseen_fraction)
     wanted = n_eval if n_eval is not None else round((eval_fraction or 0.0) * len(rows))
+    keys = [build_key(row) for row in rows] if keys is None else keys
+    clusters = cluster_rows(keys).clusters if clusters is None else clusters
     if by == "rows":
-        return _split_as_given(rows, min(wanted, len(rows) // 2))
-    return _split_by_group(rows, wanted, random.Random(seed), unseen_fraction)
+        return _split_as_given(rows, keys, clusters, min(wanted, len(rows) // 2))
+    return _split_by_group(rows, keys, clusters, tested, wanted, random.Random(seed), unseen_fraction)
+
+
+class Clusters(NamedTuple):
+    """Near duplicates among the requests of rows.
+
+    Attributes:
+        clusters: A number a row; rows with equal numbers are near duplicates.
+        tested: Those of the numbers that hold a benchmark's request.
+    """
+
+    clusters: list[int]
+    tested: frozenset[int]
+
+
+def cluster_rows(keys: Sequence[RowKey], benchmark: Sequence[str] = ()) -> Clusters:
+    """Find the near duplicates among the requests of rows, and of a benchmark's requests.
+
+    Args:
+        keys: The rows' keys.
+        benchmark: Requests that must not be trained on.
+
+    Returns:
+        The Clusters.
+    """
+    texts = [*(key.request for key in keys), *(normalize_request(text) for text in benchmark)]
+    clusters = cluster_texts(texts)
+    return Clusters(clusters[: len(keys)], frozenset(clusters[: len(keys)]) & frozenset(clusters[len(keys) :]))
+
+
+def count_leaks(keys: Sequence[RowKey], clusters: Sequence[int], n_eval: int) -> Leaks:
+    """Say what a split of the rows as they stand, the last ones for evaluation, would let through.
+
+    Args:
+        keys: The rows' keys, in shuffled order.
+        clusters: Their near duplicates.
+        n_eval: Evaluation rows; at most half of the rows.
+
+    Returns:
+        The Leaks.
+    """
+    n_eval = min(n_eval, len(keys) // 2)
+    cut = len(keys) - n_eval
+    groups, requests = {key.group for key in keys[:cut]}, {key.request for key in keys[:cut]}
+    trained = set(clusters[:cut])
+    exact = request = near = 0
+    for key, cluster in zip(keys[cut:], clusters[cut:], strict=True):
+        if key.group in groups:
+            exact += 1
+        elif key.request in requests:
+            request += 1
+        else:
+            near += cluster in trained
+    return Leaks(n_eval, exact, request, near)
 
 
 def _check(n_eval: int | None, eval_fraction: float | None, by: str, unseen_fraction: float) -> None:
@@ -123,102 +252,154 @@ def _check(n_eval: int | None, eval_fraction: float | None, by: str, unseen_frac
         raise ValueError("unseen_fraction needs by='group': a split of rows as given holds out no tools")
 
 
-def _split_as_given(rows: Sequence[Row], n_eval: int) -> Splits:
-    cut = len(rows) - n_eval
-    train, held = tuple(rows[:cut]), tuple(rows[cut:])
+def _split_as_given(rows: Sequence[Row], keys: Sequence[RowKey], clusters: Sequence[int], n_eval: int) -> Splits:
+    cut = len(keys) - n_eval
     golds: dict[str, Counter[str]] = {}
-    for row in rows:
-        golds.setdefault(row["group"], Counter())[gold_key(row)] += 1
-    held_groups = {row["group"] for row in held}
+    for key in keys:
+        golds.setdefault(key.group, Counter())[key.gold] += 1
+    held_groups = {key.group for key in keys[cut:]}
+    sides: dict[int, str | None] = {index: "train" if index < cut else "eval" for index in range(len(keys))}
+    within, across = _count_near(keys, clusters, sides)
     return Splits(
-        train=train,
-        eval=held,
+        train=_pick(rows, range(cut)),
+        eval=_pick(rows, range(cut, len(keys))),
         duplicates=sum(count - 1 for counter in golds.values() for count in counter.values()),
         conflicts=sum(len(counter) > 1 for counter in golds.values()),
         conflict_rows=sum(counter.total() - max(counter.values()) for counter in golds.values()),
-        leaks=sum(row["group"] in held_groups for row in train),
+        leaks=sum(key.group in held_groups for key in keys[:cut]),
+        near_within=within,
+        near_across=across,
     )
 
 
-def _split_by_group(rows: Sequence[Row], wanted: int, draw: random.Random, unseen_fraction: float) -> Splits:
+def _pick(rows: Sequence[Row], indices: Iterable[int]) -> Sequence[Row]:
+    """Give some rows, in the kind of sequence they came in where that knows how."""
+    select = getattr(rows, "select", None)
+    return select(list(indices)) if select else tuple(rows[index] for index in indices)
+
+
+def _split_by_group(
+    rows: Sequence[Row],
+    keys: Sequence[RowKey],
+    clusters: Sequence[int],
+    tested: Collection[int],
+    wanted: int,
+    draw: random.Random,
+    unseen_fraction: float,
+) -> Splits:
     groups: dict[str, list[int]] = {}
-    for index, row in enumerate(rows):
-        groups.setdefault(row["group"], []).append(index)
+    for index, key in enumerate(keys):
+        groups.setdefault(key.group, []).append(index)
     sides: dict[int, str | None] = {}
     leaks = duplicates = conflicts = conflict_rows = 0
     for members in groups.values():
-        side, stay = _protected(rows, members)
+        side, stay = _protected(keys, members)
         leaks += len(members) - len(stay)
-        chosen, golds = _majority(rows, stay)
+        chosen, golds = _majority(keys, stay)
         conflicts += len(golds) > 1
-        conflict_rows += golds.total() - max(golds.values())
-        duplicates += max(golds.values()) - 1
-        sides[chosen] = side
+        conflict_rows += golds.total() - (golds[keys[chosen].gold] if chosen is not None else 0)
+        if chosen is not None:
+            duplicates += golds[keys[chosen].gold] - 1
+            sides[chosen] = side
+    _follow_named(sides, clusters)
     free = [index for index in sorted(sides) if sides[index] is None]
     n_unseen = round(unseen_fraction * len(sides)) - sum(side == "unseen" for side in sides.values())
-    held_out = hold_out_tools([rows[index] for index in free], n_unseen, draw)
+    held_out = hold_out_tools([keys[index] for index in free], n_unseen, draw)
     set_aside = 0
     for index in list(sides):
-        if sides[index] in (None, "train") and held_out and not held_out.isdisjoint(_declared(rows[index])):
-            calls_it = not held_out.isdisjoint(_called(rows[index]))
-            if sides[index] is None and calls_it:
+        if sides[index] in (None, "train") and held_out and not held_out.isdisjoint(keys[index].declared):
+            if sides[index] is None and not held_out.isdisjoint(keys[index].called):
                 sides[index] = "unseen"
             else:
                 set_aside += 1
                 del sides[index]
-    free = [index for index in free if index in sides and sides[index] is None]
-    room = len(sides) // 2 - sum(side == "eval" for side in sides.values())
-    needed = min(wanted - sum(side == "eval" for side in sides.values()), room, len(free))
-    sides.update(dict.fromkeys(draw.sample(free, max(0, needed)), "eval"))
-    by_side: dict[str, list[Row]] = {side: [] for side in SIDES}
+    n_fixed = sum(side == "eval" for side in sides.values())
+    _draw_eval(sides, clusters, min(wanted, len(sides) // 2) - n_fixed, draw)
+    overlapping = [index for index in sides if sides[index] in (None, "train") and clusters[index] in tested]
+    for index in overlapping:
+        del sides[index]
+    within, across = _count_near(keys, clusters, sides)
+    by_side: dict[str, list[int]] = {side: [] for side in SIDES}
     for index in sorted(sides):
-        by_side[sides[index] or "train"].append(rows[index])
+        by_side[sides[index] or "train"].append(index)
     return Splits(
-        train=tuple(by_side["train"]),
-        eval=tuple(by_side["eval"]),
-        unseen=tuple(by_side["unseen"]),
+        train=_pick(rows, by_side["train"]),
+        eval=_pick(rows, by_side["eval"]),
+        unseen=_pick(rows, by_side["unseen"]),
         duplicates=duplicates,
         conflicts=conflicts,
         conflict_rows=conflict_rows,
         leaks=leaks,
         set_aside=set_aside,
+        overlaps=len(overlapping),
+        near_within=within,
+        near_across=across,
         held_out_tools=tuple(sorted(held_out)),
     )
 
 
-def _protected(rows: Sequence[Row], members: list[int]) -> tuple[str | None, list[int]]:
+def _protected(keys: Sequence[RowKey], members: list[int]) -> tuple[str | None, list[int]]:
     """Give the side a group belongs to (None: free) and the members that may stay."""
-    named = {rows[index].get("split") for index in members} & set(SIDES)
+    named = {keys[index].side for index in members} - {""}
     if not named:
         return None, members
     side = max(named, key=_PRIORITY.__getitem__)
-    return side, [index for index in members if rows[index].get("split") not in (set(SIDES) - {side})]
+    return side, [index for index in members if keys[index].side in ("", side)]
 
 
-def _majority(rows: Sequence[Row], members: list[int]) -> tuple[int, Counter[str]]:
-    golds = Counter(gold_key(rows[index]) for index in members)
-    winner = golds.most_common(1)[0][0]  # most_common keeps the order of first sight among equals
-    return next(index for index in members if gold_key(rows[index]) == winner), golds
+def _majority(keys: Sequence[RowKey], members: list[int]) -> tuple[int | None, Counter[str]]:
+    """Give the first row with the gold that most rows of a group have; None where two golds have equally many."""
+    golds = Counter(keys[index].gold for index in members)
+    (winner, count), *others = golds.most_common()
+    if others and others[0][1] == count:
+        return None, golds
+    return next(index for index in members if keys[index].gold == winner), golds
 
 
-def gold_key(row: Mapping[str, Any]) -> str:
-    """Give a text that is equal for equal golds: calls in any order, argument names in any order."""
-    return json.dumps(sorted(json.dumps(call, sort_keys=True) for call in row["gold"]))
+def _follow_named(sides: dict[int, str | None], clusters: Sequence[int]) -> None:
+    """Put free rows beside the most protected near duplicate that names its side."""
+    named: dict[int, str] = {}
+    for index, side in sides.items():
+        if side is not None:
+            named[clusters[index]] = max(side, named.get(clusters[index], side), key=_PRIORITY.__getitem__)
+    for index, side in sides.items():
+        if side is None and clusters[index] in named:
+            sides[index] = named[clusters[index]]
 
 
-def _declared(row: Mapping[str, Any]) -> set[str]:
-    return {tool["function"]["name"] for tool in row["tools"]}
+def _draw_eval(sides: dict[int, str | None], clusters: Sequence[int], wanted: int, draw: random.Random) -> None:
+    """Move free rows to the evaluation side, whole clusters of near duplicates at a time, until `wanted` are there."""
+    members: dict[int, list[int]] = {}
+    for index in sorted(index for index, side in sides.items() if side is None):
+        members.setdefault(clusters[index], []).append(index)
+    order = sorted(members)
+    draw.shuffle(order)
+    for cluster in order:
+        if wanted <= 0:
+            break
+        if len(members[cluster]) <= wanted:
+            sides.update(dict.fromkeys(members[cluster], "eval"))
+            wanted -= len(members[cluster])
 
 
-def _called(row: Mapping[str, Any]) -> set[str]:
-    return {call["name"] for call in row["gold"]}
+def _count_near(keys: Sequence[RowKey], clusters: Sequence[int], sides: Mapping[int, str | None]) -> tuple[int, int]:
+    """Count rows beside a nearly equal one on their own side, and held-out rows beside one on the training side."""
+    seen: set[tuple[str, int]] = set()
+    within = 0
+    trained = {clusters[index] for index, side in sides.items() if side in (None, "train") and keys[index].request}
+    for index in sorted(sides):
+        place = (sides[index] or "train", clusters[index])
+        within += place in seen
+        seen.add(place)
+    across = sum(side in ("eval", "unseen") and clusters[index] in trained for index, side in sides.items())
+    return within, across
 
 
-def hold_out_tools(rows: Sequence[Row], n_rows: int, draw: random.Random) -> frozenset[str]:
+def hold_out_tools(keys: Sequence[RowKey], n_rows: int, draw: random.Random) -> frozenset[str]:
     """Choose tools to keep out of training, so that about `n_rows` rows call them and few others declare them.
 
     Args:
-        rows: Rows to choose from.
+        keys: Rows to choose from.
         n_rows: Rows wanted on the unseen side; nothing is chosen for 0 or less.
         draw: Source of the order among equally cheap tools.
 
@@ -230,9 +411,9 @@ def hold_out_tools(rows: Sequence[Row], n_rows: int, draw: random.Random) -> fro
         return frozenset()
     calling: dict[str, set[int]] = {}
     declaring: Counter[str] = Counter()
-    for index, row in enumerate(rows):
-        declaring.update(_declared(row))
-        for name in _called(row):
+    for index, key in enumerate(keys):
+        declaring.update(set(key.declared))
+        for name in key.called:
             calling.setdefault(name, set()).add(index)
     names = sorted(calling)
     draw.shuffle(names)
@@ -248,13 +429,16 @@ def hold_out_tools(rows: Sequence[Row], n_rows: int, draw: random.Random) -> fro
     return frozenset(chosen)
 
 
-def limit_no_call(rows: Sequence[Row], share: float, seed: int = 40) -> Limited:
+def limit_no_call(
+    rows: Sequence[Row], share: float, seed: int = 40, *, keys: Sequence[RowKey] | None = None
+) -> Limited:
     """Keep at most a share of rows whose right answer is no call.
 
     Args:
         rows: Rows, usually the training side.
         share: Largest share of no-call rows in the result, in [0, 1].
         seed: Seed of the draw among them.
+        keys: The rows' keys, where they are known already.
 
     Returns:
         The rows that stay, in their order, and how many went.
@@ -264,9 +448,10 @@ def limit_no_call(rows: Sequence[Row], share: float, seed: int = 40) -> Limited:
     """
     if not 0.0 <= share <= 1.0:
         raise ValueError(f"share must lie in [0, 1], got {share}")
-    without = [index for index, row in enumerate(rows) if not row["gold"]]
-    n_calls = len(rows) - len(without)
+    calling = [bool(row["gold"]) for row in rows] if keys is None else [bool(key.called) for key in keys]
+    without = [index for index, calls in enumerate(calling) if not calls]
+    n_calls = len(calling) - len(without)
     limit = len(without) if share == 1.0 else min(len(without), int(share * n_calls / (1.0 - share) + 1e-9))
     stay = set(random.Random(seed).sample(without, limit))
-    kept = tuple(row for index, row in enumerate(rows) if row["gold"] or index in stay)
-    return Limited(kept, len(rows) - len(kept))
+    kept = [index for index, calls in enumerate(calling) if calls or index in stay]
+    return Limited(_pick(rows, kept), len(calling) - len(kept))

@@ -1,38 +1,44 @@
 """What the stages of the series compute, as functions that notebooks and commands share.
 
-Settings of a run, preparing rows, evaluating a model, the summary at the end. Knows the run folder and the layers
+Settings of a run, evaluating a model, the summary at the end. Knows the run folder and the layers
 below; not how notebooks are executed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fgtools.artifacts import DataFileError, RunFolder
 from fgtools.metrics import Comparison, Scores, score
 from fgtools.profiles import PROFILES, Profile, Recipe, ResolvedProfile, get_recipe
 from fgtools.report import render_comparison_table
-from fgtools.rows import (
-    EmptySetError,
-    RowSet,
-    Splits,
-    build_rows,
-    limit_no_call,
-    merge_rowsets,
-    require_rows,
-    split_rows,
-)
-from fgtools.sources import RawRows
+from fgtools.shapes import SHAPES
+from fgtools.sources import RawRows, load_raw_rows
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
-UNSEEN_FRACTION = 0.05
-"""Share of the rows whose tools are kept out of training, to tell what was learnt from what was memorised."""
+class SourceOptions(NamedTuple):
+    """How data is read.
+
+    Attributes:
+        shape: Shape of its rows, one of shapes.SHAPES, or "auto".
+        split: Split of a hub data set.
+        config: Its configuration; "" for the default one.
+        revision: Its commit, tag or branch; "" for the newest.
+    """
+
+    shape: str = "auto"
+    split: str = "train"
+    config: str = ""
+    revision: str = ""
+
+
+AS_IT_COMES = SourceOptions()
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,7 @@ class Settings:
         seed: Seed of the shuffle, the split and the training.
         n_total: Raw rows to take.
         n_eval: Rows kept for evaluation.
+        source: How the data is read.
     """
 
     profile: Profile
@@ -56,6 +63,7 @@ class Settings:
     seed: int
     n_total: int
     n_eval: int
+    source: SourceOptions = AS_IT_COMES
 
     def to_dict(self) -> dict[str, Any]:
         """Give the settings as they stand in run.json; profile and recipe by name."""
@@ -63,6 +71,7 @@ class Settings:
             "profile": self.profile.name,
             "recipe": self.recipe.name,
             "data": self.data,
+            **self.source._asdict(),
             "model": self.model,
             "seed": self.seed,
             "n_total": self.n_total,
@@ -71,7 +80,14 @@ class Settings:
 
 
 def build_settings(
-    resolved: ResolvedProfile, recipe: str, data: str, model: str, seed: int, n_total: int, n_eval: int
+    resolved: ResolvedProfile,
+    recipe: str,
+    data: str,
+    model: str,
+    seed: int,
+    n_total: int,
+    n_eval: int,
+    source: SourceOptions = AS_IT_COMES,
 ) -> Settings:
     """Combine the parameters of 01_setup with the profile they resolved to.
 
@@ -83,6 +99,7 @@ def build_settings(
         seed: The parameter SEED.
         n_total: The parameter N_TOTAL.
         n_eval: The parameter N_EVAL.
+        source: How the data is read.
 
     Returns:
         The Settings.
@@ -92,8 +109,11 @@ def build_settings(
     """
     if not 0 < n_eval < n_total:
         raise ValueError(f"N_EVAL must be at least 1 and less than N_TOTAL, got {n_eval} of {n_total}")
+    if source.shape != "auto" and source.shape not in SHAPES:
+        raise ValueError(f"SHAPE must be 'auto' or one of {sorted(SHAPES)}, got {source.shape!r}")
     profile = resolved.profile
-    return Settings(profile, get_recipe(recipe), data or profile.data, model or profile.model, seed, n_total, n_eval)
+    chosen = get_recipe(recipe)
+    return Settings(profile, chosen, data or profile.data, model or profile.model, seed, n_total, n_eval, source)
 
 
 def load_settings(run: RunFolder) -> Settings:
@@ -102,93 +122,15 @@ def load_settings(run: RunFolder) -> Settings:
     return Settings(
         profile=PROFILES[saved["profile"]],
         recipe=get_recipe(saved["recipe"]),
+        source=SourceOptions(*(saved[name] for name in SourceOptions._fields)),
         **{name: saved[name] for name in ("data", "model", "seed", "n_total", "n_eval")},
     )
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """Rows ready for training and evaluation.
-
-    Attributes:
-        rowset: Every raw row, kept or rejected with its reason.
-        splits: The sides of the split, as split_rows made them.
-        train: The training rows: those of the split, less the no-call rows over the recipe's share.
-        no_call_dropped: No-call rows left out of training to hold the recipe's share.
-        seed: Seed of the split.
-        origin: What the raw rows were.
-    """
-
-    rowset: RowSet
-    splits: Splits
-    train: tuple[dict[str, Any], ...]
-    no_call_dropped: int
-    seed: int
-    origin: str
-
-    def describe(self) -> str:
-        """Say in one line how many rows there are on each side."""
-        sides = {"train": self.train, "eval": self.splits.eval, "unseen tools": self.splits.unseen}
-        return ", ".join(f"{name}: {len(rows)} ({_no_call(rows)} without a call)" for name, rows in sides.items())
-
-    def write(self, run: RunFolder) -> None:
-        """Write the three rows files and funnel.json."""
-        splits = self.splits
-        run.write_rows("rows.train.jsonl", self.train)
-        run.write_rows("rows.eval.jsonl", splits.eval)
-        run.write_rows("rows.unseen.jsonl", splits.unseen)
-        funnel = {
-            "origin": self.origin,
-            "seed": self.seed,
-            "rows_in": sum(self.rowset.funnel.values()),
-            "funnel": self.rowset.funnel,
-            "by_source": self.rowset.funnel_by("source"),
-            "problems": self.rowset.problems,
-            "split": {**splits.counts(), "train": len(self.train), "no_call_dropped": self.no_call_dropped},
-        }
-        run.write_json("funnel.json", funnel, ["rows.train.jsonl", "rows.eval.jsonl", "rows.unseen.jsonl"])
-
-
-def _no_call(rows: Iterable[Mapping[str, Any]]) -> int:
-    return sum(not row["gold"] for row in rows)
-
-
-def prepare(raw: RawRows, recipe: str | Recipe, n_eval: int, seed: int) -> Prepared:
-    """Turn raw rows into rows and split them as the recipe says.
-
-    The `tutorial` recipe splits the raw rows (the last n_eval are for evaluation) and builds each side; the `native`
-    recipe builds the rows, then splits by group.
-
-    Args:
-        raw: The raw rows, shuffled.
-        recipe: "native", "tutorial" or a Recipe.
-        n_eval: Rows for evaluation; at most half of the rows.
-        seed: Seed of the split.
-
-    Returns:
-        The Prepared rows.
-
-    Raises:
-        EmptySetError: No row is left on a side; the funnel stands in the message.
-    """
-    recipe = get_recipe(recipe)
-    if recipe.split == "rows":
-        cut = len(raw.rows) - min(n_eval, len(raw.rows) // 2)
-        sides = build_rows(raw.rows[:cut], recipe), build_rows(raw.rows[cut:], recipe, first_index=cut)
-        rowset = merge_rowsets(*sides)
-        require_rows(rowset, raw.origin)
-        splits = split_rows(rowset.rows, n_eval=len(sides[1].rows), seed=seed, by="rows")
-    else:
-        rowset = build_rows(raw.rows, recipe)
-        require_rows(rowset, raw.origin)
-        splits = split_rows(rowset.rows, n_eval=n_eval, seed=seed, by="group", unseen_fraction=UNSEEN_FRACTION)
-    limited = limit_no_call(splits.train, recipe.no_call_share, seed)
-    if not limited.rows or not splits.eval:
-        raise EmptySetError(
-            f"{raw.origin}: both sides of the split must hold rows, got {len(limited.rows)} to train on and "
-            f"{len(splits.eval)} for evaluation out of {len(raw.rows)} raw rows ({rowset.funnel}): take more rows"
-        )
-    return Prepared(rowset, splits, limited.rows, limited.dropped, seed, raw.origin)
+def load_data(settings: Settings) -> RawRows:
+    """Open the raw rows that the settings name; raises as sources.load_raw_rows."""
+    _, split, config, revision = settings.source
+    return load_raw_rows(settings.data, settings.n_total, settings.seed, split=split, config=config, revision=revision)
 
 
 @dataclass(frozen=True)

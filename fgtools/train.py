@@ -22,10 +22,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallba
 from transformers import set_seed as set_every_seed
 from trl import SFTConfig, SFTTrainer
 
+from fgtools.encoder import EncodedRows, encode_rows
 from fgtools.models import save_model
 from fgtools.profiles import Recipe, Training, get_recipe
 from fgtools.progress import is_watched
-from fgtools.prompts import IGNORED, EncodedRows, encode_rows
+from fgtools.prompts import IGNORED
 
 EVALUATIONS = 10
 """Evaluations during one training, spread evenly; the tutorial recipe evaluates every 10 steps instead."""
@@ -43,6 +44,8 @@ class TrainResult:
         n_train: Rows trained on.
         n_eval: Rows of the evaluation loss.
         n_too_long: Training rows left out because they do not fit the budget.
+        n_without_context: Training rows that fit once the oldest turns of their context were dropped.
+        n_pruned: Training rows that fit once declarations of tools they do not call were dropped.
         steps: Optimizer steps.
         tokens: Tokens seen in all epochs, padding left out.
         label_tokens: Those of them that carried a label.
@@ -56,6 +59,8 @@ class TrainResult:
     n_train: int
     n_eval: int
     n_too_long: int
+    n_without_context: int
+    n_pruned: int
     steps: int
     tokens: int
     label_tokens: int
@@ -139,6 +144,8 @@ def train(
         n_train=len(train_set.encoded),
         n_eval=len(eval_set.encoded),
         n_too_long=len(train_set.too_long),
+        n_without_context=len(train_set.without_context),
+        n_pruned=len(train_set.pruned),
         steps=outcome.global_step,
         tokens=round(config.epochs * sum(len(row.input_ids) for row in train_set.encoded)),
         label_tokens=round(config.epochs * sum(label != -100 for row in train_set.encoded for label in row.labels)),

@@ -76,14 +76,13 @@ def read_type(text: str) -> TypeReading:
         The reading; a string type with `known` False for text that is no type.
     """
     schema, optional, known = _read(text)
-    return TypeReading(_copy(schema), optional, known)
+    return TypeReading(_copy(schema) if len(schema) > 1 else {**schema}, optional, known)
 
 
-def _copy(schema: dict[str, Any]) -> dict[str, Any]:
-    return {
-        key: _copy(value) if isinstance(value, dict) else list(value) if isinstance(value, list) else value
-        for key, value in schema.items()
-    }
+def _copy(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _copy(item) for key, item in value.items()}
+    return [_copy(item) for item in value] if isinstance(value, list) else value
 
 
 @lru_cache(maxsize=4096)
@@ -122,12 +121,12 @@ def _expression(body: str) -> tuple[dict[str, Any], bool]:
         return _literal_choices(literal.group(1)), False
     if prose := _PROSE.fullmatch(body):
         inner, _ = _expression(_singular(prose.group(2)))
-        return {"type": "array", "items": inner}, False
+        return {"type": "array", "items": without_alternatives(inner)}, False
     parts = _split(body, ("|", " or ", "/"))
     if len(parts) > 1:
         return _union([_expression(part) for part in parts])
     if body.endswith("[]") and _WORDS.get(body[:-2].lower()) != "array":  # String[], but List[] is a bare list
-        return {"type": "array", "items": _expression(body[:-2])[0]}, False
+        return {"type": "array", "items": without_alternatives(_expression(body[:-2])[0])}, False
     name, arguments = _generic(body)
     if arguments is None:
         return _word(name), False
@@ -170,16 +169,34 @@ def _apply(name: str, arguments: list[str]) -> tuple[dict[str, Any], bool]:
     schema = _word(name)
     if schema["type"] == "array":
         items = [_expression(part)[0] for part in arguments if part != "..."]
-        return ({"type": "array", "items": widest(items)} if items else schema), False
+        return ({"type": "array", "items": without_alternatives(widest(items))} if items else schema), False
     if schema["type"] == "object" and len(arguments) == 2 and ":" not in "".join(arguments):
         return {**schema, "additionalProperties": _expression(arguments[1])[0]}, False
     return schema, False  # varchar(20), decimal(10, 2): bounds of a column, not types
 
 
 def _union(readings: list[tuple[dict[str, Any], bool]]) -> tuple[dict[str, Any], bool]:
-    alternatives = [schema for schema, _ in readings if schema.get("type") != "null"]
-    nullable = len(alternatives) < len(readings) or any(optional for _, optional in readings)
-    return (widest(alternatives) if alternatives else {"type": "null"}), nullable
+    real = [schema for schema, _ in readings if schema.get("type") != "null"]
+    nullable = len(real) < len(readings) or any(optional for _, optional in readings)
+    if not real:
+        return {"type": "null"}, nullable
+    others = alternatives(real)
+    return {**widest(real), **({"anyOf": others} if others else {})}, nullable
+
+
+def alternatives(schemas: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Give the distinct schemas of a union whose types `widest` cannot show at once; [] where one type says it all."""
+    distinct: list[dict[str, Any]] = []
+    for schema in schemas:
+        for one in schema.get("anyOf", [schema]):
+            distinct.extend([one] if one not in distinct else [])
+    kinds = {schema.get("type") for schema in distinct}
+    return distinct if len(kinds) > 1 and kinds != {"integer", "number"} else []
+
+
+def without_alternatives(schema: dict[str, Any]) -> dict[str, Any]:
+    """Drop `anyOf`: among the items of a list the chat template would print it as if it were data."""
+    return {word: value for word, value in schema.items() if word != "anyOf"}
 
 
 def widest(schemas: Iterable[dict[str, Any]]) -> dict[str, Any]:
@@ -207,7 +224,7 @@ def widest(schemas: Iterable[dict[str, Any]]) -> dict[str, Any]:
         return {"type": "number"}
     if "string" in kinds:
         return {"type": "string"}
-    return distinct[0]
+    return without_alternatives(distinct[0])
 
 
 def type_of_values(values: Iterable[Any]) -> str | None:

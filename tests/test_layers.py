@@ -9,17 +9,21 @@ PACKAGE = Path(__file__).parents[1] / "fgtools"
 
 LAYERS = (
     (
-        *("calls", "profiles", "literals", "typewords", "specs", "containers", "parameters", "tutorial", "schema"),
+        *("calls", "profiles", "literals", "typewords", "specs", "containers", "parameters", "tutorial", "pythonic"),
+        *("schema", "names", "duplicates", "declarations"),
         *("intervals", "cer", "ast_match", "outcomes", "scores", "comparison", "metrics", "tables", "artifacts"),
     ),
-    ("blocks", "gold", "splits", "rows"),
-    ("progress", "session", "login", "offline", "sources", "prompts", "models", "generate", "train"),
-    ("report", "card", "figures", "publish", "stages", "pipeline", "__main__"),
+    ("shapes", "blocks", "gold", "splits", "packed", "rows", "remedies", "fitting"),
+    (
+        *("progress", "session", "login", "offline", "datafiles", "sources", "prompts", "encoder", "coverage"),
+        *("models", "generate", "train"),
+    ),
+    ("preparation", "audit", "report", "card", "figures", "publish", "stages", "pipeline", "__main__"),
 )
 """Lowest first; within a layer, too, a module imports only from those before it: so there is no cycle."""
 
 ORDER = [module for layer in LAYERS for module in layer]
-HEAVY = {"torch", "transformers", "trl", "datasets", "numpy", "matplotlib", "pandas", "papermill"}
+HEAVY = {"torch", "datasketch", "transformers", "trl", "datasets", "numpy", "matplotlib", "pandas", "papermill"}
 
 
 def imported_modules(path: Path) -> set[str]:

@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fgtools.calls import CONTROL_TOKENS, parse_reply, row_calls
+from fgtools.encoder import encode_rows
 from fgtools.models import load_tokenizer
 from fgtools.offline.samples import build_samples
 from fgtools.profiles import DEVELOPER_TEXT
@@ -17,7 +18,6 @@ from fgtools.prompts import (
     TooLong,
     encode_prompt,
     encode_row,
-    encode_rows,
     longest_completion,
     neutralize_control_tokens,
     render_completion,

@@ -7,10 +7,12 @@ import pytest
 
 matplotlib.use("Agg")
 
-from fgtools import figures
+from fgtools import figures, report
+from fgtools.audit import Audit, Check, Lengths
 from fgtools.card import NEEDED, render_card
 from fgtools.metrics import compare, score
 from fgtools.outcomes import LADDER
+from fgtools.remedies import Coverage
 from fgtools.report import (
     LABELS,
     render_comparison_table,
@@ -103,6 +105,45 @@ def test_the_card_holds_counts_caveat_and_metadata(comparison):
     assert card.startswith("---\nlicense: gemma\n") and "base_model: a/b" in card
     assert "# you/model" in card and "> **offline stand-in**" in card
     assert "4/4 = 100.0%" in card and comparison.verdict in card and "torch 2.13.0" in card
+
+
+def test_the_card_lists_the_names_a_server_has_to_put_back(comparison):
+    given = facts(comparison)
+    assert "restore_calls" not in render_card(given)
+    given["funnel"]["renamed"] = {"tools": {"a_b": "a{b"}, "parameters": {"find": {"type_": "type"}}}
+    card = render_card(given)
+    assert "restore_calls" in card and "| a_b |  | a{b |" in card and "| find | type_ | type |" in card
+
+
+def test_tables_of_data_show_counts_and_examples():
+    by = report.render_funnel_by_table({"a": {"kept": 2, "no_call": 1}, "": {"kept": 1}}, "source")
+    assert by.rows == (("a", "3", "2", "1"), ("(none)", "1", "1", "0"))
+    examples = report.render_examples_table({"no_call": [{"row_id": "r", "detail": "d"}]})
+    assert examples.rows == (("no_call", "r", "d"),)
+    changes = report.render_changes_table([{"name": "f", "parameters": {"a": {"type": "str"}}}])
+    assert ("f", "type_word", "str -> string") in changes.rows and report.render_changes_table(3).rows == ()
+    coverage = Coverage(frozenset({"type"}), frozenset({("string", "default"), ("string", "format")}))
+    hidden = report.render_coverage_table(coverage, {"default_described": 4, "parameter_renamed": 2})
+    assert hidden.rows == (
+        ("parameters named", "type", "2 renamed"),
+        ("default", "string", "4 said in the description"),
+        ("also", "format", "nothing to say in these rows"),
+    )
+
+
+def test_the_audit_table_begins_with_what_was_found():
+    checks = (
+        Check("fine", "error", 0, 3, "a"),
+        Check("odd", "warning", 1, 3, "b", "c", ("r1",)),
+        Check("bad", "error", 2, 3, "d", "e", ("r1", "r2")),
+    )
+    table = report.render_audit_table(Audit("native", checks, Lengths(1, (), 0), Coverage()))
+    assert [(row[0], row[1], row[2]) for row in table.rows] == [
+        ("error", "bad", "2/3"),
+        ("warning", "odd", "1/3"),
+        ("ok", "fine", "0/3"),
+    ]
+    assert table.rows[0][3] == "d (e.g. r1, r2)"
 
 
 def test_the_card_names_no_folder_of_the_machine(comparison):

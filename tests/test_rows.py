@@ -1,16 +1,15 @@
-"""Rows: the tutorial's vectors on real rows, the funnel's sum, reasons, and mutated rows by the hundred."""
+"""Rows: the tutorial's vectors on real rows, the funnel's sum, reasons, and names that had to be replaced."""
 
 import copy
 import json
-import math
-import random
 from pathlib import Path
 
 import pytest
 
-from fgtools.calls import ToolCall, render_calls
+from fgtools.calls import ToolCall, row_calls
+from fgtools.names import restore_calls
 from fgtools.profiles import DEVELOPER_TEXT
-from fgtools.rows import EmptySetError, build_rows, merge_rowsets, require_rows, split_rows
+from fgtools.rows import EmptySetError, build_rows, require_rows, split_rows
 from fgtools.schema import normalize_tools
 
 SHARED = Path(__file__).parents[2] / "shared"
@@ -124,7 +123,6 @@ def test_arguments_stay_when_nothing_is_required():
         (raw_row(call_text("zzz")), "unknown_tool", "['zzz'] not among ['f', 'g']"),
         (raw_row(call_text() + call_text("zzz")), "unknown_tool", "['zzz']"),
         (raw_row(call_text("f", {"a": "<escape>"})), "unrenderable", "cannot hold the mark <escape>"),
-        (raw_row(call_text("a{b"), tools=[{"name": "a{b"}]), "unrenderable", "a tool name must be text"),
         (raw_row(call_text(), request="\ud800"), "bad_text", "surrogates not allowed"),
         (raw_row("<tool_call>{"), "broken_call", "turn 1"),
     ],
@@ -166,7 +164,7 @@ def test_problems_of_kept_rows_are_counted_apart():
 
 def test_ids_are_made_of_positions_and_never_repeat():
     raws = [raw_row("a"), raw_row("b", row_id="x"), raw_row("c", row_id="x"), raw_row("d", id=7)]
-    assert [row["row_id"] for row in build_rows(raws, first_index=10).rows] == ["row/10", "x", "x#2", "7"]
+    assert [row["row_id"] for row in build_rows(raws).rows] == ["row/0", "x", "x#2", "7"]
 
 
 def test_groups_are_the_request_and_the_tools():
@@ -177,11 +175,14 @@ def test_groups_are_the_request_and_the_tools():
     assert len(set(groups)) == 3
 
 
-def test_row_sets_are_joined():
-    first, second = build_rows([raw_row(call_text()), None]), build_rows([None, raw_row("no")])
-    joined = merge_rowsets(first, second)
-    assert joined.funnel == {"kept": 2, "not_a_row": 2}
-    assert joined.rows == first.rows + second.rows
+def test_each_reason_has_three_examples_and_tools_that_were_changed_are_counted():
+    row_set = build_rows([raw_row(call_text()), *[None] * 5, raw_row(call_text("y"), row_id="why")])
+    assert [item["row_id"] for item in row_set.examples()["not_a_row"]] == ["row/1", "row/2", "row/3"]
+    assert row_set.examples()["unknown_tool"][0]["row_id"] == "why"
+    flat = [{"name": "x", "parameters": {"a": {"type": "str"}}}]
+    row_set = build_rows([raw_row(call_text("x"), tools=flat)] * 2)
+    assert row_set.changes == {"flat_parameters": 2, "type_word": 2}
+    assert row_set.type_words == {"str -> string": 2}
 
 
 def test_an_empty_set_is_an_error_with_the_funnel():
@@ -201,84 +202,17 @@ def test_an_unknown_recipe_is_an_error():
         build_rows([], "hermes")
 
 
-# mutated rows
-
-JUNK = [
-    None, True, 3, math.nan, math.inf, "", "\ud800", [], {}, [[]], "null", "[]", "<tool_call>", "</think>", "<think>",
-    10**5000, b"x", (1,), {1}, object(), "x" * 5000, "Optional. String. x", json.loads("[" * 300 + "]" * 300),
-]  # fmt: skip
-WORDS = ["type", "properties", "required", "name", "function", "$ref", 5, None, "", "\udfff"]
-MARKS = ['"', "}", "{", "</tool_call>", "<tool_call>", "\ud801", "\x00", "\n", "<think>", "NaN", "<escape>"]
-
-
-def mutated(value: object, draw: random.Random) -> object:
-    """A value with keys dropped or renamed, parts replaced by junk, and text cut, marked or encoded otherwise."""
-    if draw.random() < 0.05:
-        return draw.choice(JUNK)
-    if isinstance(value, dict):
-        kept = [(key, item) for key, item in value.items() if draw.random() > 0.04]
-        return {
-            draw.choice(WORDS) if draw.random() < 0.03 else key: mutated(item, draw) if draw.random() < 0.4 else item
-            for key, item in kept
-        }
-    if isinstance(value, list):
-        return [mutated(item, draw) if draw.random() < 0.5 else item for item in value if draw.random() > 0.03]
-    return mutated_text(value, draw) if isinstance(value, str) else value
+def test_a_name_the_grammar_cannot_carry_is_replaced_and_can_be_put_back():
+    raw = raw_row(call_text(" a{b ", {"x": 1}), tools=[{"name": " a{b "}, {"name": "a_b"}])
+    row = build_rows([raw]).rows[0]
+    assert [tool["function"]["name"] for tool in row["tools"]] == ["a_b_2", "a_b"]
+    assert row["gold"] == [{"name": "a_b_2", "arguments": {"x": 1}}]
+    assert row["renamed"] == {"tools": {"a_b_2": " a{b "}, "parameters": {}}
+    assert restore_calls(row_calls(row), row["renamed"], {}) == [ToolCall(" a{b ", {"x": 1})]
+    assert build_rows([raw]).problems == {"tool_renamed": 1}
 
 
-def mutated_text(text: str, draw: random.Random) -> object:
-    if text[:1] in ("[", "{") and draw.random() < 0.5:
-        inner = mutated(json.loads(text), draw)
-        try:
-            return draw.choice([json.dumps(inner), json.dumps(json.dumps(inner)), repr(inner), inner])
-        except (TypeError, ValueError):
-            return inner
-    position = draw.randrange(len(text) + 1)
-    kind = draw.random()
-    if kind < 0.2:
-        return text[:position]
-    if kind < 0.4:
-        return text[:position] + draw.choice(MARKS) + text[position:]
-    return text.replace('"', "'") if kind < 0.5 else text
-
-
-def made_up_rows() -> list[dict]:
-    """Rows in several notations, for checkouts without the real ones."""
-    wrapped = json.dumps([{"type": "function", "function": tool} for tool in TOOLS])
-    parameters = {"type": "dict", "properties": {"a": {"type": "List[str]"}}, "required": ["a"]}
-    schema = json.dumps([{"name": "f", "parameters": parameters}])
-    answers = [
-        call_text("f", {"a": ["x"]}),
-        "<think>hm</think>" + call_text("g"),
-        "I cannot.",
-        call_text() + call_text("g"),
-    ]
-    return [raw_row(answer, tools=tools) for answer in answers for tools in (wrapped, schema, json.dumps(TOOLS))]
-
-
-@pytest.mark.parametrize("recipe", ["native", "tutorial"])
-@pytest.mark.parametrize("real", [True, False], ids=["real", "made up"])
-def test_every_mutated_row_is_accounted_for(recipe, real):
-    draw = random.Random(7)
-    rows = load_shared("data/dev.jsonl") if real else made_up_rows()
-    raws = [mutated(draw.choice(rows), draw) for _ in range(600)]
-    before = [snapshot(raw) for raw in raws]
-    row_set = build_rows(raws, recipe)
-    assert sum(row_set.funnel.values()) == len(raws) == len(row_set.rows) + len(row_set.rejected)
-    assert row_set.funnel["kept"] > 60
-    assert [snapshot(raw) for raw in raws] == before
-    for row in row_set.rows:
-        json.dumps(row, ensure_ascii=False, allow_nan=False).encode("utf-8")
-        render_calls([ToolCall(**call) for call in row["gold"]], style=recipe)
-        if recipe == "native":
-            assert normalize_tools(row["tools"]) == row["tools"]
-    for rejected in row_set.rejected:
-        rejected.row_id.encode("utf-8")
-    split_rows(row_set.rows, n_eval=20)
-
-
-def snapshot(value: object) -> str:
-    try:
-        return repr(value)
-    except ValueError:  # an integer of thousands of digits
-        return "long"
+@pytest.mark.parametrize("name", ["obtener_año", "math.add", "get-weather", "Coffee Shop", "天気", "a:b"])
+def test_names_of_other_letters_survive(name):
+    row = build_rows([raw_row(call_text(name), tools=[{"name": name}])]).rows[0]
+    assert row["gold"][0]["name"] == row["tools"][0]["function"]["name"] == name and "renamed" not in row

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fgtools.splits import Splits, limit_no_call, split_rows
+from fgtools.splits import Splits, build_key, cluster_rows, count_leaks, limit_no_call, split_rows
 
 
 def row(name: str, group: str = "", gold: str | None = "f", tools: tuple[str, ...] = ("f",), **fields: object) -> dict:
@@ -51,9 +51,48 @@ def test_a_group_that_disagrees_keeps_its_majority():
     assert (splits.conflicts, splits.conflict_rows, splits.duplicates) == (1, 1, 1)
 
 
-def test_at_a_tie_the_gold_met_first_stays():
-    splits = split_rows([row("a", "A", gold="g"), row("b", "A", gold="f")], n_eval=0)
-    assert (ids(splits.train), splits.conflicts, splits.conflict_rows) == (["a"], 1, 1)
+def test_at_a_tie_no_row_of_the_group_stays():
+    rows = [row("a", "A", gold="g"), row("b", "A", gold="f"), row("c", "B")]
+    splits = split_rows(rows, n_eval=0)
+    assert (ids(splits.train), splits.conflicts, splits.conflict_rows) == (["c"], 1, 2)
+
+
+def asking(name: str, request: str, **fields: object) -> dict:
+    return row(name, messages=[{"role": "user", "content": request}], **fields)
+
+
+LONG = "Please tell me whether I should take an umbrella with me to {} this afternoon, and how warm it will be there"
+
+
+def test_near_duplicates_stay_on_one_side():
+    rows = [
+        asking(f"{pair}{turn}", LONG.format(f"town {pair}{pair} {'!' * turn}")) for pair in "abcdef" for turn in (0, 1)
+    ]
+    for seed in range(5):
+        splits = split_rows(rows, n_eval=4, seed=seed)
+        assert splits.near_across == 0
+        assert {name[0] for name in ids(splits.eval)}.isdisjoint(name[0] for name in ids(splits.train))
+
+
+def test_a_row_without_a_side_follows_its_near_duplicate():
+    rows = [asking("free", LONG.format("Oslo")), asking("held", LONG.format("Oslo!"), split="eval"), *MANY]
+    assert set(ids(split_rows(rows, n_eval=0).eval)) == {"free", "held"}
+
+
+def test_a_split_of_rows_as_given_counts_near_duplicates_across():
+    rows = [asking("a", LONG.format("Oslo")), *MANY[:6], asking("b", LONG.format("Oslo!"))]
+    assert split_rows(rows, n_eval=1, by="rows").near_across == 1
+    leaks = count_leaks([build_key(one) for one in rows], cluster_rows([build_key(one) for one in rows]).clusters, 1)
+    assert leaks == (1, 0, 0, 1)
+
+
+def test_a_benchmarks_questions_leave_training():
+    rows = [asking("asked", LONG.format("Oslo")), *MANY]
+    keys = [build_key(one) for one in rows]
+    found = cluster_rows(keys, [LONG.format("OSLO  ")])
+    splits = split_rows(rows, n_eval=0, clusters=found.clusters, tested=found.tested)
+    assert splits.overlaps == 1 and "asked" not in ids(splits.train)
+    assert len(splits.train) + splits.overlaps == len(rows)
 
 
 def test_the_order_of_calls_and_arguments_makes_no_conflict():

@@ -7,10 +7,11 @@ import torch
 from datasets import Dataset
 from transformers import AutoModelForCausalLM
 
+from fgtools.encoder import encode_rows
 from fgtools.models import load_model, load_tokenizer
 from fgtools.offline.samples import build_samples
 from fgtools.profiles import Training
-from fgtools.prompts import IGNORED, encode_rows
+from fgtools.prompts import IGNORED
 from fgtools.rows import build_rows
 from fgtools.train import LabelledPositionsTrainer, TrainingError, train
 

@@ -1,0 +1,145 @@
+"""Names that cannot be shown or written as they stand, replaced by names that can, and put back again.
+
+Knows tool names, parameter names and calls; not why a name has to go: the call grammar cannot carry some tool names,
+a chat template hides some parameter names. A row remembers its replacements in `renamed`:
+{"tools": {new: old}, "parameters": {tool, by its new name: {new: old}}}; `restore_calls` undoes them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+from fgtools.calls import CONTROL_TOKENS, ToolCall
+
+_UNWRITABLE = re.compile("|".join(re.escape(token) for token in CONTROL_TOKENS) + r"|[{}\s]+")
+_CONTROL = re.compile("|".join(re.escape(token) for token in CONTROL_TOKENS))
+
+
+def is_writable(name: str) -> bool:
+    """Tell whether the call grammar carries a tool name as it stands; dots, dashes, spaces and any letters it does."""
+    return bool(name) and name == name.strip() and "{" not in name and not _CONTROL.search(name)
+
+
+def replace_tool_names(names: Iterable[str]) -> dict[str, str]:
+    """Choose a writable name for every tool name that is none.
+
+    Args:
+        names: All tool names of a row.
+
+    Returns:
+        {new: old}, for the names that are replaced; the new ones are distinct from all others.
+    """
+    given = list(dict.fromkeys(names))
+    taken = {name for name in given if is_writable(name)}
+    replaced: dict[str, str] = {}
+    for name in given:
+        if not is_writable(name):
+            new = _free(_UNWRITABLE.sub("_", name.strip()).strip("_") or "tool", taken)
+            taken.add(new)
+            replaced[new] = name
+    return replaced
+
+
+def _free(name: str, taken: Collection[str]) -> str:
+    candidate, number = name, 2
+    while candidate in taken:
+        candidate, number = f"{name}_{number}", number + 1
+    return candidate
+
+
+def replace_parameter_names(parameters: Mapping[str, Any], hidden: Collection[str]) -> dict[str, str]:
+    """Choose a name for every parameter of a tool, nested ones included, whose own cannot be shown.
+
+    Args:
+        parameters: The tool's parameters, in normal form.
+        hidden: Names that cannot be shown.
+
+    Returns:
+        {new: old}; a new name is the old one with an underscore behind it, or as many as make it new in the tool.
+    """
+    given = parameter_names(parameters)
+    replaced: dict[str, str] = {}
+    for name in sorted(given & set(hidden)):
+        new = f"{name}_"
+        while new in given or new in hidden or new in replaced:
+            new += "_"
+        replaced[new] = name
+    return replaced
+
+
+def parameter_names(schema: Any) -> set[str]:
+    """Give the names of all parameters of a schema, at every level."""
+    if not isinstance(schema, Mapping):
+        return set()
+    found = {name for name in _properties(schema)}
+    for inner in (*_properties(schema).values(), schema.get("items")):
+        found |= parameter_names(inner)
+    return found
+
+
+def rename_parameters(schema: Mapping[str, Any], new_names: Mapping[str, str]) -> dict[str, Any]:
+    """Give a schema with other parameter names, at every level.
+
+    Args:
+        schema: Parameters in normal form.
+        new_names: {old: new}.
+
+    Returns:
+        A copy; `properties`, `required` and `items` follow.
+    """
+    result = dict(schema)
+    if _properties(schema):
+        result["properties"] = {
+            new_names.get(name, name): rename_parameters(inner, new_names) if isinstance(inner, Mapping) else inner
+            for name, inner in _properties(schema).items()
+        }
+    if isinstance(schema.get("required"), (list, tuple)):
+        result["required"] = [new_names.get(name, name) for name in schema["required"]]
+    if isinstance(schema.get("items"), Mapping):
+        result["items"] = rename_parameters(schema["items"], new_names)
+    return result
+
+
+def rename_arguments(value: Any, schema: Any, new_names: Mapping[str, str]) -> Any:
+    """Give argument values with other names, where the schema declares them; what it does not declare stays."""
+    if not isinstance(schema, Mapping):
+        return value
+    if isinstance(value, Mapping):
+        declared = _properties(schema)
+        return {
+            new_names.get(name, name) if name in declared else name: rename_arguments(
+                item, declared.get(name), new_names
+            )
+            for name, item in value.items()
+        }
+    if isinstance(value, (list, tuple)):
+        return [rename_arguments(item, schema.get("items"), new_names) for item in value]
+    return value
+
+
+def _properties(schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    found = schema.get("properties")
+    return found if isinstance(found, Mapping) else {}
+
+
+def restore_calls(
+    calls: Iterable[ToolCall], renamed: Mapping[str, Any], parameters: Mapping[str, Mapping[str, Any]]
+) -> list[ToolCall]:
+    """Put back the names of a row's author, in calls that a model made.
+
+    Args:
+        calls: The calls.
+        renamed: A row's `renamed`.
+        parameters: The row's parameters schemas by tool name, as the model saw them.
+
+    Returns:
+        The calls as the author's own tools take them.
+    """
+    restored = []
+    for call in calls:
+        names = renamed.get("parameters", {}).get(call.name, {})
+        arguments = rename_arguments(call.arguments, parameters.get(call.name), names)
+        restored.append(ToolCall(renamed.get("tools", {}).get(call.name, call.name), arguments))
+    return restored

@@ -75,6 +75,7 @@ def _build_parser() -> argparse.ArgumentParser:
     )
     _add_data_options(audit)
     audit.add_argument("--model", required=True, help="whose tokenizer and chat template are used")
+    audit.add_argument("--chat-template", default="", help="a Jinja file, or 'standin', in place of the model's own")
     audit.add_argument("--max-length", type=int, default=0, help="budget of a training text in tokens; 0: the recipe's")
     audit.add_argument("--out", default="", help="where audit.json and a figure of the lengths go")
     audit.set_defaults(command=_audit)
@@ -186,7 +187,7 @@ def _audit(options: argparse.Namespace) -> None:
     from fgtools.models import load_tokenizer
     from fgtools.report import render_audit_table, render_coverage_table
 
-    tokenizer = load_tokenizer(options.model)
+    tokenizer = load_tokenizer(options.model, options.chat_template)
     prepared, coverage = _prepared(options, tokenizer)
     audit = audit_rows(
         prepared.sides(), tokenizer, options.recipe, coverage=coverage, max_length=options.max_length or None

@@ -115,6 +115,7 @@ class TableRows(Sequence[Any]):
 
         self.table = table
         self.nested = [field.name for field in table.schema if _has_optional_keys(field.type, types)]
+        self._json = {field.name: field.type for field in table.schema if _holds_json(field.type, types)}
 
     def __len__(self) -> int:
         return self.table.num_rows
@@ -129,10 +130,14 @@ class TableRows(Sequence[Any]):
 
     def __iter__(self) -> Iterator[Any]:
         """Give the rows one by one."""
+        import pyarrow.types as types
+
         for batch in self.table.to_batches(max_chunksize=256):
             for row in batch.to_pylist():
                 for column in self.nested:
                     row[column] = _without_null(row[column])
+                for column, kind in self._json.items():  # a null in there is its author's own
+                    row[column] = _decode_json(row[column], kind, types)
                 yield row
 
 
@@ -221,7 +226,10 @@ def _load_parquet(path: Path) -> TableRows:
         table = pyarrow.parquet.read_table(path)
     except pyarrow.ArrowInvalid as error:
         raise DataFileError(f"{path} must be a Parquet file, but reading it failed: {error}") from error
-    return TableRows(table)
+    rows = TableRows(table)
+    if rows.nested:
+        print(f"{path.name}: nulls are dropped from {', '.join(rows.nested)}: Arrow fills missing keys with them")
+    return rows
 
 
 def _has_optional_keys(kind: Any, types: Any) -> bool:
@@ -233,6 +241,27 @@ def _has_optional_keys(kind: Any, types: Any) -> bool:
     if types.is_list(kind) or types.is_large_list(kind):
         return _has_optional_keys(kind.value_type, types)
     return False
+
+
+def _holds_json(kind: Any, types: Any) -> bool:
+    """Tell a column that holds JSON text under a type of its own, as datasets' Json feature does."""
+    if getattr(kind, "extension_name", "") == "arrow.json":
+        return True
+    if types.is_struct(kind):
+        return any(_holds_json(kind.field(index).type, types) for index in range(kind.num_fields))
+    return (types.is_list(kind) or types.is_large_list(kind)) and _holds_json(kind.value_type, types)
+
+
+def _decode_json(value: Any, kind: Any, types: Any) -> Any:
+    if value is None:
+        return None
+    if getattr(kind, "extension_name", "") == "arrow.json":
+        return json.loads(value) if isinstance(value, str) else value
+    if types.is_struct(kind):
+        return {name: _decode_json(item, kind.field(name).type, types) for name, item in value.items()}
+    if types.is_list(kind) or types.is_large_list(kind):
+        return [_decode_json(item, kind.value_type, types) for item in value]
+    return value
 
 
 def _without_null(value: Any) -> Any:

@@ -13,10 +13,16 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+)
 
 from fgtools.artifacts import replace_folder
-from fgtools.calls import END_CALL, ESCAPE, START_CALL, STOP_TOKENS
+from fgtools.calls import BOS, END_CALL, EOS, ESCAPE, PAD, START_CALL, STOP_TOKENS
 from fgtools.offline import CHECKPOINT
 from fgtools.profiles import FUNCTIONGEMMA
 from fgtools.session import detect_capability
@@ -141,11 +147,13 @@ def _fetch_from_hub(repo_id: str) -> Path:
         ) from error
 
 
-def load_tokenizer(name_or_path: str | Path) -> PreTrainedTokenizerBase:
+def load_tokenizer(name_or_path: str | Path, chat_template: str | Path = "") -> PreTrainedTokenizerBase:
     """Load a tokenizer that can write FunctionGemma's format.
 
     Args:
-        name_or_path: As for find_model.
+        name_or_path: As for find_model; with a `chat_template`, a folder that holds nothing but tokenizer.json will do.
+        chat_template: A Jinja file to use in place of the tokenizer's own template; "standin" for the stand-in's, which
+            renders as FunctionGemma's does; "" for its own.
 
     Returns:
         The tokenizer, padding on the right.
@@ -153,12 +161,22 @@ def load_tokenizer(name_or_path: str | Path) -> PreTrainedTokenizerBase:
     Raises:
         ModelError: There is none, it has no chat template, or the marks of a call are not one token each.
     """
-    folder = find_model(str(name_or_path))
-    _require(folder, "tokenizer_config.json", "the model")
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder)
-    except (OSError, ValueError) as error:
-        raise ModelError(f"the tokenizer of {folder.name!r} must load, but {type(error).__name__}: {error}") from error
+    template = _read_template(chat_template)
+    bare = Path(name_or_path) / "tokenizer.json"
+    if template and bare.is_file() and not bare.with_name("tokenizer_config.json").exists():
+        folder = bare.parent
+        tokenizer = PreTrainedTokenizerFast(
+            tokenizer_file=str(bare), bos_token=BOS, eos_token=EOS, pad_token=PAD, unk_token="<unk>"
+        )
+    else:
+        folder = find_model(str(name_or_path))
+        _require(folder, "tokenizer_config.json", "the model")
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(folder)
+        except (OSError, ValueError) as error:
+            message = f"the tokenizer of {folder.name!r} must load, but {type(error).__name__}: {error}"
+            raise ModelError(message) from error
+    tokenizer.chat_template = template or tokenizer.chat_template
     if not tokenizer.chat_template:
         raise ModelError(f"the tokenizer of {folder.name!r} must carry a chat template: copy chat_template.jinja there")
     for token in (START_CALL, END_CALL, ESCAPE, *STOP_TOKENS):
@@ -170,6 +188,17 @@ def load_tokenizer(name_or_path: str | Path) -> PreTrainedTokenizerBase:
     if tokenizer.pad_token_id is None:
         raise ModelError(f"the tokenizer of {folder.name!r} must have a pad token, but has none")
     return tokenizer
+
+
+def _read_template(chat_template: str | Path) -> str:
+    if not chat_template:
+        return ""
+    path = CHECKPOINT / "chat_template.jinja" if str(chat_template) == STANDIN else Path(chat_template)
+    if not path.is_file():
+        raise ModelError(
+            f"the chat template {str(chat_template)!r} must be a Jinja file or {STANDIN!r}: check the path"
+        )
+    return path.read_text(encoding="utf-8")
 
 
 def load_model(

@@ -301,6 +301,12 @@ _MAX_KNOWN = 20_000
 """Definitions remembered, a few kilobytes each; tools return from row to row, and reading one is slow."""
 
 
+def forget_readings() -> None:
+    """Forget every tools field and definition met so far; for those who measure how long a first reading takes."""
+    _KNOWN.clear()
+    _read_text.cache_clear()
+
+
 def _read_tool(raw: Mapping[str, Any]) -> _ToolReading:
     field = next((word for word in _NAME_WORDS if isinstance(raw.get(word), str) and raw[word].strip()), None)
     if field is None:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from fgtools.literals import decode_text, plain_value, read_values, show
@@ -48,7 +48,11 @@ def guess_shape(row: Any) -> str:
         return "unknown"
     has = {name for name, value in row.items() if value is not None}
     if "conversations" in has:
-        return "toolace" if _calls_in_python(row["conversations"]) else "hermes"
+        turns = _decoded(row["conversations"])
+        turns = turns if isinstance(turns, (list, tuple)) else []
+        if any(isinstance(turn, Mapping) and (turn.get("tool_calls") or turn.get("function_call")) for turn in turns):
+            return "openai"
+        return "toolace" if _calls_in_python(turns) else "hermes"
     if "messages" in has:
         return "mobile_actions" if row.get("metadata") in ("train", "eval") else "openai"
     for shape, columns in (
@@ -154,10 +158,10 @@ def _turn_with_blocks(turn: Any) -> Any:
 
 
 def _from_openai(row: Raw) -> Raw:
-    messages = _decoded(row.get("messages"))
+    messages = _decoded(row["messages"] if row.get("messages") is not None else row.get("conversations"))
     if not isinstance(messages, (list, tuple)):
         return {**row, "conversations": messages}
-    tools = next((row[name] for name in ("tools", "functions") if row.get(name) is not None), None)
+    tools = next((row[name] for name in ("tools", "functions") if row.get(name)), row.get("tools"))
     side = {"split": row["metadata"]} if row.get("metadata") in ("train", "eval") else {}
     turns = [_from_message(message) for message in messages]
     tools = extract_tools(_system_text({"conversations": turns})) if tools is None else tools
@@ -184,12 +188,20 @@ def _from_message(message: Any) -> Any:
     if isinstance(message.get("function_call"), (Mapping, str)) and message["function_call"]:
         calls = [*calls, _decoded(message["function_call"])]
     if not calls:
-        return {"from": message.get("role"), "value": message.get("content")}
-    content = message.get("content")
+        return {"from": _role(message), "value": _content(message)}
+    content = _content(message)
     if isinstance(content, (list, tuple)):
         content = "".join(str(part.get("text", "")) for part in content if isinstance(part, Mapping))
     said = [content] if isinstance(content, str) and content else []
-    return {"from": message.get("role"), "value": "\n".join([*said, *map(_block, calls)])}
+    return {"from": _role(message), "value": "\n".join([*said, *map(_block, calls)])}
+
+
+def _role(turn: Raw) -> Any:
+    return turn.get("from") if turn.get("from") is not None else turn.get("role")
+
+
+def _content(turn: Raw) -> Any:
+    return turn.get("value") if turn.get("value") is not None else turn.get("content")
 
 
 def _from_trl(row: Raw) -> Raw:
@@ -330,23 +342,21 @@ def _system_text(row: Raw) -> str:
     turns = _decoded(row.get("conversations"))
     texts = [row["system"]] if isinstance(row.get("system"), str) else []
     for turn in turns if isinstance(turns, (list, tuple)) else []:
-        if isinstance(turn, Mapping) and (turn.get("from") or turn.get("role")) in ("system", "developer"):
-            text = turn.get("value") if turn.get("value") is not None else turn.get("content")
+        if isinstance(turn, Mapping) and _role(turn) in ("system", "developer"):
+            text = _content(turn)
             texts.extend([text] if isinstance(text, str) else [])
     return "\n".join(texts)
 
 
-def _calls_in_python(conversations: Any) -> bool:
-    turns = _decoded(conversations)
-    texts = [_assistant_text(turn) for turn in turns] if isinstance(turns, (list, tuple)) else []
+def _calls_in_python(turns: Sequence[Any]) -> bool:
+    texts = [_assistant_text(turn) for turn in turns]
     return any(text is not None and _PYTHON_CALLS.match(text) for text in texts)
 
 
 def _assistant_text(turn: Any) -> str | None:
     if not isinstance(turn, Mapping):
         return None
-    role = turn.get("from") if turn.get("from") is not None else turn.get("role")
-    text = turn.get("value") if turn.get("value") is not None else turn.get("content")
+    role, text = _role(turn), _content(turn)
     is_assistant = isinstance(role, str) and role.strip().lower() in _ASSISTANTS
     return text if is_assistant and isinstance(text, str) else None
 

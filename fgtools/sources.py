@@ -99,6 +99,12 @@ class RawRows:
     available: int
     origin: str
 
+    def find(self, row_id: str) -> dict[str, Any]:
+        """Give the first raw row of an id, also of one that was made unique ("a#2"); {} where there is none."""
+        names = (row_id, row_id.rpartition("#")[0])
+        found = (row for row in self.rows if isinstance(row, dict) and row.get("row_id") in names)
+        return next(found, {})
+
 
 def load_raw_rows(
     data: str, n_total: int, seed: int, *, split: str = "train", config: str = "", revision: str = ""

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from fgtools.artifacts import DataFileError
-from fgtools.datafiles import JsonLines, open_local_rows
+from fgtools.datafiles import JsonLines, TableRows, open_local_rows
 
 ROWS = [{"row_id": "0", "tools": "[]"}, {"row_id": "1", "tools": '[{"name": "f, g"}]'}]
 
@@ -64,6 +64,16 @@ def test_nulls_that_arrow_filled_in_are_no_parameters(tmp_path):
     pyarrow.parquet.write_table(table, tmp_path / "a.parquet")
     ((_, read),) = open_local_rows(tmp_path / "a.parquet")
     assert list(read) == rows and read[1] == rows[1] and list(read.select([1, 0])) == rows[::-1]
+
+
+def test_datasets_json_columns_are_values_again():
+    datasets = pytest.importorskip("datasets", minversion="5.0")
+    rows = [
+        {"tools": [{"name": "f", "p": {"a": 1}}], "mixed": "text", "messages": [{"role": "user", "content": "q"}]},
+        {"tools": [{"name": "g", "p": {"b": [None, "s"], "c": None}}], "mixed": {"x": 1}, "messages": []},
+    ]
+    table = datasets.Dataset.from_list(rows, on_mixed_types="use_json").data.table
+    assert list(TableRows(table)) == rows
 
 
 def test_bfcl_answers_are_joined_by_id(tmp_path):

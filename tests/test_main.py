@@ -41,6 +41,50 @@ def test_prepare_writes_rows_and_a_funnel_that_adds_up(data, tmp_path, capsys, r
     assert "train:" in capsys.readouterr().out
 
 
+def test_prepare_takes_other_shapes_and_a_share_of_rows_without_a_call(tmp_path, capsys):
+    rows = [{"query": f"Find thing {i}", "answers": [{"name": "find", "arguments": {"type": i}}]} for i in range(40)]
+    rows += [{"query": f"Just talk about {i}", "answers": "[]"} for i in range(40)]
+    tools = [{"name": "find", "description": "Finds.", "parameters": {"type": {"type": "int", "default": 3}}}]
+    path = tmp_path / "rows.json"
+    path.write_text(json.dumps([{**row, "tools": json.dumps(tools)} for row in rows]))
+    out = tmp_path / "out"
+    arguments = ["prepare", "--data", str(path), "--out", str(out), "--n-eval", "8", "--no-call-share", "0.1"]
+    assert main(arguments) == 0
+    assert "xlam: 80" in capsys.readouterr().out
+    funnel, train = json.loads((out / "funnel.json").read_text()), read_lines(out / "rows.train.jsonl")
+    assert sum(not row["gold"] for row in train) <= 0.1 * len(train)
+    assert funnel["renamed"] == {"tools": {}, "parameters": {"find": {"type_": "type"}}}
+    assert all("type_" in call["arguments"] for row in train for call in row["gold"])
+    assert main([*arguments, "--shape", "hermes"]) == 1
+    assert "bad_conversation: 80" in capsys.readouterr().err
+
+
+def test_audit_prints_what_it_found_and_is_silent_about_nothing(data, tmp_path, capsys):
+    arguments = ["audit", "--data", str(data), "--model", "standin", "--n-eval", "12"]
+    assert main([*arguments, "--out", str(tmp_path), "--max-length", "300"]) == 0
+    shown = capsys.readouterr().out
+    for expected in ("the template hides", "description, nullable, properties, required, type", "round_trip", "p99"):
+        assert expected in shown
+    written = json.loads((tmp_path / "audit.json").read_text())
+    assert written["errors"] == [] and written["lengths"]["over"] > 0 and (tmp_path / "figures/lengths.png").exists()
+
+
+def test_an_audit_with_errors_stops_training_unless_told_otherwise(prepared, tmp_path, capsys):
+    rows = [row for row in read_lines(prepared / "rows.train.jsonl") if row["gold"]][:6]
+    folder = tmp_path / "prepared"
+    folder.mkdir()
+    for name in ("rows.train.jsonl", "rows.eval.jsonl"):  # the same rows on both sides
+        (folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    arguments = ["train", "--rows", str(folder), "--model", "standin", "--profile", "offline", "--epochs", "1"]
+    assert main([*arguments, "--out", str(tmp_path / "a")]) == 1
+    shown = capsys.readouterr().err
+    assert "training needs an audit without errors" in shown and "leaks: 6 of 6" in shown
+    assert not (tmp_path / "a" / "model").exists()
+    assert json.loads((tmp_path / "a" / "audit.json").read_text())["errors"] == ["leaks"]
+    assert main([*arguments, "--out", str(tmp_path / "b"), "--ignore-audit"]) == 0
+    assert (tmp_path / "b" / "model" / "model.safetensors").exists()
+
+
 def test_score_prints_json_and_nothing_else(prepared, tmp_path, capsys):
     rows = read_lines(prepared / "rows.eval.jsonl")
     replies = tmp_path / "replies.jsonl"

@@ -20,6 +20,7 @@ from fgtools.models import (
 )
 from fgtools.offline import CHECKPOINT
 from fgtools.profiles import FUNCTIONGEMMA
+from fgtools.prompts import render_prompt
 
 
 @pytest.mark.parametrize(
@@ -217,3 +218,19 @@ def test_a_saved_model_is_whole_and_loads_in_plain_transformers(tmp_path):
     ids = torch.tensor([[2, 105, 107, 106]])
     with torch.inference_mode():
         assert torch.equal(again(ids).logits, load_model("standin", device="cpu", quiet=True)(ids).logits)
+
+
+def test_a_chat_template_of_ones_own_needs_no_more_than_the_vocabulary(tmp_path):
+    shutil.copy(CHECKPOINT / "tokenizer.json", tmp_path)
+    with pytest.raises(ModelError, match=r"must hold config\.json"):
+        load_tokenizer(tmp_path)
+    standin, bare = load_tokenizer("standin"), load_tokenizer(tmp_path, "standin")
+    assert bare.chat_template == standin.chat_template and bare.bos_token_id == standin.bos_token_id == 2
+    (tmp_path / "own.jinja").write_text("{{ bos_token }}own")
+    for folder in (tmp_path, "standin"):
+        assert (
+            render_prompt([{"role": "user", "content": "q"}], None, load_tokenizer(folder, tmp_path / "own.jinja"))
+            == "<bos>own"
+        )
+    with pytest.raises(ModelError, match=r"the chat template 'nowhere' must be a Jinja file"):
+        load_tokenizer("standin", "nowhere")

@@ -139,6 +139,12 @@ def test_expected_calls_may_be_python_text():
     assert build_rows([row]).rows[0]["gold"] == [{"name": "f", "arguments": {"a": 1, "b": "x"}}]
 
 
+def test_tool_calls_inside_conversations_are_openais():
+    row = {"conversations": MESSAGES, "tools": WRAPPED}
+    assert guess_shape(row) == "openai"
+    assert build_rows([row]).rows[0]["gold"] == CALLS
+
+
 def test_old_openai_functions_and_text_beside_calls():
     row = {
         "messages": [

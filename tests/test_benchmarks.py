@@ -1,0 +1,22 @@
+"""The benchmarks run, end with one JSON object, and compare equal things."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def last_object(*arguments):
+    command = [sys.executable, "-m", *arguments]
+    outcome = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert outcome.returncode == 0, outcome.stderr[-2000:]
+    return json.loads(outcome.stdout.splitlines()[-1])
+
+
+def test_data_compares_equal_ids():
+    nowhere = ("--data", "nowhere.jsonl", "--tokenizer", "nowhere")  # so the offline sample and the stand-in's
+    result = last_object("benchmarks.data", *nowhere, "--rows", "300", "--repeats", "1")
+    assert result["identical"] is True and result["rows"] == 300
+    assert result["ratio"] == min(result["ratio_by_recipe"].values()) > 1.0

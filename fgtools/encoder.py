@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from array import array
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -112,30 +112,32 @@ def _fit(
     budget: int,
     seed: int,
 ) -> EncodedRows:
-    def measure(row: Mapping[str, Any]) -> Encoded | TooLong:
-        return encode_row(row, tokenizer, recipe, budget)
-
+    """Try smaller versions of the rows that are too long."""
     encoded: list[Encoded] = []
     too_long: list[TooLong] = []
     changed: dict[str, list[str]] = {"context": [], "declarations": []}
-    for index, result in enumerate(results):
-        if isinstance(result, TooLong):
-            row, fitted = rows[index], result
-            for how in ("context", "declarations") if recipe.over_length == "prune" else ("context",):
-                candidates = drop_context(row) if how == "context" else drop_declarations(row, seed)
-                for candidate in candidates:
-                    row, fitted = candidate, measure(candidate)
-                    if isinstance(fitted, Encoded):
-                        break
-                if isinstance(fitted, Encoded):
-                    changed[how].append(result.row_id)
-                    break
-            if isinstance(fitted, TooLong):
-                too_long.append(result)
-                continue
-            result = fitted
-        encoded.append(result)
+    for row, result in zip(rows, results, strict=True):
+        if isinstance(result, Encoded):
+            encoded.append(result)
+            continue
+        for lost, smaller in _smaller_rows(row, recipe, seed):
+            fitted = encode_row(smaller, tokenizer, recipe, budget)
+            if isinstance(fitted, Encoded):
+                encoded.append(fitted)
+                changed[lost].append(result.row_id)
+                break
+        else:
+            too_long.append(result)
     return EncodedRows(tuple(encoded), tuple(too_long), tuple(changed["context"]), tuple(changed["declarations"]))
+
+
+def _smaller_rows(row: Mapping[str, Any], recipe: Recipe, seed: int) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Give smaller versions of a row, the least loss first, and what each has lost."""
+    for smaller in drop_context(row):
+        yield "context", smaller
+    if recipe.over_length == "prune":
+        for smaller in drop_declarations(row, seed):
+            yield "declarations", smaller
 
 
 def _encode_fast(

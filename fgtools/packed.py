@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from fgtools.splits import RowKey
+from fgtools.keys import RowKey
 
 Row = dict[str, Any]
 

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 from fgtools.artifacts import RunFolder, read_text
 from fgtools.datafiles import open_local_rows
 from fgtools.gold import Gold, extract_gold
+from fgtools.keys import Leaks, RowKey, build_key, cluster_rows, count_leaks
 from fgtools.packed import PackedRows, pack_row
 from fgtools.profiles import Recipe, get_recipe
 from fgtools.progress import track
@@ -26,7 +27,7 @@ from fgtools.remedies import Coverage, apply_remedies
 from fgtools.rows import EmptySetError, RejectedRow, RowSet, Tally, build_row, paused_collector, require_rows
 from fgtools.shapes import normalize_row
 from fgtools.sources import RawRows
-from fgtools.splits import Leaks, RowKey, Splits, build_key, cluster_rows, count_leaks, limit_no_call, split_rows
+from fgtools.splits import Splits, limit_no_call, split_rows
 
 UNSEEN_FRACTION = 0.05
 """Share of the rows whose tools are kept out of training, to tell what was learnt from what was memorised."""

@@ -18,13 +18,14 @@ from typing import Any, NamedTuple
 
 from fgtools.calls import Problem, ToolCall, render_calls
 from fgtools.gold import Gold, Rejected, extract_gold, shorten_reply
+from fgtools.keys import SIDES
 from fgtools.literals import show
 from fgtools.names import replace_tool_names
 from fgtools.packed import PackedRows
 from fgtools.profiles import DEVELOPER_TEXT, Recipe, get_recipe
 from fgtools.schema import Change, SchemaError, read_tools
 from fgtools.shapes import guess_shape, normalize_row
-from fgtools.splits import SIDES, Splits, limit_no_call, split_rows
+from fgtools.splits import Splits, limit_no_call, split_rows
 from fgtools.tutorial import TutorialError, TutorialGold, tutorial_row
 
 __all__ = [

@@ -20,8 +20,8 @@ from typing import Any
 
 from jsonschema import Draft202012Validator
 
-from fgtools.audit import reads_back
 from fgtools.calls import parse_reply
+from fgtools.checks import reads_back
 from fgtools.fitting import drop_context, drop_declarations
 from fgtools.packed import pack_row
 from fgtools.profiles import RECIPES

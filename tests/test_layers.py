@@ -13,12 +13,12 @@ LAYERS = (
         *("schema", "names", "duplicates", "declarations"),
         *("intervals", "cer", "ast_match", "outcomes", "scores", "comparison", "metrics", "tables", "artifacts"),
     ),
-    ("shapes", "blocks", "gold", "splits", "packed", "rows", "remedies", "fitting"),
+    ("shapes", "blocks", "gold", "keys", "splits", "packed", "rows", "remedies", "fitting"),
     (
         *("progress", "session", "login", "offline", "datafiles", "sources", "prompts", "encoder", "coverage"),
         *("models", "generate", "train"),
     ),
-    ("preparation", "audit", "report", "card", "figures", "publish", "stages", "pipeline", "__main__"),
+    ("preparation", "checks", "audit", "report", "card", "figures", "publish", "stages", "pipeline", "__main__"),
 )
 """Lowest first; within a layer, too, a module imports only from those before it: so there is no cycle."""
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from fgtools.artifacts import DataFileError, RunFolder
+from fgtools.keys import build_key
 from fgtools.offline.samples import build_samples
 from fgtools.packed import PackedRows, pack_row
 from fgtools.preparation import FunnelError, load_requests, prepare
@@ -14,7 +15,6 @@ from fgtools.profiles import RECIPES, adapt_recipe
 from fgtools.remedies import Coverage
 from fgtools.rows import build_rows
 from fgtools.sources import load_raw_rows
-from fgtools.splits import build_key
 
 N_ROWS = 1300
 

@@ -8,8 +8,9 @@ import pytest
 matplotlib.use("Agg")
 
 from fgtools import figures, report
-from fgtools.audit import Audit, Check, Lengths
+from fgtools.audit import Audit, Lengths
 from fgtools.card import NEEDED, render_card
+from fgtools.checks import Check
 from fgtools.metrics import compare, score
 from fgtools.outcomes import LADDER
 from fgtools.remedies import Coverage

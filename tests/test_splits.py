@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fgtools.splits import Splits, build_key, cluster_rows, count_leaks, limit_no_call, split_rows
+from fgtools.keys import build_key, cluster_rows, count_leaks
+from fgtools.splits import Splits, limit_no_call, split_rows
 
 
 def row(name: str, group: str = "", gold: str | None = "f", tools: tuple[str, ...] = ("f",), **fields: object) -> dict:

@@ -9,19 +9,22 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from fgtools.artifacts import RunFolder, open_run, read_jsonl
-from fgtools.profiles import OVER_LENGTH, PROFILES, RECIPES
+from fgtools.artifacts import RunFolder, open_run, read_jsonl, sha256_of
+from fgtools.profiles import ENGINES, OVER_LENGTH, PRECISIONS, PROFILES, RECIPES
+from fgtools.session import quiet_libraries
 from fgtools.shapes import SHAPES
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from fgtools.preparation import Prepared
+    from fgtools.profiles import Recipe
     from fgtools.remedies import Coverage
+    from fgtools.train import TrainResult
 
 EXPECTED_ERRORS = (ValueError, OSError, RuntimeError)
 """What the package raises with a message for people: shown without a traceback, exit status 1."""
@@ -36,7 +39,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit status: 0, 1 for an error with a message, 2 for wrong usage.
     """
-    options = _build_parser().parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    options = _build_parser().parse_args(words)
+    options.words = words[1:]
+    quiet_libraries()
     try:
         options.command(options)
     except EXPECTED_ERRORS as error:
@@ -87,10 +93,18 @@ def _build_parser() -> argparse.ArgumentParser:
     train.add_argument("--profile", choices=["auto", *PROFILES], default="auto")
     train.add_argument("--out", required=True)
     train.add_argument("--seed", type=int, default=40)
+    train.add_argument("--seeds", type=int, nargs="+", metavar="SEED", help="train once each, with mean and spread")
     train.add_argument("--epochs", type=float, default=0, help="0: the profile's or the recipe's")
     train.add_argument("--learning-rate", type=float, default=0, help="0: the profile's or the recipe's")
-    train.add_argument("--batch-size", type=int, default=0, help="0: the profile's or the recipe's")
+    train.add_argument("--batch-size", type=int, default=0, help="rows of a step, over all processes; 0: as above")
+    train.add_argument("--max-length", type=int, default=0, help="budget of a training text in tokens; 0: the recipe's")
     train.add_argument("--over-length", choices=["", *OVER_LENGTH], default="", help="rows over the budget")
+    train.add_argument("--precision", choices=["auto", *PRECISIONS], default="auto", help="default: by the GPU")
+    train.add_argument("--engine", choices=ENGINES, default="labelled", help="'trl' for TRL's own loss and batches")
+    train.add_argument("--patience", type=int, default=0, help="evaluations without a better one before it stops")
+    train.add_argument("--lora-rank", type=int, default=0, help="train adapters of this rank; 0: all weights")
+    train.add_argument("--resume", action="store_true", help="go on from this training's newest checkpoint")
+    train.add_argument("--processes", type=int, default=1, help="start as many, through accelerate")
     train.add_argument("--ignore-audit", action="store_true", help="train although the audit of the rows found errors")
     train.set_defaults(command=_train)
 
@@ -206,35 +220,78 @@ def _audit(options: argparse.Namespace) -> None:
 
 
 def _train(options: argparse.Namespace) -> None:
-    from fgtools.audit import audit_rows, require_clean
-    from fgtools.coverage import probe_template
+    from fgtools.training import LAUNCHED, launch_training, train_seeds
+
+    if options.processes > 1 and LAUNCHED not in os.environ:  # those that are launched read the same words
+        launch_training(options.processes, options.words)
+        return
+    if not options.seeds:
+        _train_one(options, options.seed, open_run(options.out))
+        return
+    if len(options.seeds) < 2:
+        raise ValueError(f"--seeds takes two or more, got {options.seeds}: use --seed for one")
+    root = open_run(options.out).root
+    table = train_seeds(options.seeds, lambda seed: _train_one(options, seed, open_run(root / f"seed-{seed}")))
+    print(table)
+
+
+def _train_one(options: argparse.Namespace, seed: int, out: RunFolder) -> TrainResult:
+    from accelerate import PartialState
+
+    from fgtools.audit import require_clean
     from fgtools.models import load_model, load_tokenizer
     from fgtools.profiles import adapt_recipe, build_training, get_recipe, resolve_profile
     from fgtools.session import detect_capability
-    from fgtools.train import train
+    from fgtools.training import train_and_write
 
-    rows, out = RunFolder(Path(options.rows)), open_run(options.out)
-    resolved = resolve_profile(options.profile, detect_capability())
-    print(f"profile {resolved.profile.name}: {resolved.reason}")
+    capability = detect_capability()
+    state = PartialState(cpu=capability is None)
+    rows, names = RunFolder(Path(options.rows)), ("rows.train.jsonl", "rows.eval.jsonl")
+    resolved = resolve_profile(options.profile, capability)
     recipe = adapt_recipe(get_recipe(options.recipe), over_length=options.over_length)
     config = build_training(
         resolved.profile,
         recipe,
-        seed=options.seed,
-        learning_rate=options.learning_rate,
-        epochs=options.epochs,
-        batch_size=options.batch_size,
+        seed=seed,
+        **{name: getattr(options, name) for name in ("learning_rate", "epochs", "batch_size", "precision", "engine")},
+        patience=options.patience,
+        lora_rank=options.lora_rank,
     )
-    names = ("rows.train.jsonl", "rows.eval.jsonl")
-    train_rows, eval_rows = (rows.read_rows(name) for name in names)
+    sides = {side: rows.read_rows(name) for side, name in zip(("train", "eval"), names, strict=True)}
+    inputs = [rows.find(name) for name in names]
     tokenizer = load_tokenizer(options.model)
-    audit = audit_rows({"train": train_rows, "eval": eval_rows}, tokenizer, recipe, coverage=probe_template(tokenizer))
-    out.write_json("audit.json", audit.to_dict(), [rows.find(name) for name in names])
-    require_clean(audit.to_dict(), options.ignore_audit)
-    model = load_model(options.model)
-    result = train(model, tokenizer, train_rows, eval_rows, config, out.root / "model", recipe)
-    out.write_json("train.json", {**vars(config), **result.to_dict()}, [rows.find(name) for name in names])
-    print(f"{result.steps} steps in {result.seconds:.0f} s; the model lies in {out.root / 'model'}")
+    if state.is_main_process:
+        print(f"profile {resolved.profile.name}: {resolved.reason}")
+        require_clean(_audit_once(out, sides, inputs, tokenizer, recipe), options.ignore_audit)
+    state.wait_for_everyone()
+    model = load_model(options.model, quiet=not state.is_main_process)
+    budget = options.max_length or None
+    result = train_and_write(
+        model, tokenizer, sides, config, out, recipe, inputs=inputs, max_length=budget, resume=options.resume
+    )
+    if state.is_main_process:
+        print(f"{result.steps} steps in {result.seconds:.0f} s; the model lies in {out.root / 'model'}")
+    return result
+
+
+def _audit_once(
+    out: RunFolder,
+    sides: Mapping[str, Sequence[dict[str, Any]]],
+    inputs: Sequence[Path],
+    tokenizer: PreTrainedTokenizerBase,
+    recipe: Recipe,
+) -> dict[str, Any]:
+    """Give the audit of these very files that is there, or make it."""
+    from fgtools.audit import audit_rows
+    from fgtools.coverage import probe_template
+
+    if (out.root / "audit.json").exists():
+        saved = out.read_json("audit.json")
+        if all(saved["inputs"].get(path.name) == sha256_of(path) for path in inputs):
+            return saved
+    audit = audit_rows(sides, tokenizer, recipe, coverage=probe_template(tokenizer)).to_dict()
+    out.write_json("audit.json", audit, inputs)
+    return audit
 
 
 def _evaluate(options: argparse.Namespace) -> None:

@@ -5,51 +5,27 @@ Knows matplotlib and plain numbers; every function draws on the axes it is given
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from fgtools.artifacts import write_bytes
+from fgtools.curves import plot_training
 from fgtools.metrics import Comparison, Scores
 from fgtools.outcomes import LADDER
 from fgtools.report import LABELS
+from fgtools.style import AFTER, BEFORE, MUTED, new_axes, save_figure
 
-BEFORE, AFTER, MUTED = "#d08c3f", "#2f6f9f", "#9a9a9a"
-
-
-def new_axes(width: float = 7.0, height: float = 4.0) -> Axes:
-    """Open a figure with one pair of axes; sizes in inches."""
-    _, axes = plt.subplots(figsize=(width, height), layout="constrained")
-    _tidy(axes)
-    return axes
-
-
-def _tidy(axes: Axes) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="x", color="#e5e5e5", linewidth=0.8)
-    axes.set_axisbelow(True)
-
-
-def save_figure(axes: Axes, path: Path, caveat: str = "") -> Path:
-    """Save the figure of some axes as PNG, whole.
-
-    Args:
-        axes: Any axes of the figure.
-        path: Where it goes.
-        caveat: What the figure must be read with, such as that it comes from the offline stand-in; written below it.
-
-    Returns:
-        The path.
-    """
-    if caveat:
-        axes.figure.supxlabel(caveat, fontsize=7, color=MUTED)
-    buffer = io.BytesIO()
-    axes.figure.savefig(buffer, format="png", dpi=130)
-    return write_bytes(Path(path), buffer.getvalue())
+__all__ = [
+    "new_axes",
+    "plot_comparison",
+    "plot_errors",
+    "plot_funnel",
+    "plot_lengths",
+    "plot_training",
+    "save_figure",
+]
 
 
 def plot_funnel(funnel: Mapping[str, int], axes: Axes) -> Axes:
@@ -85,28 +61,6 @@ def plot_lengths(lengths: Sequence[int], budget: int, axes: Axes) -> Axes:
     axes.set_ylabel("rows")
     axes.set_title("How long the rows are", loc="left", fontsize=11)
     return axes
-
-
-def plot_training(history: Sequence[Mapping[str, float]]) -> Axes:
-    """Draw loss and token accuracy over the steps, on training rows and on held-out rows.
-
-    Args:
-        history: The trainer's log entries.
-
-    Returns:
-        The first of two axes, side by side.
-    """
-    figure, pair = plt.subplots(1, 2, figsize=(9.5, 3.6), layout="constrained")
-    named = (("loss", "Loss"), ("mean_token_accuracy", "Token accuracy"))
-    for axes, (key, title) in zip(pair, named, strict=True):
-        _tidy(axes)
-        for prefix, colour, label in (("", BEFORE, "training rows"), ("eval_", AFTER, "held-out rows")):
-            points = [(entry["step"], entry[prefix + key]) for entry in history if prefix + key in entry]
-            axes.plot(*zip(*points, strict=True) if points else ([], []), color=colour, label=label, marker=".")
-        axes.set_xlabel("step")
-        axes.set_title(title, loc="left", fontsize=11)
-    pair[0].legend(frameon=False)
-    return figure.axes[0]
 
 
 def plot_comparison(comparison: Comparison, axes: Axes) -> Axes:

@@ -5,6 +5,7 @@ Knows files, hubs and transformers' loaders; not prompts or rows. What it decide
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import tempfile
@@ -61,7 +62,7 @@ def choose_device_and_dtype(capability: tuple[int, int] | None, dtype: str = "au
     Raises:
         ValueError: The dtype is unknown.
     """
-    device = "cpu" if capability is None else "cuda:0"
+    device = "cpu" if capability is None else f"cuda:{os.environ.get('LOCAL_RANK', '0')}"  # one GPU a process
     if dtype != "auto":
         if dtype not in _DTYPES:
             raise ValueError(f"DTYPE must be 'auto' or one of {sorted(_DTYPES)}, got {dtype!r}")

@@ -35,10 +35,11 @@ class Recipe:
         max_length: Budget of one training text, in tokens.
         learning_rate: Peak learning rate.
         epochs: Passes over the training rows.
-        batch_size: Rows per step and device.
-        accumulation_steps: Micro-batches per optimizer step.
+        batch_size: Rows of a micro-batch where the trainer does not cut steps by tokens itself.
+        accumulation_steps: Such micro-batches per optimizer step: together they say how many rows a step has.
         warmup_fraction: Share of the steps with rising learning rate, in [0, 1).
-        gradient_checkpointing: Whether activations are recomputed to save memory.
+        gradient_checkpointing: Whether activations are recomputed to save memory; None: only when memory is short.
+        choose_best: Whether the checkpoint that is saved is the best one on the held-out rows, not the last.
         tokens_before: New tokens allowed in the baseline; None: from the longest gold.
         tokens_after: New tokens allowed after training; None: the same number as before.
     """
@@ -59,7 +60,8 @@ class Recipe:
     batch_size: int
     accumulation_steps: int
     warmup_fraction: float
-    gradient_checkpointing: bool
+    gradient_checkpointing: bool | None
+    choose_best: bool
     tokens_before: int | None
     tokens_after: int | None
 
@@ -88,7 +90,8 @@ RECIPES = {
         batch_size=4,
         accumulation_steps=4,
         warmup_fraction=0.03,
-        gradient_checkpointing=True,  # 2,048 tokens a row in fp32 beside optimizer states on 16 GB
+        gradient_checkpointing=None,  # a third of the work, and a T4 holds some 8,000 tokens without
+        choose_best=True,  # the loss keeps falling where whole calls no longer get better
         tokens_before=None,
         tokens_after=None,
     ),
@@ -110,6 +113,7 @@ RECIPES = {
         accumulation_steps=8,
         warmup_fraction=0.03,
         gradient_checkpointing=True,
+        choose_best=False,
         tokens_before=128,
         tokens_after=64,
     ),
@@ -180,7 +184,7 @@ class Profile:
         model: What MODEL means when it is not given: "standin", a kagglehub handle, a hub id or a folder.
         learning_rate: Replaces the recipe's when not None.
         epochs: Replaces the recipe's when not None.
-        batch_size: Replaces the recipe's when not None; with accumulation_steps 1.
+        batch_size: Rows of an optimizer step; replaces the recipe's when not None.
         generation_batch_size: Rows generated at once.
         banner: What every figure of the run must be read with; "" when it needs no caveat.
     """
@@ -262,17 +266,52 @@ def resolve_profile(name: str, capability: tuple[int, int] | None) -> ResolvedPr
     return ResolvedProfile(PROFILES["kaggle"], f"the GPU is {sm}, which has no bf16 (a T4 is sm_75)")
 
 
+ENGINES = ("labelled", "trl")
+"""How gradients are computed: at labelled positions alone, or as TRL's trainer does."""
+
+PRECISIONS = ("fp32", "bf16", "fp16")
+"""Number formats a training may compute in."""
+
+LORA_LEARNING_RATE = 2e-4
+"""Peak learning rate of an adapter: it starts from zero, and official recipes take 1e-4 to 2e-4 for it."""
+
+
 @dataclass(frozen=True)
 class Training:
-    """The numbers of one training, after profile and parameters have had their say; units as in Recipe."""
+    """The numbers of one training, after profile and parameters have had their say; units as in Recipe.
+
+    Attributes:
+        learning_rate: Peak learning rate.
+        epochs: Passes over the training rows.
+        batch_size: Rows of a micro-batch; the labelled engine cuts steps by tokens instead.
+        accumulation_steps: With batch_size: rows of an optimizer step, over all processes.
+        warmup_fraction: Share of the steps with rising learning rate, in [0, 1).
+        gradient_checkpointing: Whether activations are recomputed; None: only when memory is short.
+        seed: Seed of the order of the rows.
+        choose_best: Whether the best checkpoint is saved, not the last.
+        precision: "auto", "fp32", "bf16" or "fp16".
+        engine: One of ENGINES.
+        patience: Evaluations without a better one after which training stops; 0: never.
+        lora_rank: Rank of the LoRA adapters that are trained in place of the weights, and merged; 0: the weights.
+    """
 
     learning_rate: float
     epochs: float
     batch_size: int
     accumulation_steps: int
     warmup_fraction: float
-    gradient_checkpointing: bool
+    gradient_checkpointing: bool | None
     seed: int
+    choose_best: bool = True
+    precision: str = "auto"
+    engine: str = "labelled"
+    patience: int = 0
+    lora_rank: int = 0
+
+    @property
+    def rows_per_step(self) -> int:
+        """Rows of an optimizer step, over all processes."""
+        return self.batch_size * self.accumulation_steps
 
 
 def build_training(
@@ -283,6 +322,10 @@ def build_training(
     learning_rate: float | None = None,
     epochs: float | None = None,
     batch_size: int | None = None,
+    precision: str = "auto",
+    engine: str = "labelled",
+    patience: int = 0,
+    lora_rank: int = 0,
 ) -> Training:
     """Combine recipe, profile and parameters; the later one wins.
 
@@ -293,23 +336,36 @@ def build_training(
         learning_rate: Parameter; None or 0 leaves the profile's or the recipe's.
         epochs: As learning_rate.
         batch_size: As learning_rate.
+        precision: As in Training.
+        engine: As in Training; the `tutorial` recipe, which trains every position, is TRL's whatever this says.
+        patience: As in Training.
+        lora_rank: As in Training; with its own learning rate where none is given.
 
     Returns:
         The Training.
 
     Raises:
-        ValueError: A number is negative.
+        ValueError: A number is negative, or the engine unknown.
     """
-    for label, value in (("LEARNING_RATE", learning_rate), ("EPOCHS", epochs), ("BATCH_SIZE", batch_size)):
+    given = (("LEARNING_RATE", learning_rate), ("EPOCHS", epochs), ("BATCH_SIZE", batch_size))
+    for label, value in (*given, ("PATIENCE", patience), ("LORA_RANK", lora_rank)):
         if value is not None and value < 0:
             raise ValueError(f"{label} must be positive, or 0 for the profile's own, got {value}")
+    if engine not in ENGINES:
+        raise ValueError(f"ENGINE must be one of {ENGINES}, got {engine!r}")
     one_batch = batch_size or profile.batch_size
+    usual = LORA_LEARNING_RATE if lora_rank else recipe.learning_rate
     return Training(
-        learning_rate=learning_rate or profile.learning_rate or recipe.learning_rate,
+        learning_rate=learning_rate or profile.learning_rate or usual,
         epochs=epochs or profile.epochs or recipe.epochs,
         batch_size=one_batch or recipe.batch_size,
         accumulation_steps=1 if one_batch else recipe.accumulation_steps,
         warmup_fraction=recipe.warmup_fraction,
-        gradient_checkpointing=recipe.gradient_checkpointing and profile.name != "offline",
+        gradient_checkpointing=recipe.gradient_checkpointing if profile.name != "offline" else False,
         seed=seed,
+        choose_best=recipe.choose_best,
+        precision=precision,
+        engine=engine if recipe.loss == "completion" else "trl",
+        patience=patience,
+        lora_rank=lora_rank,
     )

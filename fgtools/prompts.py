@@ -178,6 +178,11 @@ def longest_completion(
     return max((len(_encode(render_completion(row, recipe), tokenizer)) for row in called), default=0)
 
 
+def token_budget(longest: int) -> int:
+    """Give the tokens a reply may take: a quarter more than the longest gold, rounded up to a multiple of 16."""
+    return -(-(longest + longest // 4) // 16) * 16
+
+
 def render_supervised(encoded: Encoded, tokenizer: PreTrainedTokenizerBase) -> str:
     """Show a training example as text, with ⟦ ⟧ around every stretch that carries labels."""
     parts: list[str] = []

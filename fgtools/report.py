@@ -219,3 +219,26 @@ def select_worse(before: Scores, after: Scores, limit: int = 8) -> list[int]:
     pairs = zip(before.rows, after.rows, strict=True)
     worse = [index for index, (old, new) in enumerate(pairs) if old.ast_match and not new.ast_match]
     return list(dict.fromkeys([*worse, *select_examples(after)]))[:limit]
+
+
+def render_evaluations_table(training: Mapping[str, Any]) -> Table:
+    """Show a training's evaluations, and which weights were saved.
+
+    Args:
+        training: What train.json holds.
+
+    Returns:
+        A table, one line an evaluation; "" where a figure was not taken.
+    """
+    generated = {one["step"]: f"{one['right']}/{one['rows']}" for one in training["candidates"]}
+    lines = []
+    for entry in training["history"]:
+        if "eval_loss" in entry:
+            rows_right = f"{entry['eval_exact_match']:.3f}" if "eval_exact_match" in entry else ""
+            tokens_right = f"{entry['eval_mean_token_accuracy']:.3f}"
+            mark = "saved" if entry["step"] == training["saved_step"] else ""
+            step = str(entry["step"])
+            lines.append(
+                (step, f"{entry['eval_loss']:.4f}", tokens_right, rows_right, generated.get(entry["step"], ""), mark)
+            )
+    return Table(("step", "eval loss", "tokens right", "rows right", "generated calls right", ""), tuple(lines))

@@ -55,6 +55,11 @@ def start_session() -> None:
         os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
         os.environ["KAGGLEHUB_VERBOSITY"] = "error"
     install_missing()
+    quiet_libraries()
+
+
+def quiet_libraries() -> None:
+    """Let the libraries say errors alone: their warnings on every load and save drown what matters."""
     warnings.filterwarnings("ignore", category=FutureWarning)
     for library in ("transformers", "trl", "datasets", "accelerate", "huggingface_hub", "kagglehub"):
         logging.getLogger(library).setLevel(logging.ERROR)

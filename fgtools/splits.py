@@ -318,6 +318,31 @@ def hold_out_tools(keys: Sequence[RowKey], n_rows: int, draw: random.Random) -> 
     return frozenset(chosen)
 
 
+def hold_out(rows: Sequence[Row], n: int, seed: int = 40) -> tuple[list[Row], list[Row]]:
+    """Hold rows of the training side out, by which the trainer chooses among checkpoints.
+
+    Args:
+        rows: The training rows.
+        n: Rows wanted; at most half of them. Rows of one group and near duplicates go together.
+        seed: Seed of the draw.
+
+    Returns:
+        The rows to train on and the rows held out, each in their order.
+    """
+    keys = [build_key(row) for row in rows]
+    together: dict[int, list[int]] = {}
+    by_group: dict[str, int] = {}
+    for index, (key, cluster) in enumerate(zip(keys, cluster_rows(keys).clusters, strict=True)):
+        together.setdefault(by_group.setdefault(key.group, cluster), []).append(index)
+    parts = list(together.values())
+    random.Random(seed).shuffle(parts)
+    held: set[int] = set()
+    for part in parts:
+        if len(held) + len(part) <= min(n, len(rows) // 2):
+            held.update(part)
+    return ([row for index, row in enumerate(rows) if index not in held], [rows[index] for index in sorted(held)])
+
+
 def limit_no_call(
     rows: Sequence[Row], share: float, seed: int = 40, *, keys: Sequence[RowKey] | None = None
 ) -> Limited:

@@ -185,16 +185,11 @@ def evaluate(
         The Evaluation.
     """
     from fgtools.generate import generate_replies
-    from fgtools.prompts import longest_completion
+    from fgtools.prompts import longest_completion, token_budget
 
     budget = max_new_tokens or token_budget(longest_completion(rows, tokenizer, recipe))
     replies = generate_replies(model, tokenizer, rows, max_new_tokens=budget, batch_size=batch_size)
     return Evaluation(tuple(rows), tuple(replies), score_rows(rows, replies, recipe), budget)
-
-
-def token_budget(longest: int) -> int:
-    """Give the tokens a reply may take: a quarter more than the longest gold, rounded up to a multiple of 16."""
-    return -(-(longest + longest // 4) // 16) * 16
 
 
 def match_replies(rows: Sequence[Mapping[str, Any]], records: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -1,35 +1,48 @@
 """Training: rows, a recipe and its numbers in; a tuned model and the story of its loss out.
 
-A thin layer over TRL's SFTTrainer, which is given ready `input_ids` and `labels`: what is supervised is decided in
-`prompts` and nowhere else. Knows nothing of profiles, run folders or scores.
+Rows go to the trainer as ready `input_ids` and `labels`: what is supervised is decided in `prompts` and nowhere else.
+How it is computed stands in `engine`. Knows nothing of profiles, run folders or commands.
+
+The rows for evaluation serve to choose the checkpoint, so they must not be those a model is judged by: notebooks and
+commands hold out some of the training rows for it (`splits.hold_out`).
 """
 
 from __future__ import annotations
 
 import dataclasses
-import os
-import sys
-import tempfile
+import shutil
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from datasets import Dataset
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, ProgressCallback, TrainerCallback
+from accelerate import PartialState
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers import set_seed as set_every_seed
-from trl import SFTConfig, SFTTrainer
+from trl import SFTTrainer
 
+from fgtools.adapters import add_adapters, merge_adapters
+from fgtools.checkpoints import Checkpoint, MarkWhole, find_checkpoint, identify_training
 from fgtools.encoder import EncodedRows, encode_rows
-from fgtools.models import save_model
+from fgtools.engine import Plan, build_trainer, plan_training
+from fgtools.generate import generate_replies
+from fgtools.labelled import restore_forward
+from fgtools.memory import peak_memory_bytes
+from fgtools.metrics import score
+from fgtools.models import save_model, stop_ids
+from fgtools.precision import Precision, widened_norms
 from fgtools.profiles import Recipe, Training, get_recipe
-from fgtools.progress import is_watched
-from fgtools.prompts import IGNORED
+from fgtools.prompts import IGNORED, Encoded, longest_completion, token_budget
+from fgtools.trainer import NotFinite
 
-EVALUATIONS = 10
-"""Evaluations during one training, spread evenly; the tutorial recipe evaluates every 10 steps instead."""
+FIRST_STEPS = 20
+"""Steps within which fp16 that is not finite makes the training start again in fp32."""
+
+CONFIRMED = 64
+"""Held-out rows on which the best and the last checkpoint generate, to confirm the choice."""
 
 
 class TrainingError(ValueError):
@@ -42,30 +55,45 @@ class TrainResult:
 
     Attributes:
         n_train: Rows trained on.
-        n_eval: Rows of the evaluation loss.
+        n_eval: Rows of the evaluation loss, by which the checkpoint is chosen.
         n_too_long: Training rows left out because they do not fit the budget.
+        n_unlabelled: Training rows left out because a cut took all of their labels.
         n_without_context: Training rows that fit once the oldest turns of their context were dropped.
         n_pruned: Training rows that fit once declarations of tools they do not call were dropped.
-        steps: Optimizer steps.
+        steps: Optimizer steps taken.
+        saved_step: The step whose weights were saved: the last, or a better one.
         tokens: Tokens seen in all epochs, padding left out.
         label_tokens: Those of them that carried a label.
-        seconds: Wall-clock time of the training loop, its evaluations included.
+        seconds: Wall-clock time of the training loop, evaluations and checkpoints included, of all sittings.
         peak_memory_bytes: Largest memory in use: of the GPU's allocator, or of the process on a CPU.
-        history: The trainer's log entries in order: step, epoch, loss, eval_loss, mean_token_accuracy, ... An eval_loss
-            is the mean over batches of each batch's mean over its labels, so it moves a little with the batch size.
+        engine: "labelled" or "trl".
+        precision: "fp32", "bf16" or "fp16", as it ended.
+        processes: Processes it ran in.
+        resumed_at: The step it went on from; 0: from the beginning.
+        candidates: The checkpoints that were compared by generating: {"step", "right", "rows"} each, `right` counting
+            replies whose calls match; empty where there was no choice.
+        history: The trainer's log entries in order: step, epoch, loss, eval_loss, mean_token_accuracy, ... Losses are
+            means over labels, with the `trl` engine over batches.
         folder: Where the tuned model was saved.
     """
 
     n_train: int
     n_eval: int
     n_too_long: int
+    n_unlabelled: int
     n_without_context: int
     n_pruned: int
     steps: int
+    saved_step: int
     tokens: int
     label_tokens: int
     seconds: float
     peak_memory_bytes: int
+    engine: str
+    precision: str
+    processes: int
+    resumed_at: int
+    candidates: tuple[dict[str, int], ...]
     history: tuple[dict[str, float], ...]
     folder: Path
 
@@ -77,7 +105,8 @@ class TrainResult:
     def to_dict(self) -> dict[str, Any]:
         """Give the JSON object of train.json; the folder is left out."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "folder"}
-        return {**values, "history": list(self.history), "tokens_per_second": self.tokens_per_second}
+        lists = {"history": list(self.history), "candidates": list(self.candidates)}
+        return {**values, **lists, "tokens_per_second": self.tokens_per_second}
 
 
 def train(
@@ -89,71 +118,189 @@ def train(
     out_dir: str | Path,
     recipe: str | Recipe = "native",
     max_length: int | None = None,
+    resume: bool = False,
 ) -> TrainResult:
     """Fine-tune a model on rows and save it.
 
+    Checkpoints lie beside `out_dir` in a folder of its name with ".checkpoints" until the model is saved, then go. In
+    several processes, each calls this with the same arguments and the first one saves.
+
     Args:
-        model: The model; trained in place. bf16 weights are trained as fp32 master weights under bf16 autocast,
-            except in the `tutorial` recipe, which trains them as they are.
+        model: The model; trained in place. bf16 weights are trained as fp32 master weights under autocast, except in
+            the `tutorial` recipe, which trains them as they are.
         tokenizer: Its tokenizer, with chat template.
         rows_train: Row dicts to train on.
-        rows_eval: Row dicts for the evaluation loss; never trained on.
-        config: Learning rate, epochs, batch and seed.
+        rows_eval: Row dicts for the evaluation loss and the choice of the checkpoint; never trained on.
+        config: Learning rate, epochs, rows of a step, seed and how it is computed.
         out_dir: Folder of the tuned model, replaced as a whole once training is done.
         recipe: "native", "tutorial" or a Recipe.
         max_length: Budget of one row, in tokens; None: the recipe's.
+        resume: Whether to go on from this training's newest checkpoint, if there is one.
 
     Returns:
         The TrainResult.
 
     Raises:
-        TrainingError: A split is empty or no row of it fits, or the loss is not finite.
+        TrainingError: A split is empty or no row of it fits, tokenizer and model do not go together, or the loss is
+            not finite.
+        CheckpointError: Checkpoints of another training are in the way.
     """
-    recipe = get_recipe(recipe)
+    recipe, out_dir = get_recipe(recipe), Path(out_dir)
     budget = max_length or recipe.max_length
-    set_every_seed(config.seed)
     train_set = _encode(rows_train, tokenizer, recipe, budget, "training")
     eval_set = _encode(rows_eval, tokenizer, recipe, budget, "evaluation")
-    autocast = model.dtype == torch.bfloat16 and recipe.name != "tutorial"
-    if autocast:
-        model.float()  # at 5e-5 about half of all bf16 weights would never move
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
-    with tempfile.TemporaryDirectory() as scratch:
-        arguments = _build_arguments(config, recipe, model, autocast, len(train_set.encoded), scratch)
-        trainer = _choose_trainer(model, recipe)(
-            model=model,
-            args=arguments,
-            train_dataset=_build_dataset(train_set),
-            eval_dataset=_build_dataset(eval_set),
-            processing_class=tokenizer,
-            callbacks=[] if is_watched() else [_OneLine()],
-        )
-        trainer.remove_callback(PrinterCallback)
-        if not is_watched():
-            trainer.remove_callback(ProgressCallback)
-        started = time.perf_counter()
-        outcome = trainer.train()
-        seconds = time.perf_counter() - started
-    history = tuple(dict(entry) for entry in trainer.state.log_history)
-    _check_finite(history)
-    if autocast:
-        model.to(torch.bfloat16)
-    folder = save_model(model, tokenizer, Path(out_dir))
+    sides = (_labelled(train_set.encoded, "training"), _labelled(eval_set.encoded, "evaluation"))
+    _require_vocabulary(model, tokenizer, sides)
+    dtype = model.dtype
+    if recipe.name != "tutorial":
+        model.float()  # bf16 weights would not move: at 5e-5 about half of the updates round to nothing
+    state = PartialState()
+    plan = plan_training(config, recipe, model, sides[0], state.num_processes)
+    numbers = {**vars(config), "recipe": recipe.name, "max_length": budget}
+    identity = identify_training(numbers, sides, model)
+    folder = out_dir.with_name(out_dir.name + ".checkpoints")
+    checkpoint = find_checkpoint(folder, identity, resume)
+    if state.is_main_process:
+        print(plan.describe(), flush=True)
+        if checkpoint is not None:
+            print(f"going on from the checkpoint after step {checkpoint.step}", flush=True)
+    attempt = _Attempt(model, tokenizer, sides, config, recipe, folder, identity, checkpoint)
+    plan, trainer, seconds = attempt.run_safely(plan)
+    saved_step, candidates = _choose(trainer, attempt.trained, tokenizer, rows_eval, config, recipe, folder)
+    peak = peak_memory_bytes(model.device)
+    model = merge_adapters(attempt.trained)
+    model.zero_grad(set_to_none=True)
+    model.to(dtype)
+    if state.is_main_process:
+        save_model(model, tokenizer, out_dir)
+        shutil.rmtree(folder, ignore_errors=True)
+    state.wait_for_everyone()
+    passes = trainer.state.epoch or 0.0
     return TrainResult(
-        n_train=len(train_set.encoded),
-        n_eval=len(eval_set.encoded),
+        n_train=len(sides[0]),
+        n_eval=len(sides[1]),
         n_too_long=len(train_set.too_long),
+        n_unlabelled=len(train_set.encoded) - len(sides[0]),
         n_without_context=len(train_set.without_context),
         n_pruned=len(train_set.pruned),
-        steps=outcome.global_step,
-        tokens=round(config.epochs * sum(len(row.input_ids) for row in train_set.encoded)),
-        label_tokens=round(config.epochs * sum(label != -100 for row in train_set.encoded for label in row.labels)),
+        steps=trainer.state.global_step,
+        saved_step=saved_step,
+        tokens=round(passes * sum(len(row.input_ids) for row in sides[0])),
+        label_tokens=round(passes * sum(label != IGNORED for row in sides[0] for label in row.labels)),
         seconds=seconds,
-        peak_memory_bytes=_peak_memory(model),
-        history=history,
-        folder=folder,
+        peak_memory_bytes=peak,
+        engine=plan.engine,
+        precision=plan.precision.name,
+        processes=plan.world,
+        resumed_at=checkpoint.step if checkpoint else 0,
+        candidates=candidates,
+        history=tuple(dict(entry) for entry in trainer.state.log_history),
+        folder=out_dir,
     )
+
+
+@dataclass
+class _Attempt:
+    """One training, in one precision and, where that fails, in fp32."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    sides: tuple[Sequence[Encoded], Sequence[Encoded]]
+    config: Training
+    recipe: Recipe
+    folder: Path
+    identity: str
+    checkpoint: Checkpoint | None
+
+    def __post_init__(self) -> None:
+        self.trained: Any = add_adapters(self.model, self.config)
+
+    def run_safely(self, plan: Plan) -> tuple[Plan, SFTTrainer, float]:
+        """Train as planned; in fp32 when fp16 turns out not to be finite in the first steps."""
+        fragile = plan.precision.name == "fp16" and plan.engine == "labelled"
+        start = {name: weight.detach().cpu().clone() for name, weight in self._weights()} if fragile else {}
+        try:
+            return plan, *self._run(plan)
+        except NotFinite as error:
+            step = self.trainer.state.global_step
+            if not fragile or step > FIRST_STEPS or self.checkpoint is not None:
+                raise TrainingError(
+                    f"the loss must stay finite, but {error}: lower LEARNING_RATE, or set PRECISION to 'fp32'; the "
+                    "model was not saved, checkpoints and an older model are as they were"
+                ) from error
+            reason = f"fp16 is not finite here ({error}), so training starts again"
+            print(f"precision fp32: {reason}", flush=True)
+        with torch.no_grad():
+            for name, weight in self._weights():
+                weight.copy_(start[name])
+        plan = replace(plan, precision=Precision("fp32", reason))
+        return plan, *self._run(plan)
+
+    def _weights(self) -> list[tuple[str, torch.nn.Parameter]]:
+        return [(name, weight) for name, weight in self.trained.named_parameters() if weight.requires_grad]
+
+    def _run(self, plan: Plan) -> tuple[SFTTrainer, float]:
+        set_every_seed(self.config.seed)
+        earlier = self.checkpoint.seconds if self.checkpoint else 0.0
+        started = time.perf_counter()
+
+        def clock() -> float:
+            return earlier + time.perf_counter() - started
+
+        if self.model.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.model.device)
+        self.trainer = trainer = build_trainer(
+            plan,
+            self.config,
+            self.recipe,
+            self.trained,
+            self.tokenizer,
+            self.sides,
+            self.folder,
+            resumed=self.checkpoint is not None,
+            callbacks=[MarkWhole(self.identity, clock)],
+        )
+        widened = widened_norms(self.model) if plan.precision.name == "fp16" else nullcontext()
+        with widened:
+            try:
+                trainer.train(resume_from_checkpoint=str(self.checkpoint.folder) if self.checkpoint else None)
+            finally:
+                restore_forward(self.trained)
+        for entry in trainer.state.log_history:
+            for key in ("loss", "eval_loss"):  # of TRL's engine, which does not look
+                if key in entry and not abs(entry[key]) < float("inf"):
+                    raise NotFinite(f"{key} is {entry[key]} at step {entry.get('step')}")
+        return trainer, clock()
+
+
+def _choose(
+    trainer: SFTTrainer,
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: Sequence[Mapping[str, Any]],
+    config: Training,
+    recipe: Recipe,
+    folder: Path,
+) -> tuple[int, tuple[dict[str, int], ...]]:
+    """Leave the better one of the best and the last checkpoint in the model, by what they generate."""
+    last, best = trainer.state.global_step, trainer.state.best_global_step
+    best_folder = folder / f"checkpoint-{best}"
+    if not config.choose_best or not best or best == last or not best_folder.is_dir():
+        return last, ()
+    rows = rows[:CONFIRMED]
+    budget = token_budget(longest_completion(rows, tokenizer, recipe))
+    candidates = []
+    for step, place in ((last, None), (best, best_folder)):
+        if place is not None:
+            trainer._load_from_checkpoint(str(place))
+        replies = generate_replies(model, tokenizer, rows, max_new_tokens=budget)
+        right = score(rows, replies, style=recipe.call_style).ast_match
+        candidates.append({"step": step, "right": right.k, "rows": right.n})
+    after_last, after_best = (one["right"] for one in candidates)
+    if after_last > after_best:
+        trainer._load_from_checkpoint(str(folder / f"checkpoint-{last}"))
+        return last, tuple(candidates)
+    return best, tuple(candidates)
 
 
 def _encode(
@@ -170,115 +317,30 @@ def _encode(
     return encoded
 
 
-def _build_dataset(rows: EncodedRows) -> Dataset:
-    return Dataset.from_dict(
-        {"input_ids": [row.input_ids for row in rows.encoded], "labels": [row.labels for row in rows.encoded]}
-    )
-
-
-def _build_arguments(
-    config: Training, recipe: Recipe, model: PreTrainedModel, autocast: bool, n_rows: int, scratch: str
-) -> SFTConfig:
-    """Translate the numbers to TRL's names, those that hold from transformers 5.0 on."""
-    per_step = config.batch_size * config.accumulation_steps
-    steps = max(1, -(-n_rows // per_step) * config.epochs)
-    on_cpu = model.device.type == "cpu"
-    names = {field.name for field in dataclasses.fields(SFTConfig)}
-    checkpointing = "activation_checkpointing" if "activation_checkpointing" in names else "gradient_checkpointing"
-    by_length = recipe.name != "tutorial"  # rows of like length share a batch: less padding, the same rows
-    sampling = (
-        {"train_sampling_strategy": "group_by_length"}
-        if "train_sampling_strategy" in names
-        else {"group_by_length": True}
-    )
-    return SFTConfig(
-        output_dir=scratch,
-        learning_rate=config.learning_rate,
-        num_train_epochs=config.epochs,
-        per_device_train_batch_size=config.batch_size,
-        per_device_eval_batch_size=config.batch_size,
-        gradient_accumulation_steps=config.accumulation_steps,
-        lr_scheduler_type="cosine",
-        warmup_steps=config.warmup_fraction,  # below 1 it is a share of the steps; warmup_ratio is gone
-        optim="adamw_torch_fused",
-        logging_steps=10,
-        eval_strategy="steps",
-        eval_steps=10 if recipe.name == "tutorial" else max(1, int(steps // EVALUATIONS)),
-        eval_on_start=True,
-        save_strategy="no",
-        report_to="none",
-        packing=False,
-        max_length=None,  # fitted, or cut as the tutorial cuts, before
-        dataset_kwargs={"skip_prepare_dataset": True},
-        bf16=autocast or (model.dtype == torch.bfloat16 and not on_cpu),
-        fp16=model.dtype == torch.float16,
-        use_cpu=on_cpu,
-        seed=config.seed,
-        disable_tqdm=not is_watched(),
-        **{checkpointing: config.gradient_checkpointing},
-        **(sampling if by_length else {}),
-    )
-
-
-class LabelledPositionsTrainer(SFTTrainer):
-    """SFTTrainer whose LM head reads the labelled positions alone: the same loss, a fraction of the work.
-
-    In a completion-only recipe most positions carry no label, and the projection to the vocabulary is the largest part
-    of a small model's work. One process; TRL's own loss serves several.
-    """
-
-    def compute_loss(
-        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
-    ) -> Any:
-        """Give the summed negative log-likelihood of the labels divided by their number in the optimizer step."""
-        inner = self.accelerator.unwrap_model(model)
-        states = inner.model(
-            input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], use_cache=False
-        ).last_hidden_state[:, :-1]
-        targets = inputs["labels"][:, 1:]
-        labelled = targets != IGNORED
-        logits, targets = inner.lm_head(states[labelled]).float(), targets[labelled]
-        loss = torch.nn.functional.cross_entropy(logits, targets, reduction="sum")
-        count = torch.as_tensor(len(targets) if num_items_in_batch is None else num_items_in_batch).clamp(min=1)
-        right = (logits.detach().argmax(-1) == targets).float().mean().item()
-        self._metrics["train" if self.model.training else "eval"]["mean_token_accuracy"].append(right)
-        return loss / count.to(loss.device)
-
-
-def _choose_trainer(model: PreTrainedModel, recipe: Recipe) -> type[SFTTrainer]:
-    alone = int(os.environ.get("WORLD_SIZE", "1")) == 1
-    plain = getattr(model.config, "final_logit_softcapping", None) is None
-    return LabelledPositionsTrainer if recipe.loss == "completion" and alone and plain else SFTTrainer
-
-
-class _OneLine(TrainerCallback):
-    """One line an evaluation, for runs that nobody watches."""
-
-    def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Mapping[str, float], **_: Any) -> None:
-        losses = [entry["loss"] for entry in state.log_history if "loss" in entry]
-        trained = f"loss {losses[-1]:.4f}  " if losses else ""
-        accuracy = metrics.get("eval_mean_token_accuracy", float("nan"))
-        print(
-            f"step {state.global_step:>5}/{state.max_steps}  {trained}eval loss {metrics['eval_loss']:.4f}  "
-            f"eval token accuracy {accuracy:.3f}",
-            flush=True,
+def _labelled(rows: Sequence[Encoded], side: str) -> tuple[Encoded, ...]:
+    kept = tuple(row for row in rows if any(label != IGNORED for label in row.labels[1:]))
+    if not kept:
+        raise TrainingError(
+            f"a {side} row must carry labels, but none of {len(rows)} does: their completions lie beyond the budget: "
+            "raise MAX_LENGTH, or set OVER_LENGTH to 'reject' or 'prune' in place of 'cut'"
         )
+    return kept
 
 
-def _check_finite(history: Sequence[Mapping[str, float]]) -> None:
-    for entry in history:
-        for key in ("loss", "eval_loss"):
-            if key in entry and not abs(entry[key]) < float("inf"):
-                raise TrainingError(
-                    f"the loss must stay finite, but {key} is {entry[key]} at step {entry.get('step')}: lower "
-                    "LEARNING_RATE, or train in fp32; the model was not saved"
-                )
-
-
-def _peak_memory(model: PreTrainedModel) -> int:
-    if model.device.type == "cuda":
-        return torch.cuda.max_memory_allocated(model.device)
-    import resource  # not on Windows, where training without a GPU is not supported
-
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+def _require_vocabulary(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, sides: Sequence[Sequence[Encoded]]
+) -> None:
+    """Tell whether the model knows every token; a tokenizer may hold more, as FunctionGemma's does by two."""
+    if not stop_ids(tokenizer):
+        raise TrainingError(
+            "the tokenizer must know a stop token (<eos>, <end_of_turn> or <start_function_response>), but has none: "
+            "use a FunctionGemma tokenizer"
+        )
+    known = model.get_input_embeddings().num_embeddings
+    largest = max(max(row.input_ids) for side in sides for row in side)
+    if largest >= known:
+        token = tokenizer.convert_ids_to_tokens(largest)
+        raise TrainingError(
+            f"every token of the rows must be among the model's {known}, but {token!r} has the id {largest}: the "
+            "tokenizer belongs to another model; load both from one folder"
+        )

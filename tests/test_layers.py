@@ -10,15 +10,19 @@ PACKAGE = Path(__file__).parents[1] / "fgtools"
 LAYERS = (
     (
         *("calls", "profiles", "literals", "typewords", "specs", "containers", "parameters", "tutorial", "pythonic"),
-        *("schema", "names", "duplicates", "declarations"),
+        *("schema", "names", "duplicates", "declarations", "batches"),
         *("intervals", "cer", "ast_match", "outcomes", "scores", "comparison", "metrics", "tables", "artifacts"),
     ),
     ("shapes", "blocks", "gold", "keys", "splits", "packed", "rows", "remedies", "fitting"),
     (
         *("progress", "session", "login", "offline", "datafiles", "sources", "prompts", "encoder", "coverage"),
-        *("models", "generate", "train"),
+        *("models", "generate", "style", "curves", "precision", "memory", "labelled", "callbacks", "checkpoints"),
+        *("adapters", "trainer", "engine", "train"),
     ),
-    ("preparation", "checks", "audit", "report", "card", "figures", "publish", "stages", "pipeline", "__main__"),
+    (
+        *("preparation", "checks", "audit", "report", "card", "figures", "publish", "stages", "training", "pipeline"),
+        "__main__",
+    ),
 )
 """Lowest first; within a layer, too, a module imports only from those before it: so there is no cycle."""
 

@@ -8,9 +8,10 @@ from fgtools.artifacts import DataFileError, MissingArtifactError, RunFolder
 from fgtools.offline.samples import build_samples
 from fgtools.preparation import prepare
 from fgtools.profiles import PROFILES, ResolvedProfile
+from fgtools.prompts import token_budget
 from fgtools.rows import EmptySetError
 from fgtools.sources import RawRows, load_raw_rows
-from fgtools.stages import build_settings, load_settings, match_replies, render_summary, token_budget
+from fgtools.stages import build_settings, load_settings, match_replies, render_summary
 
 OFFLINE = ResolvedProfile(PROFILES["offline"], "no GPU is visible")
 

@@ -4,7 +4,6 @@ import dataclasses
 
 import pytest
 import torch
-from datasets import Dataset
 from transformers import AutoModelForCausalLM
 
 from fgtools.encoder import encode_rows
@@ -13,7 +12,7 @@ from fgtools.offline.samples import build_samples
 from fgtools.profiles import Training
 from fgtools.prompts import IGNORED
 from fgtools.rows import build_rows
-from fgtools.train import LabelledPositionsTrainer, TrainingError, train
+from fgtools.train import TrainingError, train
 
 ROWS = tuple(row for row in build_rows(build_samples(80, 11)).rows if len(row["tools"]) <= 3)[:20]
 CONFIG = Training(
@@ -76,35 +75,6 @@ def test_the_first_evaluation_loss_is_that_of_the_labelled_tokens(trained, token
     assert first["step"] == 0
     assert first["eval_loss"] == pytest.approx(completion_loss(fresh_model(), tokenizer, ROWS[16:]), rel=1e-3)
     assert 0 < first["eval_mean_token_accuracy"] < 1
-
-
-def test_reading_labelled_positions_alone_changes_neither_loss_nor_gradient(tokenizer, tmp_path):
-    import trl
-
-    encoded = encode_rows(ROWS[:4], tokenizer).encoded
-    rows = {"input_ids": [one.input_ids for one in encoded], "labels": [one.labels for one in encoded]}
-    results = []
-    for kind in (trl.SFTTrainer, LabelledPositionsTrainer):
-        arguments = trl.SFTConfig(
-            output_dir=str(tmp_path),
-            use_cpu=True,
-            bf16=False,
-            report_to="none",
-            max_length=None,
-            dataset_kwargs={"skip_prepare_dataset": True},
-            gradient_checkpointing=False,
-        )
-        dataset = Dataset.from_dict(rows)
-        model = fresh_model()
-        trainer = kind(model=model, args=arguments, train_dataset=dataset, processing_class=tokenizer)
-        batch = next(iter(trainer.get_train_dataloader()))
-        order = torch.argsort(batch["input_ids"].sum(1))
-        loss = trainer.compute_loss(model, {name: value[order] for name, value in batch.items()}, num_items_in_batch=77)
-        loss.backward()
-        results.append((loss.item(), [weight.grad for weight in model.parameters()]))
-    assert results[0][0] == pytest.approx(results[1][0], rel=1e-5)
-    for plain, ours in zip(results[0][1], results[1][1], strict=True):
-        assert torch.allclose(plain, ours, rtol=1e-4, atol=1e-6)
 
 
 def test_the_history_and_the_counts_are_told(trained, tokenizer):

@@ -1,0 +1,46 @@
+"""LoRA adapters in place of the weights, through peft, for those who want them; merged before a model is saved.
+
+Knows peft and a model. A whole FunctionGemma trains on a T4, so adapters are a choice, not a need: they hold less
+memory for optimizer states, and move the model less.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from transformers import PreTrainedModel
+
+from fgtools.profiles import Training
+
+
+class AdapterError(RuntimeError):
+    """Adapters cannot be had; the message says what to do."""
+
+
+def add_adapters(model: PreTrainedModel, config: Training) -> Any:
+    """Give the model to train: itself, or with LoRA adapters on every linear layer but the head.
+
+    Args:
+        model: The model.
+        config: Its lora_rank says whether; alpha is twice the rank.
+
+    Returns:
+        The model, or a PEFT model around it.
+
+    Raises:
+        AdapterError: peft is not installed.
+    """
+    if not config.lora_rank:
+        return model
+    try:
+        from peft import LoraConfig, get_peft_model
+    except ImportError as error:
+        raise AdapterError("LORA_RANK needs the package peft, which is not installed: pip install peft") from error
+    rank = config.lora_rank
+    settings = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM")
+    return get_peft_model(model, settings)
+
+
+def merge_adapters(model: Any) -> PreTrainedModel:
+    """Give the plain model with what its adapters have learnt; a plain model as it is."""
+    return model.merge_and_unload() if hasattr(model, "merge_and_unload") else model

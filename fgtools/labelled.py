@@ -61,14 +61,14 @@ def _unwrap(model: Any) -> Any:
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
-def _forward(inner: Any, input_ids: Tensor, attention_mask: Tensor, labels: Tensor) -> LabelSums:
+def _forward(inner: Any, input_ids: Tensor, attention_mask: Tensor, labels: Tensor, **_: None) -> LabelSums:
     states, targets, rows = _gather(inner, input_ids, attention_mask, labels)
     logits = inner.lm_head(states).float()
     loss = nn.functional.cross_entropy(logits, targets, reduction="sum")
     return _count(loss, logits.detach().argmax(-1) == targets, rows, len(input_ids))
 
 
-def _forward_in_place(inner: Any, input_ids: Tensor, attention_mask: Tensor, labels: Tensor) -> LabelSums:
+def _forward_in_place(inner: Any, input_ids: Tensor, attention_mask: Tensor, labels: Tensor, **_: None) -> LabelSums:
     if not torch.is_grad_enabled() or not inner.lm_head.weight.requires_grad:
         return _forward(inner, input_ids, attention_mask, labels)
     states, targets, rows = _gather(inner, input_ids, attention_mask, labels)

@@ -9,10 +9,12 @@ from transformers import AutoModelForCausalLM
 from fgtools.encoder import encode_rows
 from fgtools.models import load_model, load_tokenizer
 from fgtools.offline.samples import build_samples
-from fgtools.profiles import Training
-from fgtools.prompts import IGNORED
+from fgtools.profiles import Training, get_recipe
+from fgtools.prompts import IGNORED, render_completion
 from fgtools.rows import build_rows
 from fgtools.train import TrainingError, train
+from fgtools.trainer import LabelledPositionsTrainer
+from fgtools.training import hold_out_rows, train_seeds
 
 ROWS = tuple(row for row in build_rows(build_samples(80, 11)).rows if len(row["tools"]) <= 3)[:20]
 CONFIG = Training(
@@ -147,3 +149,172 @@ def test_a_loss_that_explodes_leaves_the_older_model_whole(tokenizer, tmp_path):
     with pytest.raises(TrainingError, match="the loss must stay finite"):
         train(model, tokenizer, ROWS[:4], ROWS[4:6], CONFIG, tmp_path / "model")
     assert (tmp_path / "model" / "config.json").read_text() == "older"
+
+
+@pytest.fixture
+def second_is_best(monkeypatch):
+    """Let the second of six evaluations, after step 2 of 6, look best."""
+    plain, choices = LabelledPositionsTrainer.evaluation_loop, iter([0.0, 0.1, 0.9, 0.1, 0.1, 0.1, 0.1])
+
+    def evaluate(self, *args, **options):
+        output = plain(self, *args, **options)
+        output.metrics["eval_choice"] = next(choices)
+        return output
+
+    monkeypatch.setattr(LabelledPositionsTrainer, "evaluation_loop", evaluate)
+    return dataclasses.replace(CONFIG, epochs=3)
+
+
+@pytest.mark.parametrize(
+    ("of_last", "of_best", "saved"), [("gold", "none", 6), ("none", "gold", 2), ("gold", "gold", 2)]
+)
+def test_the_better_of_best_and_last_checkpoint_by_generating_is_saved(
+    of_last, of_best, saved, second_is_best, tokenizer, tmp_path, monkeypatch
+):
+    rows = [row for row in ROWS if row["gold"]]
+    texts = {"gold": [render_completion(row) for row in rows[8:]], "none": [""] * len(rows[8:])}
+    replies = iter([texts[of_last], texts[of_best]])
+    monkeypatch.setattr("fgtools.train.generate_replies", lambda *_, **__: next(replies))
+    result = train(fresh_model(), tokenizer, rows[:8], rows[8:], second_is_best, tmp_path / "model")
+    counts = {"gold": len(rows[8:]), "none": 0}
+    assert result.candidates == tuple(
+        {"step": step, "right": counts[text], "rows": len(rows[8:])} for step, text in ((6, of_last), (2, of_best))
+    )
+    assert result.saved_step == saved
+    losses = {entry["step"]: entry["eval_loss"] for entry in result.history if "eval_loss" in entry}
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
+    assert completion_loss(model, tokenizer, rows[8:]) == pytest.approx(losses[saved], rel=1e-4)
+
+
+def test_without_a_choice_the_last_weights_are_saved(second_is_best, tokenizer, tmp_path):
+    config = dataclasses.replace(second_is_best, choose_best=False)
+    result = train(fresh_model(), tokenizer, ROWS[:8], ROWS[8:12], config, tmp_path / "model")
+    assert result.saved_step == result.steps == 6 and result.candidates == ()
+
+
+def test_patience_ends_a_training_that_gets_no_better(tokenizer, tmp_path):
+    config = dataclasses.replace(CONFIG, learning_rate=5e-2, epochs=20, patience=1)
+    result = train(fresh_model(), tokenizer, ROWS[:12], ROWS[12:], config, tmp_path / "model")
+    assert result.steps < 60
+    assert result.tokens < 20 * sum(len(one.input_ids) for one in encode_rows(ROWS[:12], tokenizer).encoded)
+
+
+def test_adapters_train_and_the_saved_model_is_plain(tokenizer, tmp_path):
+    config = dataclasses.replace(CONFIG, lora_rank=4, learning_rate=5e-3, epochs=4)
+    model = fresh_model()
+    result = train(model, tokenizer, ROWS[:12], ROWS[12:], config, tmp_path / "model")
+    losses = [entry["eval_loss"] for entry in result.history if "eval_loss" in entry]
+    assert losses[-1] < losses[0]
+    assert not list((tmp_path / "model").glob("adapter*"))
+    saved = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
+    step = next(entry for entry in result.history if "eval_loss" in entry and entry["step"] == result.saved_step)
+    assert completion_loss(saved, tokenizer, ROWS[12:]) == pytest.approx(step["eval_loss"], rel=1e-3)
+
+
+def test_the_saved_folder_reloads_to_identical_logits_and_is_complete(tokenizer, tmp_path):
+    model = fresh_model()
+    train(model, tokenizer, ROWS[:8], ROWS[8:12], dataclasses.replace(CONFIG, epochs=1), tmp_path / "model")
+    saved = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
+    ids = torch.tensor([encode_rows(ROWS[:1], tokenizer).encoded[0].input_ids])
+    with torch.inference_mode():
+        assert torch.equal(saved(ids).logits, model.eval()(ids).logits)
+    assert saved.generation_config.eos_token_id == [1, 50, 106] and saved.config.use_cache is True
+    names = {path.name for path in (tmp_path / "model").iterdir()}
+    assert {"model.safetensors", "tokenizer.json", "chat_template.jinja", "generation_config.json"} <= names
+
+
+def test_bf16_weights_train_as_fp32_and_are_saved_as_bf16(tokenizer, tmp_path):
+    model = fresh_model().to(torch.bfloat16)
+    config = dataclasses.replace(CONFIG, learning_rate=1e-5, epochs=1)  # most bf16 weights would not move
+    result = train(model, tokenizer, ROWS[:8], ROWS[8:12], config, tmp_path / "model")
+    assert result.precision == "fp32" and model.dtype == torch.bfloat16
+    assert AutoModelForCausalLM.from_pretrained(tmp_path / "model", dtype="auto").dtype == torch.bfloat16
+
+
+def test_fp16_that_overflows_starts_again_in_fp32(tokenizer, tmp_path, capsys):
+    rows = sorted(ROWS, key=lambda row: len(str(row)))[:6]  # fp16 is slow on a CPU
+    config = dataclasses.replace(CONFIG, epochs=1, precision="fp16")
+
+    def overflowing():
+        model = fresh_model()
+        with torch.no_grad():  # inside the gated MLP, where no norm can help
+            for layer in model.model.layers:
+                layer.pre_feedforward_layernorm.weight += 3000
+        return model
+
+    result = train(overflowing(), tokenizer, rows[:4], rows[4:], config, tmp_path / "a")
+    shown = capsys.readouterr().out
+    assert result.precision == "fp32"
+    assert "precision fp16: asked for by name" in shown and "fp16 is not finite here (the evaluation loss is" in shown
+    config = dataclasses.replace(config, precision="fp32")
+    wanted = train(overflowing(), tokenizer, rows[:4], rows[4:], config, tmp_path / "b")
+    losses = [[entry["eval_loss"] for entry in one.history if "eval_loss" in entry] for one in (result, wanted)]
+    assert losses[0] == losses[1]
+
+
+def test_fp16_trains_as_fp32_does_where_it_holds(tokenizer, tmp_path):
+    rows = sorted(ROWS, key=lambda row: len(str(row)))[:6]
+    losses = []
+    for precision in ("fp16", "fp32"):
+        config = dataclasses.replace(CONFIG, epochs=2, precision=precision, choose_best=False)
+        result = train(fresh_model(), tokenizer, rows[:4], rows[4:], config, tmp_path / precision)
+        assert result.precision == precision
+        losses.append([entry["eval_loss"] for entry in result.history if "eval_loss" in entry])
+    assert losses[0] == pytest.approx(losses[1], rel=2e-2)
+
+
+def test_rows_whose_labels_are_all_cut_off_are_counted(tokenizer, tmp_path):
+    recipe = dataclasses.replace(get_recipe("native"), over_length="cut")
+    lengths = sorted((len(one.input_ids), one.n_prompt) for one in encode_rows(ROWS[:16], tokenizer).encoded)
+    budget = lengths[8][1]
+    short = [row for row in ROWS if len(encode_rows([row], tokenizer, "native", budget).encoded)]
+    config = dataclasses.replace(CONFIG, epochs=1)
+    result = train(fresh_model(), tokenizer, ROWS[:16], short, config, tmp_path / "m", recipe, max_length=budget)
+    assert result.n_unlabelled >= 1 and result.n_train + result.n_unlabelled == 16
+    with pytest.raises(TrainingError, match="a training row must carry labels, but none of 16 does"):
+        train(fresh_model(), tokenizer, ROWS[:16], short, config, tmp_path / "m", recipe, max_length=30)
+
+
+def test_a_tokenizer_of_another_model_is_refused_before_anything_is_trained(tokenizer, tmp_path):
+    model = fresh_model()
+    model.resize_token_embeddings(300)
+    with pytest.raises(
+        TrainingError, match=r"every token of the rows must be among the model's 300, but '.*' has the id"
+    ):
+        train(model, tokenizer, ROWS[:8], ROWS[8:12], CONFIG, tmp_path / "model")
+
+
+def test_a_tokenizer_with_two_tokens_more_trains_and_one_without_stop_tokens_does_not(tokenizer, tmp_path):
+    larger = load_tokenizer("standin")
+    larger.add_tokens(["<one_more>", "<another>"])
+    config = dataclasses.replace(CONFIG, epochs=1)
+    assert len(larger) > fresh_model().config.vocab_size
+    assert train(fresh_model(), larger, ROWS[:8], ROWS[8:12], config, tmp_path / "m").n_train == 8
+    plain = load_tokenizer("standin")
+    plain.get_vocab = lambda: {"a": 0}
+    with pytest.raises(TrainingError, match="the tokenizer must know a stop token"):
+        train(fresh_model(), plain, ROWS[:8], ROWS[8:12], config, tmp_path / "m")
+
+
+def test_several_seeds_tell_mean_and_spread(tokenizer, tmp_path):
+    config = dataclasses.replace(CONFIG, epochs=1)
+
+    def one(seed):
+        settings = dataclasses.replace(config, seed=seed)
+        return train(fresh_model(), tokenizer, ROWS[:12], ROWS[12:], settings, tmp_path / str(seed))
+
+    table = train_seeds([1, 2, 3], one)
+    losses = [float(row[2]) for row in table.rows[:3]]
+    assert [row[0] for row in table.rows] == ["1", "2", "3", "mean", "sd"] and len(set(losses)) > 1
+    assert float(table.rows[3][2]) == pytest.approx(sum(losses) / 3, abs=1e-3)
+    mean = sum(losses) / 3
+    assert float(table.rows[4][2]) == pytest.approx((sum((x - mean) ** 2 for x in losses) / 2) ** 0.5, abs=1e-3)
+
+
+def test_rows_that_choose_the_checkpoint_are_not_those_of_the_evaluation():
+    rows = build_rows(build_samples(300, 3)).rows
+    kept, held = hold_out_rows(rows, ("evaluation",), get_recipe("native"), 1)
+    assert len(held) in range(20, len(rows) // 10 + 1) and len(kept) + len(held) == len(rows)
+    assert not {row["group"] for row in kept} & {row["group"] for row in held}
+    assert hold_out_rows(rows, ("evaluation",), get_recipe("native"), 1) == (kept, held)
+    assert hold_out_rows(rows, ("evaluation",), get_recipe("tutorial"), 1) == (rows, ("evaluation",))

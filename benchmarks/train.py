@@ -1,0 +1,369 @@
+"""How fast an optimizer step's gradient is computed: the engine here beside the tutorial's way and TRL's, in one run.
+
+`python -m benchmarks.train [--shape full|small] [--rows N] [--repeats N] [--threads N] [--device cpu|cuda]`
+
+A model of FunctionGemma's shape (`full`: 18 layers, hidden 640, vocabulary 262,144) or a small one with the same ratio
+of head to body, random weights, takes one step on rows of real lengths: those of the training rows of dev.jsonl under
+FunctionGemma's tokenizer where they are beside the repository, else a sample of them kept here. Token ids are random.
+The ways take turns within every repeat, in one process:
+
+- tutorial: batches of 2 in random order, checkpointing, loss on every token, full logits; rows whole, and cut at 512
+- full logits: completion labels, batches of 2, no checkpointing, transformers' own loss
+- trl: SFTTrainer on completion labels with TRL's defaults, in batches of 2: checkpointing, fused head
+- trl plain: the same without checkpointing
+- ours: `LabelledPositionsTrainer` as `train` plans it for this device
+
+Tokens are real ones, without padding; on a cut row those that are left. The tutorial trained bf16 weights and its
+optimizer is not in here, nor anyone's: a step of AdamW takes the same time in every way. The last line is one JSON
+object; `ratio` is ours over the tutorial's way on whole rows, in tokens a second, the median over repeats.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import os
+import platform
+import random
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("FGTOOLS_BATCH", "1")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import torch
+from transformers import Gemma3ForCausalLM, Gemma3TextConfig
+from trl import SFTConfig, SFTTrainer
+
+from fgtools.artifacts import read_jsonl
+from fgtools.batches import count_padding, split_by_tokens
+from fgtools.encoder import encode_rows
+from fgtools.engine import build_trainer, plan_training
+from fgtools.labelled import restore_forward
+from fgtools.memory import peak_memory_bytes
+from fgtools.models import load_tokenizer
+from fgtools.profiles import RECIPES, Training
+from fgtools.prompts import IGNORED, Encoded
+from fgtools.rows import build_rows
+from fgtools.session import quiet_libraries
+
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+LENGTHS = ((294, 33), (384, 32), (467, 41), (557, 36), (660, 45), (762, 39), (874, 52), (1019, 47))
+"""(tokens, labels) of rows at equal steps through the distribution of dev.jsonl's training rows."""
+
+SHAPES = {
+    "full": {"num_hidden_layers": 18, "hidden_size": 640, "intermediate_size": 2048, "vocab_size": 262_144},
+    "small": {"num_hidden_layers": 6, "hidden_size": 160, "intermediate_size": 512, "vocab_size": 12_800},
+}
+CUT = 512
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One way's step.
+
+    Attributes:
+        seconds: Wall-clock time.
+        tokens: Real tokens.
+        padding: Tokens of padding.
+        peak: Largest memory in use during it, in bytes, the model included.
+        loss: In nats, over the labels of the step.
+    """
+
+    seconds: float
+    tokens: int
+    padding: int
+    peak: int
+    loss: float
+
+
+def build_model(shape: str, device: str) -> Gemma3ForCausalLM:
+    """Make a model of a shape with random weights."""
+    torch.manual_seed(0)
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 1, "head_dim": 256 if shape == "full" else 64}
+    kinds = ["full_attention" if layer % 6 == 5 else "sliding_attention" for layer in range(18)]
+    numbers = SHAPES[shape]
+    config = Gemma3TextConfig(
+        **numbers,
+        **heads,
+        query_pre_attn_scalar=heads["head_dim"],
+        layer_types=kinds[: numbers["num_hidden_layers"]],
+        sliding_window=512,
+        pad_token_id=0,
+        eos_token_id=1,
+        bos_token_id=2,
+    )
+    return Gemma3ForCausalLM(config).to(device).train()
+
+
+def draw_rows(n_rows: int, vocabulary: int) -> tuple[list[Encoded], str]:
+    """Draw rows of real lengths with random ids; and say where the lengths are from."""
+    data, tokenizer = SHARED / "dev.jsonl", SHARED / "tokenizer"
+    pairs, origin = list(LENGTHS), "a sample of dev.jsonl's lengths"
+    draw = random.Random(5)
+    if data.exists() and tokenizer.exists():
+        raw = draw.sample(read_jsonl(data), 400)
+        encoded = encode_rows(build_rows(raw).rows, load_tokenizer(tokenizer, "standin")).encoded
+        lengths = [(len(row.input_ids), sum(label != IGNORED for label in row.labels)) for row in encoded]
+        pairs, origin = sorted(pair for pair in lengths if pair[1] < 90), "rows of dev.jsonl, FunctionGemma's tokenizer"
+    places = [int((number + 0.5) * len(pairs) / n_rows) for number in range(n_rows)]
+    rows = []
+    for length, labels in (pairs[place] for place in places):
+        ids = [2, *(draw.randrange(110, vocabulary) for _ in range(length - 1))]
+        rows.append(Encoded(ids, [IGNORED] * (length - labels) + ids[length - labels :], length - labels))
+    draw.shuffle(rows)
+    return rows, origin
+
+
+def count_all(rows: Sequence[Encoded], cut: int | None = None) -> list[Encoded]:
+    """Give rows whose every token carries a label, cut at the end."""
+    return [Encoded(row.input_ids[:cut], row.input_ids[:cut], 0) for row in rows]
+
+
+def pad(rows: Sequence[Encoded], device: str) -> dict[str, torch.Tensor]:
+    width = max(len(row.input_ids) for row in rows)
+    columns = {
+        "input_ids": [row.input_ids + [0] * (width - len(row.input_ids)) for row in rows],
+        "attention_mask": [[1] * len(row.input_ids) + [0] * (width - len(row.input_ids)) for row in rows],
+        "labels": [row.labels + [IGNORED] * (width - len(row.labels)) for row in rows],
+    }
+    return {name: torch.tensor(values, device=device) for name, values in columns.items()}
+
+
+class Bench:
+    """The ways to compute a step, on one model."""
+
+    def __init__(self, model: Gemma3ForCausalLM, rows: list[Encoded], tokenizer: Any, device: str) -> None:
+        self.model, self.rows, self.tokenizer, self.device = model, rows, tokenizer, device
+        self.config = Training(5e-5, 1, len(rows), 1, 0.0, None, 1)
+        self.folder = Path(tempfile.mkdtemp())
+        capable = device == "cuda" and torch.cuda.get_device_capability() >= (8, 0)
+        self.bf16 = {"device_type": device, "dtype": torch.bfloat16, "enabled": capable}
+        self.ways: dict[str, Callable[[], float]] = {
+            "tutorial": lambda: self.step_plainly(count_all(rows), checkpointing=True),
+            "tutorial cut": lambda: self.step_plainly(count_all(rows, CUT), checkpointing=True),
+            "full logits": lambda: self.step_plainly(rows, checkpointing=False),
+            "trl": lambda: self.step_with_trl(checkpointing=True),
+            "trl plain": lambda: self.step_with_trl(checkpointing=False),
+            "ours": self.step_with_ours,
+        }
+
+    def _pairs(self, rows: Sequence[Encoded]) -> list[Sequence[Encoded]]:
+        return [rows[start : start + 2] for start in range(0, len(rows), 2)]
+
+    def step_plainly(self, rows: Sequence[Encoded], checkpointing: bool) -> float:
+        """Compute full logits and transformers' loss, batch by batch."""
+        count = sum(label != IGNORED for row in rows for label in row.labels[1:])
+        switch_checkpointing(self.model, checkpointing)
+        total = 0.0
+        for batch in self._pairs(rows):
+            with torch.autocast(**self.bf16):
+                output = self.model(**pad(batch, self.device), num_items_in_batch=count, use_cache=False)
+            output.loss.backward()
+            total += output.loss.item()
+        switch_checkpointing(self.model, False)
+        return total
+
+    def step_with_trl(self, checkpointing: bool) -> float:
+        """Compute TRL's fused loss in its own trainer."""
+        count = torch.tensor(sum(label != IGNORED for row in self.rows for label in row.labels))
+        trainer = self.trl
+        switch_checkpointing(self.model, checkpointing)
+        total = 0.0
+        for batch in self._pairs(self.rows):
+            total += trainer.training_step(trainer.prepared, pad(batch, self.device), count).item()
+        switch_checkpointing(self.model, False)
+        return total
+
+    def step_with_ours(self) -> float:
+        """Compute the step as `train` would."""
+        rows = [{"input_ids": row.input_ids, "labels": row.labels} for row in self.rows]
+        return self.ours.training_step(self.model, self.ours.data_collator(rows)).item()
+
+    def prepare(self, way: str) -> None:
+        """Give the model the forward that a way needs; not part of what is measured."""
+        restore_forward(self.model)
+        if way.startswith("trl"):
+            arguments = SFTConfig(
+                output_dir=str(self.folder),
+                report_to="none",
+                bf16=self.bf16["enabled"],
+                use_cpu=self.device == "cpu",
+                max_length=None,
+                dataset_kwargs={"skip_prepare_dataset": True},
+                gradient_checkpointing=False,  # switched by hand, as every way's
+            )
+            dataset = self.ours.train_dataset
+            self.trl = SFTTrainer(self.model, arguments, train_dataset=dataset, processing_class=self.tokenizer)
+            self.trl.create_optimizer()
+            self.trl.prepared = self.trl.accelerator.prepare(self.model)
+        if way == "ours":
+            self.build_ours()
+
+    def build_ours(self) -> None:
+        """Plan the step and build the trainer that follows the plan."""
+        plan = plan_training(self.config, RECIPES["native"], self.model, self.rows, 1)
+        self.plan, sides = plan, (self.rows, self.rows[:1])
+        self.ours = build_trainer(
+            plan,
+            self.config,
+            RECIPES["native"],
+            self.model,
+            self.tokenizer,
+            sides,
+            self.folder,
+            resumed=False,
+            callbacks=[],
+        )
+        self.ours.create_optimizer()
+
+    def measure(self, way: str) -> Measure:
+        """Compute one step."""
+        self.prepare(way)
+        self.model.zero_grad(set_to_none=True)
+        gc.collect()
+        forget_peak(self.device)
+        start = time.perf_counter()
+        loss = self.ways[way]()
+        synchronize(self.device)
+        seconds = time.perf_counter() - start
+        peak = read_peak(self.device)
+        rows = [min(len(row.input_ids), CUT if way == "tutorial cut" else 10**9) for row in self.rows]
+        numbers = range(len(rows))
+        batches = self._our_batches() if way == "ours" else [list(pair) for pair in self._pairs(list(numbers))]
+        return Measure(seconds, sum(rows), count_padding(rows, batches), peak, loss)
+
+    def _our_batches(self) -> list[list[int]]:
+        return split_by_tokens([len(row.input_ids) for row in self.rows], self.plan.micro_batches.tokens)
+
+
+def switch_checkpointing(model: Gemma3ForCausalLM, on: bool) -> None:
+    if on:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    else:
+        model.gradient_checkpointing_disable()
+
+
+def synchronize(device: str) -> None:
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def forget_peak(device: str) -> None:
+    if device == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    elif sys.platform == "linux":
+        Path("/proc/self/clear_refs").write_text("5")  # sets the high-water mark to what is in use now
+
+
+def read_peak(device: str) -> int:
+    if device == "cuda" or sys.platform != "linux":
+        return peak_memory_bytes(torch.device(device))
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) * 1024
+
+
+def compare_gradients(bench: Bench, ways: Sequence[str]) -> dict[str, float]:
+    """Give the largest difference of any gradient to that of full logits, relative to the tensor's largest."""
+    wanted: dict[str, torch.Tensor] = {}
+    differences = {}
+    for way in ("full logits", *ways):
+        bench.prepare(way)
+        bench.model.zero_grad(set_to_none=True)
+        bench.ways[way]()
+        gradients = {name: weight.grad for name, weight in bench.model.named_parameters()}
+        if not wanted:
+            wanted = {name: gradient.clone() for name, gradient in gradients.items()}
+            continue
+        differences[way] = max(
+            ((gradients[name] - wanted[name]).abs().max() / wanted[name].abs().max()).item() for name in wanted
+        )
+    return differences
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shape", choices=[*SHAPES], default="full")
+    parser.add_argument("--rows", type=int, default=0, help="rows of the step (default: 4, on a GPU 64)")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
+    options = parser.parse_args()
+    quiet_libraries()
+    torch.set_num_threads(options.threads)
+    device = ("cuda" if torch.cuda.is_available() else "cpu") if options.device == "auto" else options.device
+    model = build_model(options.shape, device)
+    rows, origin = draw_rows(options.rows or (64 if device == "cuda" else 4), model.config.vocab_size)
+    bench = Bench(model, rows, load_tokenizer("standin"), device)
+    bench.build_ours()
+    where = torch.cuda.get_device_name() if device == "cuda" else f"CPU, {options.threads} thread(s)"
+    print(f"shape {options.shape}, {sum(one.numel() for one in model.parameters()) / 1e6:.1f} M parameters, {where}")
+    print(f"{len(rows)} rows, {sum(len(row.input_ids) for row in rows)} tokens ({origin})")
+    print(bench.plan.describe(), flush=True)
+    if device == "cuda" or options.shape == "small":
+        for way in bench.ways:
+            bench.measure(way)  # kernels and allocators warm up
+    measures: dict[str, list[Measure]] = {way: [] for way in bench.ways}
+    for _ in range(options.repeats):
+        for way, taken in measures.items():
+            taken.append(bench.measure(way))
+            print(f"{way}: {taken[-1].seconds:.2f} s", flush=True)
+    results = report(measures)
+    differences = compare_gradients(bench, ["trl plain", "ours"])
+    print("largest gradient difference to full logits, relative to each tensor's largest:", differences)
+    ratios = [
+        (ours.tokens / ours.seconds) / (theirs.tokens / theirs.seconds)
+        for ours, theirs in zip(measures["ours"], measures["tutorial"], strict=True)
+    ]
+    print(
+        json.dumps(
+            {
+                "benchmark": "train",
+                "shape": options.shape,
+                "device": where,
+                "torch": torch.__version__,
+                "python": platform.python_version(),
+                "rows": len(rows),
+                "ways": results,
+                "gradient_difference": differences,
+                "ratio": round(statistics.median(ratios), 2),
+            }
+        )
+    )
+
+
+def report(measures: dict[str, list[Measure]]) -> dict[str, dict[str, float]]:
+    """Print a table; give its figures."""
+    ours = measures["ours"]
+    results = {}
+    print(f"\n{'way':14}{'s':>9}{'tokens/s':>10}{'padding':>9}{'peak GB':>9}{'ours is':>9}{'loss':>9}")
+    for way, taken in measures.items():
+        seconds = statistics.median(one.seconds for one in taken)
+        rate = taken[0].tokens / seconds
+        speedup = statistics.median(
+            (mine.tokens / mine.seconds) / (one.tokens / one.seconds) for mine, one in zip(ours, taken, strict=True)
+        )
+        padding = taken[0].padding / (taken[0].padding + taken[0].tokens)
+        peak = statistics.median(one.peak for one in taken) / 2**30
+        print(f"{way:14}{seconds:9.2f}{rate:10.1f}{padding:9.1%}{peak:9.2f}{speedup:8.2f}x{taken[0].loss:9.4f}")
+        results[way] = {
+            "seconds": round(seconds, 3),
+            "tokens_per_second": round(rate, 1),
+            "padding_share": round(padding, 4),
+            "peak_gb": round(peak, 3),
+            "ours_over_this": round(speedup, 2),
+        }
+    print()
+    return results
+
+
+if __name__ == "__main__":
+    main()

@@ -28,6 +28,7 @@ from fgtools.report import render_comparison_table
 from fgtools.sources import load_raw_rows
 from fgtools.stages import evaluate
 from fgtools.train import train
+from fgtools.training import hold_out_rows
 
 RESULTS = Path(__file__).parents[1] / "results"
 SHOWN = ("right_tool_calls", "ast_match")
@@ -45,13 +46,14 @@ def run_seed(seed: int, n_total: int, n_eval: int) -> dict[str, Any]:
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as scratch:
         folder = open_run(scratch).root / "model"
-        train(model, tokenizer, prepared.train, rows, build_training(profile, recipe, seed=seed), folder, recipe)
+        kept, choosing = hold_out_rows(prepared.train, rows, recipe, seed)
+        result = train(model, tokenizer, kept, choosing, build_training(profile, recipe, seed=seed), folder, recipe)
         model = load_model(str(folder))
     seconds = time.perf_counter() - started
     tuned = evaluate(model, tokenizer, rows, recipe, max_new_tokens=base.max_new_tokens, **options)
     tuned_unseen = evaluate(model, tokenizer, unseen, recipe, max_new_tokens=base_unseen.max_new_tokens, **options)
     comparison = compare(base.scores, tuned.scores)
-    print(f"seed {seed}: {len(prepared.train)} training rows, {seconds:.0f} s of training")
+    print(f"seed {seed}: {result.n_train} training rows, {seconds:.0f} s, saved after step {result.saved_step}")
     print(render_comparison_table(comparison))
     unseen_comparison = compare(base_unseen.scores, tuned_unseen.scores)
     print("unseen tools:")
@@ -59,7 +61,10 @@ def run_seed(seed: int, n_total: int, n_eval: int) -> dict[str, Any]:
     return {
         "seed": seed,
         "chance": base.scores.chance,
-        "training_rows": len(prepared.train),
+        "training_rows": result.n_train,
+        "choosing_rows": result.n_eval,
+        "steps": result.steps,
+        "saved_step": result.saved_step,
         "training_seconds": round(seconds),
         "comparison": comparison.to_dict(),
         "unseen": unseen_comparison.to_dict(),

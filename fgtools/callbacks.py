@@ -1,6 +1,6 @@
-"""What a training shows while it runs: a line an evaluation in batch runs, curves that grow for people who watch.
+"""What happens at the trainer's events: losses are looked at, a line is printed, curves grow for people who watch.
 
-Knows the trainer's events and the session; not rows or models.
+Knows the trainer's log and the session; not rows or models.
 """
 
 from __future__ import annotations
@@ -9,6 +9,20 @@ from collections.abc import Mapping
 from typing import Any
 
 from transformers import TrainerCallback
+
+
+class NotFinite(RuntimeError):
+    """A loss or a gradient is not a finite number; the message says which and when."""
+
+
+class RequireFinite(TrainerCallback):
+    """Ends a training whose loss is not finite, before such weights are saved."""
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, float], **_: Any) -> None:
+        """Look at the losses of an entry; evaluations are logged before anything is saved."""
+        for name in ("loss", "eval_loss"):
+            if name in logs and not abs(logs[name]) < float("inf"):
+                raise NotFinite(f"{name} is {logs[name]} at step {state.global_step}")
 
 
 class LastStep(TrainerCallback):

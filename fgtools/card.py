@@ -59,7 +59,8 @@ def render_card(facts: Mapping[str, Mapping[str, Any]], repo_id: str = "", banne
         f"{training['n_train']} rows ({training['n_too_long']} were too long and left out), {training['steps']} steps, "
         f"{training['tokens']:,} tokens of which {training['label_tokens']:,} carried a label. Learning rate "
         f"{training['learning_rate']:g}, {training['epochs']:g} epochs, {training['batch_size']} x "
-        f"{training['accumulation_steps']} rows a step, seed {training['seed']}, {run['dtype']}.",
+        f"{training['accumulation_steps']} rows a step, seed {training['seed']}, {run['dtype']}; computed in "
+        f"{training['precision']}.{_render_choice(training)}",
         "## What it is not for",
         "It was scored on one turn at a time, on tools like those of its data. It was not scored on safety, on long "
         "conversations, or on tools of other kinds. Check every call against your schema before you carry it out.",
@@ -67,6 +68,15 @@ def render_card(facts: Mapping[str, Mapping[str, Any]], repo_id: str = "", banne
         ", ".join(f"{name} {version}" for name, version in run["environment"].items()),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _render_choice(training: Mapping[str, Any]) -> str:
+    if not training["choose_best"]:
+        return ""
+    return (
+        f" The weights after step {training['saved_step']} were saved: {training['n_eval']} training rows, held out, "
+        "chose them; the evaluation rows had no part in it."
+    )
 
 
 def _metadata(run: Mapping[str, Any]) -> str:

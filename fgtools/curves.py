@@ -53,7 +53,7 @@ def plot_training(history: Sequence[Mapping[str, float]]) -> Axes:
         axes.tick_params(labelsize=8)
         if name in "CDE":
             axes.ticklabel_format(axis="y", style="sci", scilimits=(-3, 4))
-            axes.set_ylim(bottom=0)
+            axes.set_ylim(0, 1.15 * max([entry[key] for key, *_ in lines for entry in history if key in entry] or [1]))
     panels["A"].legend(frameon=False, fontsize=9)
     panels["B"].legend(frameon=False, fontsize=9)
     return figure.axes[0]

@@ -24,7 +24,7 @@ from transformers import (
 )
 from trl import SFTConfig, SFTTrainer
 
-from fgtools.callbacks import LastStep, LiveCurves, OneLine
+from fgtools.callbacks import LastStep, LiveCurves, OneLine, RequireFinite
 from fgtools.checkpoints import KEPT
 from fgtools.memory import MicroBatches, choose_micro_batches, free_activation_bytes
 from fgtools.precision import Precision, choose_precision
@@ -161,7 +161,7 @@ def build_trainer(
     """
     arguments = _build_arguments(plan, config, recipe, model, folder, resumed)
     watched = is_watched()
-    own: list[TrainerCallback] = [LastStep(), LiveCurves() if watched else OneLine(), *callbacks]
+    own: list[TrainerCallback] = [LastStep(), RequireFinite(), LiveCurves() if watched else OneLine(), *callbacks]
     if config.patience:
         own.append(EarlyStoppingCallback(config.patience))
     options: dict[str, Any] = {

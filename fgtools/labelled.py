@@ -111,7 +111,10 @@ class _HeadInPlace(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor, None, None]:
         states, residual = ctx.saved_tensors
         residual *= grad
-        _gradient(ctx.weight).addmm_(residual.T, states)
+        if ctx.weight.grad is None:
+            ctx.weight.grad = residual.T @ states
+        else:
+            ctx.weight.grad.addmm_(residual.T, states)
         return residual @ ctx.weight, None, None
 
 
@@ -131,14 +134,10 @@ class _EmbedInPlace(torch.autograd.Function):
         if ctx.padding is not None:
             kept = ids != ctx.padding
             ids, grad = ids[kept], grad[kept]
-        _gradient(ctx.weight).index_add_(0, ids, grad)
+        if ctx.weight.grad is None:  # where the head has a weight of its own
+            ctx.weight.grad = torch.zeros_like(ctx.weight)
+        ctx.weight.grad.index_add_(0, ids, grad)
         return None, None, None, None
-
-
-def _gradient(weight: Tensor) -> Tensor:
-    if weight.grad is None:
-        weight.grad = torch.zeros_like(weight)
-    return weight.grad
 
 
 def _embed_in_place(embedding: nn.Embedding, input_ids: Tensor) -> Tensor:

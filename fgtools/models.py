@@ -180,15 +180,28 @@ def load_tokenizer(name_or_path: str | Path, chat_template: str | Path = "") -> 
     tokenizer.chat_template = template or tokenizer.chat_template
     if not tokenizer.chat_template:
         raise ModelError(f"the tokenizer of {folder.name!r} must carry a chat template: copy chat_template.jinja there")
-    for token in (START_CALL, END_CALL, ESCAPE, *STOP_TOKENS):
-        if len(tokenizer(token, add_special_tokens=False)["input_ids"]) != 1:
-            raise ModelError(
-                f"the tokenizer of {folder.name!r} must know {token} as one token, but splits it: use a FunctionGemma "
-                "tokenizer"
-            )
+    require_control_tokens(tokenizer, folder.name)
     if tokenizer.pad_token_id is None:
         raise ModelError(f"the tokenizer of {folder.name!r} must have a pad token, but has none")
     return tokenizer
+
+
+def require_control_tokens(tokenizer: PreTrainedTokenizerBase, name: str = "") -> None:
+    """Make sure that the marks of a call and the ends of a reply are one token each.
+
+    Args:
+        tokenizer: The tokenizer.
+        name: What messages call it.
+
+    Raises:
+        ModelError: One of them is split.
+    """
+    for token in (START_CALL, END_CALL, ESCAPE, *STOP_TOKENS):
+        if len(tokenizer(token, add_special_tokens=False)["input_ids"]) != 1:
+            of = f" of {name!r}" if name else ""
+            raise ModelError(
+                f"the tokenizer{of} must know {token} as one token, but splits it: use a FunctionGemma tokenizer"
+            )
 
 
 def _read_template(chat_template: str | Path) -> str:

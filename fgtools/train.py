@@ -25,6 +25,7 @@ from transformers import set_seed as set_every_seed
 from trl import SFTTrainer
 
 from fgtools.adapters import add_adapters, merge_adapters
+from fgtools.callbacks import NotFinite
 from fgtools.checkpoints import Checkpoint, MarkWhole, find_checkpoint, identify_training
 from fgtools.encoder import EncodedRows, encode_rows
 from fgtools.engine import Plan, build_trainer, plan_training
@@ -32,11 +33,10 @@ from fgtools.generate import generate_replies
 from fgtools.labelled import restore_forward
 from fgtools.memory import peak_memory_bytes
 from fgtools.metrics import score
-from fgtools.models import save_model, stop_ids
+from fgtools.models import require_control_tokens, save_model
 from fgtools.precision import Precision, widened_norms
 from fgtools.profiles import Recipe, Training, get_recipe
 from fgtools.prompts import IGNORED, Encoded, longest_completion, token_budget
-from fgtools.trainer import NotFinite
 
 FIRST_STEPS = 20
 """Steps within which fp16 that is not finite makes the training start again in fp32."""
@@ -141,12 +141,14 @@ def train(
         The TrainResult.
 
     Raises:
-        TrainingError: A split is empty or no row of it fits, tokenizer and model do not go together, or the loss is
+        TrainingError: A split is empty or no row of it fits, a row has tokens the model does not know, or the loss is
             not finite.
+        ModelError: The tokenizer splits the marks of a call.
         CheckpointError: Checkpoints of another training are in the way.
     """
     recipe, out_dir = get_recipe(recipe), Path(out_dir)
     budget = max_length or recipe.max_length
+    require_control_tokens(tokenizer)
     train_set = _encode(rows_train, tokenizer, recipe, budget, "training")
     eval_set = _encode(rows_eval, tokenizer, recipe, budget, "evaluation")
     sides = (_labelled(train_set.encoded, "training"), _labelled(eval_set.encoded, "evaluation"))
@@ -266,10 +268,6 @@ class _Attempt:
                 trainer.train(resume_from_checkpoint=str(self.checkpoint.folder) if self.checkpoint else None)
             finally:
                 restore_forward(self.trained)
-        for entry in trainer.state.log_history:
-            for key in ("loss", "eval_loss"):  # of TRL's engine, which does not look
-                if key in entry and not abs(entry[key]) < float("inf"):
-                    raise NotFinite(f"{key} is {entry[key]} at step {entry.get('step')}")
         return trainer, clock()
 
 
@@ -331,11 +329,6 @@ def _require_vocabulary(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, sides: Sequence[Sequence[Encoded]]
 ) -> None:
     """Tell whether the model knows every token; a tokenizer may hold more, as FunctionGemma's does by two."""
-    if not stop_ids(tokenizer):
-        raise TrainingError(
-            "the tokenizer must know a stop token (<eos>, <end_of_turn> or <start_function_response>), but has none: "
-            "use a FunctionGemma tokenizer"
-        )
     known = model.get_input_embeddings().num_embeddings
     largest = max(max(row.input_ids) for side in sides for row in side)
     if largest >= known:

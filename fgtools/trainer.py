@@ -22,14 +22,14 @@ from transformers.trainer_utils import EvalLoopOutput
 from trl import SFTTrainer
 
 from fgtools.batches import plan_steps, split_by_tokens
+from fgtools.callbacks import NotFinite
 from fgtools.labelled import LabelSums, read_labels
 from fgtools.memory import MicroBatches, peak_memory_bytes
 from fgtools.precision import Precision
 from fgtools.prompts import IGNORED
 
-
-class NotFinite(RuntimeError):
-    """A loss is not a finite number; the message says which and when."""
+MOST_SKIPPED = 12
+"""Steps the gradient scaler may skip: from 65,536 it has then halved down to 16, and gradients still overflow."""
 
 
 class StepSampler(Sampler[list[int]]):
@@ -55,6 +55,18 @@ class _Epochs(TrainerCallback):
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.sampler.epoch = int(state.epoch or 0)
+
+
+class _Skips(TrainerCallback):
+    """Counts the steps that the gradient scaler of fp16 skips, and ends a training that has too many."""
+
+    def __init__(self, accelerator: Any) -> None:
+        self.accelerator, self.skipped = accelerator, 0
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.skipped += bool(self.accelerator.optimizer_step_was_skipped)
+        if self.skipped >= MOST_SKIPPED:
+            raise NotFinite(f"gradients overflowed in {self.skipped} of {state.global_step} steps")
 
 
 class _Window:
@@ -120,6 +132,7 @@ class LabelledPositionsTrainer(SFTTrainer):
             self.args.world_size,
         )
         self.add_callback(_Epochs(self.steps))
+        self.add_callback(_Skips(self.accelerator))
         self._window = _Window()
 
     def get_train_dataloader(self) -> DataLoader:
@@ -157,8 +170,9 @@ class LabelledPositionsTrainer(SFTTrainer):
                 print(f"out of memory: the step is done again with micro-batches of {self.tokens} tokens", flush=True)
             model.zero_grad()
             torch.cuda.empty_cache()
-        if not torch.isfinite(loss):
-            raise NotFinite(f"the loss is {loss.item()} at step {self.state.global_step + 1}")
+        everywhere = self.accelerator.reduce(loss, "sum") if self.args.world_size > 1 else loss
+        if not torch.isfinite(everywhere):  # in every process at once, or the others would wait for ever
+            raise NotFinite(f"the loss is {everywhere.item()} at step {self.state.global_step + 1}")
         self._window.seconds += time.perf_counter() - started  # the check above has waited for the GPU
         return loss
 

@@ -162,8 +162,9 @@ def launch_training(processes: int, arguments: Sequence[str]) -> None:
     Raises:
         LaunchError: The command failed.
     """
-    environment = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
-    environment[LAUNCHED] = "1"
+    environment = {**os.environ, LAUNCHED: "1"}
+    if environment.get("CUDA_VISIBLE_DEVICES") == "0":  # a notebook session shows itself one GPU
+        del environment["CUDA_VISIBLE_DEVICES"]
     environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
     # Without GPUs, too, it is --multi_gpu that starts several processes; they talk through gloo then.
     fixed = ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]

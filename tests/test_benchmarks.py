@@ -20,3 +20,10 @@ def test_data_compares_equal_ids():
     result = last_object("benchmarks.data", *nowhere, "--rows", "300", "--repeats", "1")
     assert result["identical"] is True and result["rows"] == 300
     assert result["ratio"] == min(result["ratio_by_recipe"].values()) > 1.0
+
+
+def test_a_step_of_ours_is_faster_and_its_gradients_are_equal():
+    result = last_object("benchmarks.train", "--shape", "small", "--rows", "4", "--repeats", "1")
+    assert result["shape"] == "small" and set(result["gradient_difference"]) == {"trl pairs", "ours"}
+    assert max(result["gradient_difference"].values()) < 1e-5
+    assert result["ratio"] == result["ways"]["tutorial"]["ours_over_this"] > 1.3  # about 2.7 on a quiet machine

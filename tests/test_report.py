@@ -92,6 +92,7 @@ def test_examples_are_chosen_by_rule():
 def facts(comparison):
     run = {"model": "a/b", "data": "sample", "recipe": "native", "dtype": "torch.float32"}
     training = {name: 1 for name in ("n_train", "n_too_long", "steps", "tokens", "label_tokens", "learning_rate")}
+    training |= {"precision": "fp32", "choose_best": True, "saved_step": 77, "n_eval": 12}
     training |= {name: 1 for name in ("epochs", "batch_size", "accumulation_steps", "seed")}
     return {
         "run": {**run, "environment": {"torch": "2.13.0"}},

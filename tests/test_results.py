@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from benchmarks.seeds import render_results
+from benchmarks.train import render_results as render_training
 
 ROOT = Path(__file__).parents[1]
 RESULTS = json.loads((ROOT / "results" / "offline.json").read_text())
@@ -22,3 +23,10 @@ def test_three_seeds_were_run_and_every_one_shows_a_lift_above_chance():
         assert run["chance"] < before / n < after / n
         (_, _), (matched, total) = run["shares"]["eval"]["ast_match"]
         assert matched / total >= 0.5
+
+
+def test_the_training_page_shows_the_table_of_its_results_file():
+    result = json.loads((ROOT / "results" / "train.json").read_text())
+    page = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
+    assert render_training(result) in page and result["shape"] == "full"
+    assert f"{max(result['gradient_difference'].values()):.0e}" in page

@@ -7,7 +7,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from fgtools.encoder import encode_rows
-from fgtools.models import load_model, load_tokenizer
+from fgtools.models import ModelError, load_model, load_tokenizer
 from fgtools.offline.samples import build_samples
 from fgtools.profiles import Training, get_recipe
 from fgtools.prompts import IGNORED, render_completion
@@ -140,14 +140,16 @@ def test_an_empty_split_is_named(rows, side, tokenizer, tmp_path):
         train(fresh_model(), tokenizer, rows, (), CONFIG, tmp_path / "model")
 
 
-def test_a_loss_that_explodes_leaves_the_older_model_whole(tokenizer, tmp_path):
+@pytest.mark.parametrize("engine", ["labelled", "trl"])
+def test_a_loss_that_explodes_leaves_the_older_model_whole(engine, tokenizer, tmp_path):
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text("older")
     model = fresh_model()
     with torch.no_grad():
         model.model.embed_tokens.weight[2] = float("nan")
     with pytest.raises(TrainingError, match="the loss must stay finite"):
-        train(model, tokenizer, ROWS[:4], ROWS[4:6], CONFIG, tmp_path / "model")
+        train(model, tokenizer, ROWS[:4], ROWS[4:6], dataclasses.replace(CONFIG, engine=engine), tmp_path / "model")
+    assert not list((tmp_path / "model.checkpoints").glob("checkpoint-*"))
     assert (tmp_path / "model" / "config.json").read_text() == "older"
 
 
@@ -284,16 +286,21 @@ def test_a_tokenizer_of_another_model_is_refused_before_anything_is_trained(toke
         train(model, tokenizer, ROWS[:8], ROWS[8:12], CONFIG, tmp_path / "model")
 
 
-def test_a_tokenizer_with_two_tokens_more_trains_and_one_without_stop_tokens_does_not(tokenizer, tmp_path):
+def test_a_tokenizer_with_two_tokens_more_than_the_model_trains(tokenizer, tmp_path):
     larger = load_tokenizer("standin")
     larger.add_tokens(["<one_more>", "<another>"])
     config = dataclasses.replace(CONFIG, epochs=1)
     assert len(larger) > fresh_model().config.vocab_size
     assert train(fresh_model(), larger, ROWS[:8], ROWS[8:12], config, tmp_path / "m").n_train == 8
-    plain = load_tokenizer("standin")
-    plain.get_vocab = lambda: {"a": 0}
-    with pytest.raises(TrainingError, match="the tokenizer must know a stop token"):
-        train(fresh_model(), plain, ROWS[:8], ROWS[8:12], config, tmp_path / "m")
+
+
+def test_a_tokenizer_that_splits_the_marks_of_a_call_is_refused(tmp_path):
+    class Splitting:
+        def __call__(self, text, add_special_tokens):
+            return {"input_ids": list(range(len(text)))}
+
+    with pytest.raises(ModelError, match="the tokenizer must know <start_function_call> as one token, but splits it"):
+        train(fresh_model(), Splitting(), ROWS[:8], ROWS[8:12], CONFIG, tmp_path / "m")
 
 
 def test_several_seeds_tell_mean_and_spread(tokenizer, tmp_path):

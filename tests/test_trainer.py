@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from fgtools.adapters import AdapterError, add_adapters, merge_adapters
+from fgtools.callbacks import NotFinite
 from fgtools.encoder import encode_rows
 from fgtools.engine import build_trainer, plan_training
 from fgtools.labelled import restore_forward
@@ -15,7 +16,7 @@ from fgtools.offline.samples import build_samples
 from fgtools.precision import Precision
 from fgtools.profiles import PROFILES, RECIPES, Training, build_training
 from fgtools.rows import build_rows
-from fgtools.trainer import NotFinite, StepSampler
+from fgtools.trainer import StepSampler
 
 ROWS = tuple(row for row in build_rows(build_samples(80, 11)).rows if len(row["tools"]) <= 3)[:12]
 CONFIG = Training(
@@ -230,3 +231,11 @@ def test_precision_is_what_the_plan_says(tokenizer, encoded, tmp_path):
     step_gradients(trainer, encoded[:8])
     assert set(seen) == {torch.bfloat16}
     assert {weight.dtype for weight in trainer.model.parameters()} == {torch.float32}
+
+
+def test_gradients_that_overflow_at_every_scale_end_the_training(tokenizer, encoded, tmp_path, monkeypatch):
+    config = dataclasses.replace(CONFIG, batch_size=2, accumulation_steps=1, epochs=4)
+    trainer = make_trainer(tokenizer, encoded, tmp_path, config)
+    monkeypatch.setattr(type(trainer.accelerator), "optimizer_step_was_skipped", property(lambda _: True))
+    with pytest.raises(NotFinite, match="gradients overflowed in 12 of 12 steps"):
+        trainer.train()

@@ -1,0 +1,213 @@
+"""Keys and values of many rows in one buffer, and greedy decoding on it: the engine of `generate`.
+
+Knows token ids and a Gemma-like model; not rows, texts or tokenizers. What makes it fast:
+
+- a prompt is read without padding, and what it shares with the one before is copied, not computed;
+- all rows of a batch are decoded together, and a row that has ended leaves the batch;
+- the buffer has room for the whole reply, so that no step copies what is there.
+
+Every slot knows the position of its token, and masks are made from positions: padding may lie between a prompt and its
+reply, sliding windows stay exact, and in fp32 the tokens are those of one row at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+from transformers.cache_utils import Cache, DynamicLayer
+
+NO_POSITION = -1
+"""Position of a slot that holds no token."""
+
+
+class _SlabLayer(DynamicLayer):
+    """One layer's buffer; its keys and values are views of the rows and slots that a pass reads."""
+
+    def __init__(self, slab: Slab) -> None:
+        super().__init__()
+        self.slab = slab
+        self.stored: tuple[Tensor, Tensor] | None = None
+        self.is_initialized = True
+        self.keys = self.values = torch.empty(0)
+
+    def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+        """Write a pass's keys and values at its place; give all that its queries may look at."""
+        slab, width = self.slab, key_states.shape[-2]
+        if self.stored is None:
+            _, heads, _, size = key_states.shape
+            shape = (slab.n_rows, heads, slab.n_slots, size)
+            self.stored = (key_states.new_zeros(shape), value_states.new_zeros(shape))
+        first, last, at = slab.place
+        for buffer, states in zip(self.stored, (key_states, value_states), strict=True):
+            buffer[first:last, :, at : at + width] = states
+        self.keys, self.values = (buffer[first:last, :, : at + width] for buffer in self.stored)
+        return self.keys, self.values
+
+
+class Slab:
+    """The buffer of a batch of rows, and the passes through the model that fill it."""
+
+    def __init__(self, model: PreTrainedModel, n_rows: int, n_slots: int) -> None:
+        """Make an empty buffer.
+
+        Args:
+            model: The model.
+            n_rows: Rows of the batch.
+            n_slots: Tokens a row may take, prompt, padding and reply.
+        """
+        config = model.config.get_text_config()
+        self.model, self.n_rows, self.n_slots = model, n_rows, n_slots
+        self.window = config.sliding_window
+        self.place = (0, n_rows, 0)
+        self.layers = [_SlabLayer(self) for _ in range(config.num_hidden_layers)]
+        self.cache = Cache(layers=self.layers)
+        self.positions = torch.full((n_rows, n_slots), NO_POSITION, device=model.device)
+
+    def read(self, ids: Tensor, positions: Tensor, first: int, at: int) -> Tensor:
+        """Put tokens through the model and keep their keys and values.
+
+        Args:
+            ids: Token ids, [rows, width].
+            positions: Their positions, [rows, width]; NO_POSITION for padding.
+            first: Row of the buffer that the first of them belongs to.
+            at: Slot of their first column.
+
+        Returns:
+            Hidden states, [rows, width, hidden].
+        """
+        rows, width = ids.shape
+        self.place = (first, first + rows, at)
+        self.positions[first : first + rows, at : at + width] = positions
+        seen = self.positions[first : first + rows, : at + width]
+        output = self.model.model(
+            input_ids=ids,
+            attention_mask=self._masks(positions, seen, plain=at == 0),
+            position_ids=positions.clamp(min=0),
+            past_key_values=self.cache,
+            use_cache=True,
+        )
+        return output.last_hidden_state
+
+    def _masks(self, positions: Tensor, seen: Tensor, plain: bool) -> dict[str, Tensor | None]:
+        """Give the masks of both kinds of layers; None where causal attention alone does."""
+        if plain and len(positions) == 1 and positions.shape[1] <= self.window:
+            return {"full_attention": None, "sliding_attention": None}
+        query, key = positions[:, None, :, None], seen[:, None, None, :]
+        causal = (key >= 0) & (key <= query)
+        own = torch.arange(seen.shape[1], device=seen.device) == torch.arange(
+            seen.shape[1] - positions.shape[1], seen.shape[1], device=seen.device
+        ).unsqueeze(-1)
+        causal = causal | (own & (query < 0))  # padding looks at itself, since nothing to look at is not a number
+        return {"full_attention": causal, "sliding_attention": causal & ((key > query - self.window) | (query < 0))}
+
+    def copy_prefix(self, source: Slab, row: int, targets: Sequence[int], length: int) -> None:
+        """Copy the first slots of a row of this or another buffer to rows of this one."""
+        if not length:
+            return
+        self.positions[list(targets), :length] = torch.arange(length, device=self.positions.device)
+        for layer, other in zip(self.layers, source.layers, strict=True):
+            if layer.stored is None:
+                shape = (self.n_rows, other.stored[0].shape[1], self.n_slots, other.stored[0].shape[3])
+                layer.stored = tuple(buffer.new_zeros(shape) for buffer in other.stored)
+            for buffer, origin in zip(layer.stored, other.stored, strict=True):
+                buffer[list(targets), :, :length] = origin[row, :, :length].clone()
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Let the other rows go."""
+        index = torch.tensor(rows, device=self.positions.device)
+        self.n_rows, self.positions = len(rows), self.positions[index]
+        for layer in self.layers:
+            layer.stored = tuple(buffer[index] for buffer in layer.stored)
+
+
+def common_length(one: Sequence[int], other: Sequence[int]) -> int:
+    """Count the tokens that two prompts share at their start."""
+    shorter = min(len(one), len(other))
+    return next((place for place in range(shorter) if one[place] != other[place]), shorter)
+
+
+def read_prompts(
+    slab: Slab, prompts: Sequence[Sequence[int]], groups: Sequence[Sequence[int]], previous: tuple[Slab, int, Sequence[int]] | None
+) -> Tensor:
+    """Read the prompts of a batch, group by group, each shared beginning once.
+
+    Args:
+        slab: An empty buffer with a row for each prompt.
+        prompts: Token ids.
+        groups: Consecutive prompt numbers that are read in one pass; single ones have no padding.
+        previous: A buffer, a row of it and that row's prompt, to copy a shared beginning from.
+
+    Returns:
+        The last hidden state of every prompt, [rows, hidden].
+    """
+    device, states = slab.positions.device, []
+    for group in groups:
+        first, parts = group[0], [prompts[number] for number in group]
+        base = 0
+        if previous is not None:
+            source, row, ids = previous
+            base = min(common_length(part, ids) for part in parts)
+            base = min(base, *(len(part) - 1 for part in parts)) if len(parts) > 1 else min(base, len(parts[0]) - 1)
+            slab.copy_prefix(source, row, group, base)
+        if len(parts) > 1:
+            shared = min(min(common_length(part, parts[0]), len(part) - 1) for part in parts)
+            if shared > base:
+                ids = torch.tensor([parts[0][base:shared]], device=device)
+                slab.read(ids, torch.arange(base, shared, device=device)[None], first, base)
+                slab.copy_prefix(slab, first, group[1:], shared)
+                base = shared
+        width = max(len(part) for part in parts) - base
+        ids = torch.tensor([[*part[base:], *[0] * (base + width - len(part))] for part in parts], device=device)
+        lengths = torch.tensor([len(part) for part in parts], device=device)
+        positions = torch.arange(base, base + width, device=device).expand(len(parts), -1)
+        positions = positions.masked_fill(positions >= lengths[:, None], NO_POSITION)
+        hidden = slab.read(ids, positions, first, base)
+        states.append(hidden[torch.arange(len(parts), device=device), lengths - 1 - base])
+        previous = (slab, group[-1], parts[-1])
+    return torch.cat(states)
+
+
+def decode_greedily(
+    slab: Slab,
+    prompts: Sequence[Sequence[int]],
+    states: Tensor,
+    stops: Collection[int],
+    max_new_tokens: int,
+    done: Callable[[int, list[int]], None],
+) -> None:
+    """Write the replies of a batch, the most likely token each time.
+
+    Args:
+        slab: The buffer with the prompts; empty of rows afterwards.
+        prompts: Token ids.
+        states: As `read_prompts` gives them.
+        stops: Ids that end a reply.
+        max_new_tokens: Budget of one reply.
+        done: Called with a prompt's number and its reply's ids, the stop included, as each one ends.
+    """
+    device = slab.positions.device
+    replies: list[list[int]] = [[] for _ in prompts]
+    alive = list(range(len(prompts)))
+    at = max(len(prompt) for prompt in prompts)
+    while True:
+        chosen = slab.model.lm_head(states).argmax(-1).tolist()
+        staying = []
+        for place, (number, token) in enumerate(zip(alive, chosen, strict=True)):
+            replies[number].append(token)
+            if token in stops or len(replies[number]) == max_new_tokens:
+                done(number, replies[number])
+            else:
+                staying.append(place)
+        if not staying:
+            return
+        if len(staying) < len(alive):
+            slab.keep(staying)
+            alive = [alive[place] for place in staying]
+        ids = torch.tensor([[replies[number][-1]] for number in alive], device=device)
+        positions = torch.tensor([[len(prompts[number]) + len(replies[number]) - 1] for number in alive], device=device)
+        states = slab.read(ids, positions, 0, at)[:, -1]
+        at += 1

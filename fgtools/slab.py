@@ -12,7 +12,7 @@ reply, sliding windows stay exact, and in fp32 the tokens are those of one row a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -97,31 +97,45 @@ class Slab:
         if plain and len(positions) == 1 and positions.shape[1] <= self.window:
             return {"full_attention": None, "sliding_attention": None}
         query, key = positions[:, None, :, None], seen[:, None, None, :]
-        causal = (key >= 0) & (key <= query)
-        own = torch.arange(seen.shape[1], device=seen.device) == torch.arange(
-            seen.shape[1] - positions.shape[1], seen.shape[1], device=seen.device
-        ).unsqueeze(-1)
-        causal = causal | (own & (query < 0))  # padding looks at itself, since nothing to look at is not a number
-        return {"full_attention": causal, "sliding_attention": causal & ((key > query - self.window) | (query < 0))}
+        slots = torch.arange(seen.shape[1], device=seen.device)
+        itself = slots == slots[seen.shape[1] - positions.shape[1] :, None]
+        padding = (query < 0) & itself  # looks at itself, since nothing to look at is not a number
+        causal = ((key >= 0) & (key <= query)) | padding
+        full = self._additive(causal)
+        if seen.shape[1] <= self.window:
+            return {"full_attention": full, "sliding_attention": full}
+        near = causal & ((key > query - self.window) | padding)
+        return {"full_attention": full, "sliding_attention": self._additive(near)}
 
-    def copy_prefix(self, source: Slab, row: int, targets: Sequence[int], length: int) -> None:
-        """Copy the first slots of a row of this or another buffer to rows of this one."""
+    def _additive(self, seen: Tensor) -> Tensor:
+        """Give the mask as numbers to add, once for all layers."""
+        mask = torch.zeros(seen.shape, dtype=self.model.dtype, device=seen.device)
+        return mask.masked_fill_(~seen, float("-inf"))
+
+    def copy_prefix(self, row: int, targets: Sequence[int], length: int) -> None:
+        """Copy the first slots of a row to other rows."""
         if not length:
             return
-        self.positions[list(targets), :length] = torch.arange(length, device=self.positions.device)
-        for layer, other in zip(self.layers, source.layers, strict=True):
-            if layer.stored is None:
-                shape = (self.n_rows, other.stored[0].shape[1], self.n_slots, other.stored[0].shape[3])
-                layer.stored = tuple(buffer.new_zeros(shape) for buffer in other.stored)
-            for buffer, origin in zip(layer.stored, other.stored, strict=True):
-                buffer[list(targets), :, :length] = origin[row, :, :length].clone()
-
-    def keep(self, rows: Sequence[int]) -> None:
-        """Let the other rows go."""
-        index = torch.tensor(rows, device=self.positions.device)
-        self.n_rows, self.positions = len(rows), self.positions[index]
+        self.positions[list(targets), :length] = self.positions[row, :length]
         for layer in self.layers:
-            layer.stored = tuple(buffer[index] for buffer in layer.stored)
+            for buffer in layer.stored:
+                buffer[list(targets), :, :length] = buffer[row, :, :length].clone()
+
+    def keep(self, rows: Sequence[int]) -> list[int]:
+        """Let the other rows go; the last ones that stay move into the places of those that leave.
+
+        Returns:
+            For each place now, the row that it held before.
+        """
+        order, moving = list(range(len(rows))), [row for row in rows if row >= len(rows)]
+        for hole in sorted(set(order) - set(rows)):
+            order[hole] = moving.pop()
+            self.positions[hole] = self.positions[order[hole]]
+            for layer in self.layers:
+                for buffer in layer.stored:
+                    buffer[hole] = buffer[order[hole]]
+        self.n_rows = len(rows)
+        return order
 
 
 def common_length(one: Sequence[int], other: Sequence[int]) -> int:
@@ -130,16 +144,13 @@ def common_length(one: Sequence[int], other: Sequence[int]) -> int:
     return next((place for place in range(shorter) if one[place] != other[place]), shorter)
 
 
-def read_prompts(
-    slab: Slab, prompts: Sequence[Sequence[int]], groups: Sequence[Sequence[int]], previous: tuple[Slab, int, Sequence[int]] | None
-) -> Tensor:
+def read_prompts(slab: Slab, prompts: Sequence[Sequence[int]], groups: Sequence[Sequence[int]]) -> Tensor:
     """Read the prompts of a batch, group by group, each shared beginning once.
 
     Args:
         slab: An empty buffer with a row for each prompt.
-        prompts: Token ids.
+        prompts: Token ids, sorted, so that neighbours share most.
         groups: Consecutive prompt numbers that are read in one pass; single ones have no padding.
-        previous: A buffer, a row of it and that row's prompt, to copy a shared beginning from.
 
     Returns:
         The last hidden state of every prompt, [rows, hidden].
@@ -148,18 +159,15 @@ def read_prompts(
     for group in groups:
         first, parts = group[0], [prompts[number] for number in group]
         base = 0
-        if previous is not None:
-            source, row, ids = previous
-            base = min(common_length(part, ids) for part in parts)
-            base = min(base, *(len(part) - 1 for part in parts)) if len(parts) > 1 else min(base, len(parts[0]) - 1)
-            slab.copy_prefix(source, row, group, base)
-        if len(parts) > 1:
-            shared = min(min(common_length(part, parts[0]), len(part) - 1) for part in parts)
-            if shared > base:
-                ids = torch.tensor([parts[0][base:shared]], device=device)
-                slab.read(ids, torch.arange(base, shared, device=device)[None], first, base)
-                slab.copy_prefix(slab, first, group[1:], shared)
-                base = shared
+        if first:
+            base = min(_reusable(part, prompts[first - 1]) for part in parts)
+            slab.copy_prefix(first - 1, group, base)
+        shared = min(_reusable(part, parts[0]) for part in parts) if len(parts) > 1 else 0
+        if shared > base:
+            ids = torch.tensor([parts[0][base:shared]], device=device)
+            slab.read(ids, torch.arange(base, shared, device=device)[None], first, base)
+            slab.copy_prefix(first, group[1:], shared)
+            base = shared
         width = max(len(part) for part in parts) - base
         ids = torch.tensor([[*part[base:], *[0] * (base + width - len(part))] for part in parts], device=device)
         lengths = torch.tensor([len(part) for part in parts], device=device)
@@ -167,27 +175,28 @@ def read_prompts(
         positions = positions.masked_fill(positions >= lengths[:, None], NO_POSITION)
         hidden = slab.read(ids, positions, first, base)
         states.append(hidden[torch.arange(len(parts), device=device), lengths - 1 - base])
-        previous = (slab, group[-1], parts[-1])
     return torch.cat(states)
 
 
+def _reusable(prompt: Sequence[int], other: Sequence[int]) -> int:
+    """Count the tokens of a prompt that need not be read after another one; never its last."""
+    return min(common_length(prompt, other), len(prompt) - 1)
+
+
 def decode_greedily(
-    slab: Slab,
-    prompts: Sequence[Sequence[int]],
-    states: Tensor,
-    stops: Collection[int],
-    max_new_tokens: int,
-    done: Callable[[int, list[int]], None],
-) -> None:
+    slab: Slab, prompts: Sequence[Sequence[int]], states: Tensor, stops: Collection[int], budgets: Sequence[int]
+) -> Iterator[tuple[int, list[int]]]:
     """Write the replies of a batch, the most likely token each time.
 
     Args:
-        slab: The buffer with the prompts; empty of rows afterwards.
+        slab: The buffer with the prompts.
         prompts: Token ids.
         states: As `read_prompts` gives them.
         stops: Ids that end a reply.
-        max_new_tokens: Budget of one reply.
-        done: Called with a prompt's number and its reply's ids, the stop included, as each one ends.
+        budgets: Tokens each reply may take.
+
+    Yields:
+        A prompt's number and its reply's ids, the stop included, as each one ends.
     """
     device = slab.positions.device
     replies: list[list[int]] = [[] for _ in prompts]
@@ -198,15 +207,14 @@ def decode_greedily(
         staying = []
         for place, (number, token) in enumerate(zip(alive, chosen, strict=True)):
             replies[number].append(token)
-            if token in stops or len(replies[number]) == max_new_tokens:
-                done(number, replies[number])
+            if token in stops or len(replies[number]) == budgets[number]:
+                yield number, replies[number]
             else:
                 staying.append(place)
         if not staying:
             return
         if len(staying) < len(alive):
-            slab.keep(staying)
-            alive = [alive[place] for place in staying]
+            alive = [alive[place] for place in slab.keep(staying)]
         ids = torch.tensor([[replies[number][-1]] for number in alive], device=device)
         positions = torch.tensor([[len(prompts[number]) + len(replies[number]) - 1] for number in alive], device=device)
         states = slab.read(ids, positions, 0, at)[:, -1]

@@ -16,7 +16,18 @@ LAYERS = (
     ("shapes", "blocks", "gold", "keys", "splits", "packed", "rows", "remedies", "fitting"),
     (
         *("progress", "session", "login", "offline", "datafiles", "sources", "prompts", "encoder", "coverage"),
-        *("models", "generate", "style", "curves", "precision", "memory", "labelled", "callbacks", "checkpoints"),
+        *(
+            "models",
+            "slab",
+            "generate",
+            "style",
+            "curves",
+            "precision",
+            "memory",
+            "labelled",
+            "callbacks",
+            "checkpoints",
+        ),
         *("adapters", "trainer", "engine", "train"),
     ),
     (

@@ -114,7 +114,7 @@ def _build_parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--recipe", choices=[*RECIPES], default="native")
     evaluate.add_argument("--out", required=True)
     evaluate.add_argument("--max-new-tokens", type=int, default=0, help="0: from the longest gold")
-    evaluate.add_argument("--batch-size", type=int, default=32)
+    evaluate.add_argument("--batch-size", type=int, default=64, help="rows at once, at most")
     evaluate.set_defaults(command=_evaluate)
 
     score = commands.add_parser("score", help="scores of a replies file, as JSON on standard output")
@@ -301,10 +301,10 @@ def _evaluate(options: argparse.Namespace) -> None:
 
     rows = read_jsonl(Path(options.rows))
     model, tokenizer = load_model(options.model), load_tokenizer(options.model)
-    evaluation = evaluate(
-        model, tokenizer, rows, options.recipe, max_new_tokens=options.max_new_tokens, batch_size=options.batch_size
-    )
-    evaluation.write(open_run(options.out), "replies.jsonl", "scores.json", [Path(options.rows)])
+    out = open_run(options.out)
+    limits = {"max_new_tokens": options.max_new_tokens, "batch_size": options.batch_size}
+    evaluation = evaluate(model, tokenizer, rows, options.recipe, **limits, part=out.root / "replies.jsonl.part")
+    evaluation.write(out, "replies.jsonl", "scores.json", [Path(options.rows)])
     print(render_ladder_table(evaluation.scores))
 
 

@@ -20,6 +20,7 @@ from accelerate import PartialState
 from transformers import TrainerCallback
 
 from fgtools.artifacts import read_json, write_text
+from fgtools.models import fingerprint_weights
 from fgtools.prompts import Encoded
 
 KEPT = 2
@@ -53,8 +54,7 @@ def identify_training(numbers: Mapping[str, Any], sides: Sequence[Sequence[Encod
     for side in sides:
         for row in side:
             digest.update(repr((row.input_ids, row.n_prompt)).encode())
-    for name, weight in model.named_parameters():
-        digest.update(f"{name} {tuple(weight.shape)} {weight.detach().flatten()[:64].float().tolist()}".encode())
+    digest.update(fingerprint_weights(model).encode())
     return digest.hexdigest()
 
 

@@ -5,6 +5,7 @@ Knows files, hubs and transformers' loaders; not prompts or rows. What it decide
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
@@ -258,6 +259,14 @@ def load_model(
 def stop_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """Give the ids that end a reply: FunctionGemma's 1, 50 and 106, those of them that the tokenizer has."""
     return sorted(tokenizer.convert_tokens_to_ids(token) for token in STOP_TOKENS if token in tokenizer.get_vocab())
+
+
+def fingerprint_weights(model: torch.nn.Module) -> str:
+    """Give a hash by which a model is known again: of the name, shape and first numbers of every weight."""
+    digest = hashlib.sha256()
+    for name, weight in model.named_parameters():
+        digest.update(f"{name} {tuple(weight.shape)} {weight.detach().flatten()[:64].float().tolist()}".encode())
+    return digest.hexdigest()
 
 
 def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: str | Path) -> Path:

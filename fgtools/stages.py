@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from fgtools.artifacts import DataFileError, RunFolder
 from fgtools.metrics import Comparison, Scores, score
 from fgtools.profiles import PROFILES, Profile, Recipe, ResolvedProfile, get_recipe
+from fgtools.replies import ReplyLog, identify_replies
 from fgtools.report import render_comparison_table
 from fgtools.shapes import SHAPES
 from fgtools.sources import RawRows, load_raw_rows
@@ -150,11 +151,15 @@ class Evaluation:
     max_new_tokens: int
 
     def write(self, run: RunFolder, replies_name: str, scores_name: str, inputs: Sequence[str | Path] = ()) -> None:
-        """Write the replies as JSON lines, and the scores with the budget and the inputs' hashes."""
+        """Write the replies as JSON lines, and the scores with the budget and the inputs' hashes.
+
+        The file in which `evaluate` kept the replies under way, of the same name with ".part", goes.
+        """
         pairs = zip(self.rows, self.replies, strict=True)
         run.write_rows(replies_name, ({"row_id": row["row_id"], "reply": reply} for row, reply in pairs))
         scores = {"max_new_tokens": self.max_new_tokens, **self.scores.to_dict()}
         run.write_json(scores_name, scores, [replies_name, *inputs])
+        (run.root / f"{replies_name}.part").unlink(missing_ok=True)
 
 
 def score_rows(rows: Sequence[Mapping[str, Any]], replies: Sequence[str], recipe: str | Recipe) -> Scores:
@@ -169,7 +174,8 @@ def evaluate(
     recipe: str | Recipe,
     *,
     max_new_tokens: int = 0,
-    batch_size: int = 32,
+    batch_size: int = 64,
+    part: Path | None = None,
 ) -> Evaluation:
     """Generate a reply for every row and score it.
 
@@ -179,16 +185,35 @@ def evaluate(
         rows: Row dicts.
         recipe: "native", "tutorial" or a Recipe.
         max_new_tokens: Budget of one reply, in tokens; 0: from the longest gold.
-        batch_size: Rows generated at once.
+        batch_size: Rows generated at once, at most.
+        part: File in which replies are kept as they come; those that are there for this model, these rows and this
+            budget are not generated again. None: they are not kept.
 
     Returns:
         The Evaluation.
     """
     from fgtools.generate import generate_replies
+    from fgtools.models import fingerprint_weights
     from fgtools.prompts import longest_completion, token_budget
 
     budget = max_new_tokens or token_budget(longest_completion(rows, tokenizer, recipe))
-    replies = generate_replies(model, tokenizer, rows, max_new_tokens=budget, batch_size=batch_size)
+    options = {"max_new_tokens": budget, "batch_size": batch_size}
+    if part is None:
+        replies = generate_replies(model, tokenizer, rows, **options)
+    else:
+        log = ReplyLog(part, identify_replies(fingerprint_weights(model), rows, budget))
+        missing = [row for row in rows if row["row_id"] not in log.replies]
+        if len(missing) < len(rows):
+            print(f"{len(rows) - len(missing)} of {len(rows)} replies are there already")
+        new = generate_replies(
+            model,
+            tokenizer,
+            missing,
+            **options,
+            on_reply=lambda place, text: log.append(missing[place]["row_id"], text),
+        )
+        known = log.replies | {row["row_id"]: reply for row, reply in zip(missing, new, strict=True)}
+        replies = [known[row["row_id"]] for row in rows]
     return Evaluation(tuple(rows), tuple(replies), score_rows(rows, replies, recipe), budget)
 
 

@@ -16,18 +16,8 @@ LAYERS = (
     ("shapes", "blocks", "gold", "keys", "splits", "packed", "rows", "remedies", "fitting"),
     (
         *("progress", "session", "login", "offline", "datafiles", "sources", "prompts", "encoder", "coverage"),
-        *(
-            "models",
-            "slab",
-            "generate",
-            "style",
-            "curves",
-            "precision",
-            "memory",
-            "labelled",
-            "callbacks",
-            "checkpoints",
-        ),
+        *("models", "slab", "generate", "replies", "style", "curves", "precision", "memory", "labelled"),
+        *("callbacks", "checkpoints"),
         *("adapters", "trainer", "engine", "train"),
     ),
     (

@@ -1,0 +1,73 @@
+"""An evaluation that is killed goes on where it was, and only with its own replies."""
+
+import json
+
+import pytest
+
+from fgtools import generate, stages
+from fgtools.artifacts import open_run
+from fgtools.models import fingerprint_weights, load_model, load_tokenizer
+from fgtools.offline.samples import build_samples
+from fgtools.replies import ReplyLog, identify_replies
+from fgtools.rows import build_rows
+
+ROWS = build_rows(build_samples(60, 9)).rows[:10]
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return load_tokenizer("standin")
+
+
+@pytest.fixture(scope="module")
+def model():
+    return load_model("standin", device="cpu", quiet=True)
+
+
+def test_a_killed_evaluation_generates_only_what_is_missing(model, tokenizer, tmp_path, monkeypatch, capsys):
+    part, plain = tmp_path / "replies.jsonl.part", generate._generate_batch
+    whole = stages.evaluate(model, tokenizer, ROWS, "native", max_new_tokens=24)
+
+    def killed(*args):
+        for number, ended in enumerate(plain(*args)):
+            if number == 4:
+                raise KeyboardInterrupt
+            yield ended
+
+    monkeypatch.setattr(generate, "_generate_batch", killed)
+    with pytest.raises(KeyboardInterrupt):
+        stages.evaluate(model, tokenizer, ROWS, "native", max_new_tokens=24, part=part)
+    assert len(part.read_text().splitlines()) == 1 + 4
+    part.write_text(part.read_text() + '{"row_id": "cut sh')
+    sizes = []
+    monkeypatch.setattr(generate, "_generate_batch", lambda *args: sizes.append(len(args[1])) or plain(*args))
+    again = stages.evaluate(model, tokenizer, ROWS, "native", max_new_tokens=24, part=part)
+    assert again.replies == whole.replies and sizes == [6]
+    assert "4 of 10 replies are there already" in capsys.readouterr().out
+    again.write(open_run(tmp_path), "replies.jsonl", "scores.json")
+    assert not part.exists() and len((tmp_path / "replies.jsonl").read_text().splitlines()) == 10
+
+
+def test_replies_of_other_rows_another_budget_or_another_model_are_not_taken(model, tokenizer, tmp_path, capsys):
+    weights = fingerprint_weights(model)
+    identity = identify_replies(weights, ROWS, 24)
+    log = ReplyLog(tmp_path / "part", identity)
+    log.append("a", "first\nline ✓ \ud800")
+    assert ReplyLog(tmp_path / "part", identity).replies == {"a": "first\nline ✓ \ud800"}
+    others = [
+        identify_replies(weights, ROWS[1:], 24),
+        identify_replies(weights, ROWS, 25),
+        identify_replies("", ROWS, 24),
+    ]
+    assert len({identity, *others}) == 4
+    assert ReplyLog(tmp_path / "part", others[0]).replies == {}
+    assert "answers other rows or is another model's" in capsys.readouterr().out
+    assert [json.loads(line) for line in (tmp_path / "part").read_text().splitlines()] == [{"identity": others[0]}]
+
+
+def test_a_model_is_known_by_its_weights(model):
+    before = fingerprint_weights(model)
+    assert fingerprint_weights(load_model("standin", device="cpu", quiet=True)) == before
+    other = load_model("standin", device="cpu", quiet=True)
+    other.model.norm.weight.data[0] += 1
+    assert fingerprint_weights(other) != before

@@ -280,7 +280,10 @@ def _choose(
     recipe: Recipe,
     folder: Path,
 ) -> tuple[int, tuple[dict[str, int], ...]]:
-    """Leave the better one of the best and the last checkpoint in the model, by what they generate."""
+    """Leave the better one of the best and the last checkpoint in the model, by what they generate; at a tie the last.
+
+    The best one of several evaluations owes some of its lead to luck, and the last has had the whole schedule.
+    """
     last, best = trainer.state.global_step, trainer.state.best_global_step
     best_folder = folder / f"checkpoint-{best}"
     if not config.choose_best or not best or best == last or not best_folder.is_dir():
@@ -295,7 +298,7 @@ def _choose(
         right = score(rows, replies, style=recipe.call_style).ast_match
         candidates.append({"step": step, "right": right.k, "rows": right.n})
     after_last, after_best = (one["right"] for one in candidates)
-    if after_last > after_best:
+    if after_last >= after_best:
         trainer._load_from_checkpoint(str(folder / f"checkpoint-{last}"))
         return last, tuple(candidates)
     return best, tuple(candidates)

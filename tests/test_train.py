@@ -168,7 +168,7 @@ def second_is_best(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("of_last", "of_best", "saved"), [("gold", "none", 6), ("none", "gold", 2), ("gold", "gold", 2)]
+    ("of_last", "of_best", "saved"), [("gold", "none", 6), ("none", "gold", 2), ("gold", "gold", 6)]
 )
 def test_the_better_of_best_and_last_checkpoint_by_generating_is_saved(
     of_last, of_best, saved, second_is_best, tokenizer, tmp_path, monkeypatch

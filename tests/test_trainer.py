@@ -239,3 +239,11 @@ def test_gradients_that_overflow_at_every_scale_end_the_training(tokenizer, enco
     monkeypatch.setattr(type(trainer.accelerator), "optimizer_step_was_skipped", property(lambda _: True))
     with pytest.raises(NotFinite, match="gradients overflowed in 12 of 12 steps"):
         trainer.train()
+
+
+def test_every_epoch_has_an_order_of_its_own(tokenizer, encoded, tmp_path, monkeypatch):
+    config = dataclasses.replace(CONFIG, batch_size=2, accumulation_steps=1, epochs=3)
+    orders, plain = [], StepSampler.__iter__
+    monkeypatch.setattr(StepSampler, "__iter__", lambda self: orders.append(self.epoch) or plain(self))
+    make_trainer(tokenizer, encoded, tmp_path, config).train()
+    assert orders == [0, 1, 2]

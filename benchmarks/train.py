@@ -347,7 +347,7 @@ def render_results(result: dict[str, Any]) -> str:
             f"{figures['seconds']:.1f}",
             f"{figures['tokens_per_second']:.1f}",
             f"{figures['padding_share']:.1%}",
-            f"{figures['peak_gb']:.1f} GB",
+            f"{figures['peak_gib']:.1f} GiB",
             f"{figures['ours_over_this']:.2f}x",
         ]
         lines.append(f"| {way} | " + " | ".join(cells) + " |")
@@ -358,7 +358,7 @@ def report(measures: dict[str, list[Measure]]) -> dict[str, dict[str, float]]:
     """Print a table; give its figures."""
     ours = measures["ours"]
     results = {}
-    print(f"\n{'way':14}{'s':>9}{'tokens/s':>10}{'padding':>9}{'peak GB':>9}{'ours is':>9}{'loss':>9}")
+    print(f"\n{'way':14}{'s':>9}{'tokens/s':>10}{'padding':>9}{'peak GiB':>10}{'ours is':>9}{'loss':>9}")
     for way, taken in measures.items():
         seconds = statistics.median(one.seconds for one in taken)
         rate = taken[0].tokens / seconds
@@ -367,12 +367,12 @@ def report(measures: dict[str, list[Measure]]) -> dict[str, dict[str, float]]:
         )
         padding = taken[0].padding / (taken[0].padding + taken[0].tokens)
         peak = statistics.median(one.peak for one in taken) / 2**30
-        print(f"{way:14}{seconds:9.2f}{rate:10.1f}{padding:9.1%}{peak:9.2f}{speedup:8.2f}x{taken[0].loss:9.4f}")
+        print(f"{way:14}{seconds:9.2f}{rate:10.1f}{padding:9.1%}{peak:10.2f}{speedup:8.2f}x{taken[0].loss:9.4f}")
         results[way] = {
             "seconds": round(seconds, 3),
             "tokens_per_second": round(rate, 1),
             "padding_share": round(padding, 4),
-            "peak_gb": round(peak, 3),
+            "peak_gib": round(peak, 3),
             "ours_over_this": round(speedup, 2),
         }
     print()

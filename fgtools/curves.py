@@ -25,7 +25,7 @@ _PANELS = (
     ),
     ("C", "Learning rate", (("learning_rate", BEFORE, ""),)),
     ("D", "Tokens per second", (("tokens_per_second", BEFORE, ""),)),
-    ("E", "Peak memory, GB", (("memory_gb", BEFORE, ""),)),
+    ("E", "Peak memory, GiB", (("memory_gib", BEFORE, ""),)),
 )
 
 

@@ -51,8 +51,9 @@ class Plan:
         micro_batches: How a step is cut; the `trl` engine takes the checkpointing alone.
         in_place: Whether head and embedding add to their gradients in place.
         world: Processes.
-        steps: Optimizer steps.
-        every: Steps between entries of the log, evaluations and checkpoints.
+        log_every: Optimizer steps between entries of the log.
+        evaluate_every: Optimizer steps between evaluations.
+        save_every: Optimizer steps between checkpoints.
     """
 
     engine: str
@@ -61,8 +62,9 @@ class Plan:
     micro_batches: MicroBatches
     in_place: bool
     world: int
-    steps: int
-    every: tuple[int, int, int]
+    log_every: int
+    evaluate_every: int
+    save_every: int
 
     def describe(self) -> str:
         """Give a line for each decision, with its reason."""
@@ -128,7 +130,7 @@ def plan_training(
     evaluate = 10 if recipe.name == "tutorial" else log * max(1, round(steps / EVALUATIONS / log))
     save = evaluate * max(1, round(steps / EVALUATIONS / evaluate))
     in_place = engine == "labelled" and on_cpu and world == 1 and precision.name == "fp32"
-    return Plan(engine, reason, precision, micro, in_place, world, steps, (log, evaluate, save))
+    return Plan(engine, reason, precision, micro, in_place, world, log, evaluate, save)
 
 
 def build_trainer(
@@ -214,13 +216,13 @@ def _build_arguments(
         lr_scheduler_type="cosine",
         warmup_steps=config.warmup_fraction,  # below 1 it is a share of the steps; warmup_ratio is gone
         optim="adamw_torch_fused",
-        logging_steps=plan.every[0],
+        logging_steps=plan.log_every,
         logging_nan_inf_filter=False,  # it would write an average in place of a loss that is not finite
         eval_strategy="steps",
-        eval_steps=plan.every[1],
+        eval_steps=plan.evaluate_every,
         eval_on_start=not resumed,
         save_strategy="steps",
-        save_steps=plan.every[2],
+        save_steps=plan.save_every,
         save_total_limit=KEPT,
         metric_for_best_model=choice if config.choose_best or config.patience else None,
         greater_is_better=labelled,

@@ -217,7 +217,7 @@ PROFILES = {
         learning_rate=None,
         epochs=None,
         batch_size=None,
-        generation_batch_size=16,  # 16 GB of a T4, prompts up to 2,048 tokens
+        generation_batch_size=64,
         banner="",
     ),
     "gpu": Profile(

@@ -92,7 +92,7 @@ class _Window:
             "mean_token_accuracy": right / max(1.0, labels),
             "tokens_per_second": tokens / seconds * accelerator.num_processes if seconds else 0.0,
             "padding_share": 1 - tokens / padded if padded else 0.0,
-            "memory_gb": peak_memory_bytes(device) / 2**30,
+            "memory_gib": peak_memory_bytes(device) / 2**30,
         }
 
 

@@ -16,7 +16,7 @@ HISTORY = [
         "mean_token_accuracy": 0.4,
         "learning_rate": 1e-4,
         "tokens_per_second": 900,
-        "memory_gb": 2,
+        "memory_gib": 2,
     },
     {
         "step": 10,
@@ -24,7 +24,7 @@ HISTORY = [
         "mean_token_accuracy": 0.6,
         "learning_rate": 5e-5,
         "tokens_per_second": 950,
-        "memory_gb": 3,
+        "memory_gib": 3,
     },
     {"step": 10, "eval_loss": 0.9, "eval_mean_token_accuracy": 0.7, "eval_exact_match": 0.3},
 ]
@@ -49,7 +49,7 @@ def test_curves_hold_every_figure_of_the_log():
     assert [len(line.get_xdata()) for line in drawn["Labels right at first choice"].lines] == [2, 2, 2]
     assert list(drawn["Learning rate"].lines[0].get_ydata()) == [1e-4, 5e-5]
     assert list(drawn["Tokens per second"].lines[0].get_ydata()) == [900, 950]
-    assert list(drawn["Peak memory, GB"].lines[0].get_ydata()) == [2, 3]
+    assert list(drawn["Peak memory, GiB"].lines[0].get_ydata()) == [2, 3]
     plt.close(axes.figure)
     plt.close(plot_training([]).figure)
 

@@ -31,7 +31,7 @@ CONFIG = Training(
     gradient_checkpointing=False,
     seed=1,
 )
-TIMED = {"tokens_per_second", "memory_gb", "eval_runtime", "eval_samples_per_second", "eval_steps_per_second"}
+TIMED = {"tokens_per_second", "memory_gib", "eval_runtime", "eval_samples_per_second", "eval_steps_per_second"}
 TIMED |= {"eval_num_tokens", "num_tokens"}  # TRL counts them from each start anew
 TIMED |= {"train_runtime", "train_samples_per_second", "train_steps_per_second", "train_loss", "total_flos"}
 

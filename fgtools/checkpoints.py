@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,11 +41,13 @@ class Checkpoint:
         folder: Where it lies.
         step: The optimizer step it was written after.
         seconds: How long the training had taken by then.
+        precision: The format it computed in, which may not be the one it began with.
     """
 
     folder: Path
     step: int
     seconds: float
+    precision: str
 
 
 def identify_training(numbers: Mapping[str, Any], sides: Sequence[Sequence[Encoded]], model: torch.nn.Module) -> str:
@@ -85,7 +87,7 @@ def find_checkpoint(folder: Path, identity: str, resume: bool) -> Checkpoint | N
                 f"{folder.name!r} must hold checkpoints of this training alone, but {path.name} is another's (other "
                 "rows, numbers or model): give another --out, or delete that folder if it is not needed"
             )
-        found.append(Checkpoint(path, saved["step"], saved["seconds"]))
+        found.append(Checkpoint(path, saved["step"], saved["seconds"], saved["precision"]))
     PartialState().wait_for_everyone()
     if not found:
         return None
@@ -101,18 +103,20 @@ def find_checkpoint(folder: Path, identity: str, resume: bool) -> Checkpoint | N
 class MarkWhole(TrainerCallback):
     """Marks a checkpoint once all of it is written."""
 
-    def __init__(self, identity: str, clock: Any) -> None:
+    def __init__(self, identity: str, precision: str, clock: Callable[[], float]) -> None:
         """Remember what the mark says.
 
         Args:
             identity: Of the training.
+            precision: The format it computes in.
             clock: Called for the seconds it has taken so far.
         """
-        self.identity, self.clock = identity, clock
+        self.identity, self.precision, self.clock = identity, precision, clock
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Write the mark, from one process, after all have written their parts."""
         PartialState().wait_for_everyone()
         if state.is_world_process_zero:
             mark = {"identity": self.identity, "step": state.global_step, "seconds": self.clock()}
+            mark["precision"] = self.precision
             write_text(Path(args.output_dir) / f"checkpoint-{state.global_step}" / _MARK, json.dumps(mark) + "\n")

@@ -88,7 +88,7 @@ def choose_micro_batches(
     return MicroBatches(
         max(1, tokens),
         bool(checkpointing),
-        f"{tokens} tokens of about {per_token / 2**20:.1f} MiB fit the {free_bytes / 2**30:.1f} GiB left for activations",
+        f"{tokens} tokens of about {per_token / 2**20:.1f} MiB fit the {free_bytes / 2**30:.1f} GiB left for them",
     )
 
 

@@ -162,6 +162,8 @@ def train(
     identity = identify_training(numbers, sides, model)
     folder = out_dir.with_name(out_dir.name + ".checkpoints")
     checkpoint = find_checkpoint(folder, identity, resume)
+    if checkpoint is not None and checkpoint.precision != plan.precision.name:
+        plan = replace(plan, precision=Precision(checkpoint.precision, "the checkpoint it goes on from was"))
     if state.is_main_process:
         print(plan.describe(), flush=True)
         if checkpoint is not None:
@@ -235,6 +237,9 @@ class _Attempt:
         with torch.no_grad():
             for name, weight in self._weights():
                 weight.copy_(start[name])
+        if PartialState().is_main_process:
+            shutil.rmtree(self.folder, ignore_errors=True)  # what it wrote in fp16 is not this training's
+        PartialState().wait_for_everyone()
         plan = replace(plan, precision=Precision("fp32", reason))
         return plan, *self._run(plan)
 
@@ -260,7 +265,7 @@ class _Attempt:
             self.sides,
             self.folder,
             resumed=self.checkpoint is not None,
-            callbacks=[MarkWhole(self.identity, clock)],
+            callbacks=[MarkWhole(self.identity, plan.precision.name, clock)],
         )
         widened = widened_norms(self.model) if plan.precision.name == "fp16" else nullcontext()
         with widened:

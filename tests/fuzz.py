@@ -30,8 +30,8 @@ from fgtools.remedies import Coverage, apply_remedies
 from fgtools.rows import build_rows, split_rows
 from fgtools.schema import normalize_tools
 from fgtools.shapes import SHAPES
+from tests.toys import SHARED
 
-SHARED = Path(__file__).parents[2] / "shared" / "data" / "dev.jsonl"
 JUNK = [
     None, True, 3, math.nan, math.inf, -math.inf, 1e400, "", "\ud800", [], {}, [[]], "null", "[]", "<tool_call>",
     "</think>", "<think>", 10**5000, b"x", (1,), {1}, object(), "x" * 5000, "[" * 5000, "Optional. String. x",
@@ -155,7 +155,7 @@ def main() -> None:
     """Mutate, check and count."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=20_000)
-    parser.add_argument("--data", type=Path, default=SHARED)
+    parser.add_argument("--data", type=Path, default=SHARED / "data" / "dev.jsonl")
     parser.add_argument("--seed", type=int, default=7)
     options = parser.parse_args()
     from tests.test_shapes import ROWS

@@ -1,15 +1,13 @@
 """The ladder's rungs and BFCL's error codes, on golden replies of which about half are wrong."""
 
-import json
-from pathlib import Path
-
 import pytest
 
 from fgtools.ast_match import find_error, find_value_error
 from fgtools.calls import ToolCall
 from fgtools.outcomes import LADDER, score_row
+from tests.toys import GOLDEN, load_cases
 
-CASES = [json.loads(line) for line in (Path(__file__).parent / "golden" / "scoring.jsonl").read_text().splitlines()]
+CASES = load_cases(GOLDEN / "scoring.jsonl")
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["label"])

@@ -8,23 +8,11 @@ import pytest
 from fgtools import audit as audit_module
 from fgtools.audit import Audit, AuditError, Lengths, audit_rows, require_clean
 from fgtools.calls import START_CALL, START_TURN
-from fgtools.coverage import probe_template
 from fgtools.encoder import EncodedRows, encode_rows
-from fgtools.models import load_tokenizer
 from fgtools.offline.samples import build_samples
 from fgtools.prompts import Encoded
 from fgtools.remedies import apply_remedies
 from fgtools.rows import build_rows, split_rows
-
-
-@pytest.fixture(scope="module")
-def tokenizer():
-    return load_tokenizer("standin")
-
-
-@pytest.fixture(scope="module")
-def coverage(tokenizer):
-    return probe_template(tokenizer)
 
 
 @pytest.fixture(scope="module")

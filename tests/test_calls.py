@@ -1,7 +1,6 @@
 """The call grammar: golden vectors, round trips, truncations, and what it refuses."""
 
 import json
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -17,14 +16,7 @@ from fgtools.calls import (
     parse_tutorial_prediction,
     render_calls,
 )
-
-GOLDEN = Path(__file__).parent / "golden"
-SHARED = Path(__file__).parents[2] / "shared" / "vectors"
-
-
-def load_cases(path: Path) -> list[dict]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
+from tests.toys import GOLDEN, load_cases, load_shared
 
 REPLIES = load_cases(GOLDEN / "replies.jsonl")
 SCALARS = (
@@ -52,9 +44,8 @@ def test_reply_is_read_as_the_golden_case_says(case):
     assert [problem.kind for problem in reply.problems] == case["problems"]
 
 
-@pytest.mark.skipif(not SHARED.exists(), reason="the vectors lie outside the repository")
 def test_the_models_own_template_renders_and_reads_the_same_calls():
-    for case in load_cases(SHARED / "calls_render.jsonl"):
+    for case in load_shared("vectors/calls_render.jsonl"):
         calls = tuple(ToolCall(**call) for call in case["calls"])
         assert render_calls(calls) == case["text"]
         reply = parse_reply(case["text"])
@@ -70,9 +61,8 @@ def _sorted(value):
     return [_sorted(item) for item in value] if isinstance(value, list) else value
 
 
-@pytest.mark.skipif(not SHARED.exists(), reason="the vectors lie outside the repository")
 def test_tutorial_reads_predictions_as_the_vectors_say():
-    for case in load_cases(SHARED / "tutorial_predictions.jsonl"):
+    for case in load_shared("vectors/tutorial_predictions.jsonl"):
         prediction = parse_tutorial_prediction(case["text"])
         assert (prediction.name, prediction.block) == (case["name"], case["block"])
 

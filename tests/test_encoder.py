@@ -12,7 +12,6 @@ from fgtools.calls import CONTROL_TOKENS, parse_reply, row_calls
 from fgtools.declarations import NotPlainError, render_declaration
 from fgtools.encoder import encode_rows
 from fgtools.fitting import drop_context, drop_declarations
-from fgtools.models import load_tokenizer
 from fgtools.offline.samples import build_samples
 from fgtools.profiles import RECIPES, adapt_recipe
 from fgtools.prompts import Encoded, TooLong, encode_row, render_prompt
@@ -20,11 +19,6 @@ from fgtools.rows import build_rows
 from tests.test_schema import READABLE
 
 LIMIT = 10**6
-
-
-@pytest.fixture(scope="module")
-def tokenizer():
-    return load_tokenizer("standin")
 
 
 @pytest.fixture(scope="module")

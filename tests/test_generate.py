@@ -9,23 +9,12 @@ from transformers import Gemma3ForCausalLM, Gemma3TextConfig, GenerationConfig
 from fgtools import generate
 from fgtools.calls import STOP_TOKENS
 from fgtools.generate import generate_replies, group_prompts
-from fgtools.models import load_model, load_tokenizer
 from fgtools.offline.samples import build_samples
 from fgtools.prompts import encode_prompt
 from fgtools.rows import build_rows
 from fgtools.slab import Slab, decode_greedily, read_prompts
 
 ROWS = build_rows(build_samples(60, 9)).rows[:12]
-
-
-@pytest.fixture(scope="module")
-def tokenizer():
-    return load_tokenizer("standin")
-
-
-@pytest.fixture(scope="module")
-def model():
-    return load_model("standin", device="cpu", quiet=True)
 
 
 def reply_alone(model, tokenizer, row, max_new_tokens):

@@ -2,7 +2,6 @@
 
 import copy
 import json
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -10,10 +9,9 @@ from hypothesis import strategies as st
 
 from fgtools.gold import Gold, Rejected, developer_text, extract_gold
 from fgtools.profiles import DEVELOPER_TEXT
+from tests.toys import GOLDEN, load_cases, load_shared
 
-GOLDEN = Path(__file__).parent / "golden" / "gold.jsonl"
-VECTORS = Path(__file__).parents[2] / "shared" / "vectors" / "tutorial_rows_small.jsonl"
-CASES = [json.loads(line) for line in GOLDEN.read_text(encoding="utf-8").splitlines()]
+CASES = load_cases(GOLDEN / "gold.jsonl")
 FOUND = [case for case in CASES if "rejected" not in case]
 REFUSED = [case for case in CASES if "rejected" in case]
 
@@ -135,10 +133,7 @@ def test_the_sentence_is_not_said_twice():
 
 
 def test_the_tutorial_recipe_equals_the_tutorial():
-    if not VECTORS.is_file():
-        pytest.skip("the tutorial's vectors are not beside the repository")
-    for line in VECTORS.read_text(encoding="utf-8").splitlines():
-        case = json.loads(line)
+    for case in load_shared("vectors/tutorial_rows_small.jsonl"):
         before = copy.deepcopy(case["row"])
         gold = extract_gold(case["row"], "tutorial")
         calls = [call.to_dict() for call in gold.calls] if isinstance(gold, Gold) else [None]

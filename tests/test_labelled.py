@@ -5,13 +5,13 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from fgtools.labelled import read_labels, restore_forward
-from fgtools.models import load_model
 from fgtools.prompts import IGNORED
+from tests.toys import fresh_model
 
 
 @pytest.fixture
 def model():
-    return load_model("standin", device="cpu", quiet=True).train()
+    return fresh_model().train()
 
 
 @pytest.fixture

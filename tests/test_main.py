@@ -9,11 +9,6 @@ from fgtools.calls import render_calls, row_calls
 from fgtools.offline.samples import build_samples
 
 
-@pytest.fixture(autouse=True)
-def batch_run(monkeypatch):
-    monkeypatch.setenv("FGTOOLS_BATCH", "1")
-
-
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     path = tmp_path_factory.mktemp("data") / "rows.jsonl"

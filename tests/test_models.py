@@ -21,6 +21,7 @@ from fgtools.models import (
 from fgtools.offline import CHECKPOINT
 from fgtools.profiles import FUNCTIONGEMMA
 from fgtools.prompts import render_prompt
+from tests.toys import fresh_model
 
 
 @pytest.mark.parametrize(
@@ -188,7 +189,7 @@ def test_stop_ids_are_functiongemmas():
 
 
 def test_a_save_that_fails_leaves_the_older_folder_and_no_scraps(tmp_path, monkeypatch):
-    model, tokenizer = load_model("standin", device="cpu", quiet=True), load_tokenizer("standin")
+    model, tokenizer = fresh_model(), load_tokenizer("standin")
     (tmp_path / "model").mkdir()
 
     def fail(folder):
@@ -201,7 +202,7 @@ def test_a_save_that_fails_leaves_the_older_folder_and_no_scraps(tmp_path, monke
 
 
 def test_a_saved_model_is_whole_and_loads_in_plain_transformers(tmp_path):
-    model, tokenizer = load_model("standin", device="cpu", quiet=True), load_tokenizer("standin")
+    model, tokenizer = fresh_model(), load_tokenizer("standin")
     model.config.use_cache = False
     model.generation_config = GenerationConfig(do_sample=True, top_k=64)
     (tmp_path / "model").mkdir()
@@ -217,7 +218,7 @@ def test_a_saved_model_is_whole_and_loads_in_plain_transformers(tmp_path):
     assert AutoTokenizer.from_pretrained(folder).chat_template == tokenizer.chat_template
     ids = torch.tensor([[2, 105, 107, 106]])
     with torch.inference_mode():
-        assert torch.equal(again(ids).logits, load_model("standin", device="cpu", quiet=True)(ids).logits)
+        assert torch.equal(again(ids).logits, fresh_model()(ids).logits)
 
 
 def test_a_chat_template_of_ones_own_needs_no_more_than_the_vocabulary(tmp_path):

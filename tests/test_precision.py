@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from fgtools.labelled import read_labels
-from fgtools.models import load_model
 from fgtools.precision import Precision, choose_precision, widened_norms
 from fgtools.prompts import IGNORED
+from tests.toys import fresh_model
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,7 @@ def test_a_name_overrules_and_an_unknown_one_is_refused():
 @pytest.fixture
 def overflowing():
     """The stand-in with post-norm gains raised until the residual stream is far beyond fp16's 65,504."""
-    model = load_model("standin", device="cpu", quiet=True).train()
+    model = fresh_model().train()
     with torch.no_grad():
         for layer in model.model.layers:
             layer.post_attention_layernorm.weight += 3e4

@@ -1,7 +1,6 @@
 """Prompts and labels: the template's text, exactly the supervised tokens, one <bos>, no smuggled control token."""
 
 import json
-from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -9,7 +8,6 @@ from hypothesis import strategies as st
 
 from fgtools.calls import CONTROL_TOKENS, parse_reply, row_calls
 from fgtools.encoder import encode_rows
-from fgtools.models import load_tokenizer
 from fgtools.offline.samples import build_samples
 from fgtools.profiles import DEVELOPER_TEXT
 from fgtools.prompts import (
@@ -25,15 +23,9 @@ from fgtools.prompts import (
     render_supervised,
 )
 from fgtools.rows import build_rows
+from tests.toys import GOLDEN, load_cases, load_shared
 
-VECTORS = Path(__file__).parents[2] / "shared" / "vectors"
-GOLDEN = [json.loads(line) for line in (Path(__file__).parent / "golden" / "prompts.jsonl").read_text().splitlines()]
 ROWS = build_rows(build_samples(200, 5)).rows
-
-
-@pytest.fixture(scope="module")
-def tokenizer():
-    return load_tokenizer("standin")
 
 
 def row(request="weather in oslo", gold=(("get_weather", {"city": "oslo"}),), reply="", description="Weather."):
@@ -53,16 +45,15 @@ def row(request="weather in oslo", gold=(("get_weather", {"city": "oslo"}),), re
     }
 
 
-@pytest.mark.parametrize("case", GOLDEN, ids=lambda case: case["label"])
+@pytest.mark.parametrize("case", load_cases(GOLDEN / "prompts.jsonl"), ids=lambda case: case["label"])
 def test_published_texts_are_rendered_alike(case, tokenizer):
     text = render_prompt(case["messages"], case["tools"], tokenizer, case["add_generation_prompt"])
     assert case["text"] in text if case["fragment"] else case["text"] == text
 
 
-@pytest.mark.skipif(not VECTORS.exists(), reason="the shared vectors are not there")
 @pytest.mark.parametrize("name", ["template_small.jsonl", "template_dev.jsonl"])
 def test_every_vector_is_rendered_alike(name, tokenizer):
-    cases = [json.loads(line) for line in (VECTORS / name).read_text(encoding="utf-8").splitlines()]
+    cases = load_shared(f"vectors/{name}")
     differ = [
         case.get("label", number)
         for number, case in enumerate(cases)

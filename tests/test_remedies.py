@@ -2,11 +2,8 @@
 
 import copy
 
-import pytest
-
 from fgtools.calls import row_calls
 from fgtools.coverage import find_hidden_names, probe_template
-from fgtools.models import load_tokenizer
 from fgtools.names import restore_calls
 from fgtools.prompts import render_prompt
 from fgtools.remedies import Coverage, apply_remedies
@@ -29,16 +26,6 @@ TOOLS = [
         },
     }
 ]
-
-
-@pytest.fixture(scope="module")
-def tokenizer():
-    return load_tokenizer("standin")
-
-
-@pytest.fixture(scope="module")
-def coverage(tokenizer):
-    return probe_template(tokenizer)
 
 
 def one_row(arguments):

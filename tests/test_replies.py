@@ -6,22 +6,13 @@ import pytest
 
 from fgtools import generate, stages
 from fgtools.artifacts import open_run
-from fgtools.models import fingerprint_weights, load_model, load_tokenizer
+from fgtools.models import fingerprint_weights
 from fgtools.offline.samples import build_samples
 from fgtools.replies import ReplyLog, identify_replies
 from fgtools.rows import build_rows
+from tests.toys import fresh_model
 
 ROWS = build_rows(build_samples(60, 9)).rows[:10]
-
-
-@pytest.fixture(scope="module")
-def tokenizer():
-    return load_tokenizer("standin")
-
-
-@pytest.fixture(scope="module")
-def model():
-    return load_model("standin", device="cpu", quiet=True)
 
 
 def test_a_killed_evaluation_generates_only_what_is_missing(model, tokenizer, tmp_path, monkeypatch, capsys):
@@ -67,7 +58,7 @@ def test_replies_of_other_rows_another_budget_or_another_model_are_not_taken(mod
 
 def test_a_model_is_known_by_its_weights(model):
     before = fingerprint_weights(model)
-    assert fingerprint_weights(load_model("standin", device="cpu", quiet=True)) == before
-    other = load_model("standin", device="cpu", quiet=True)
+    assert fingerprint_weights(fresh_model()) == before
+    other = fresh_model()
     other.model.norm.weight.data[0] += 1
     assert fingerprint_weights(other) != before

@@ -14,36 +14,16 @@ from safetensors.torch import load_file
 from transformers import TrainerCallback
 
 import fgtools.engine
+from fgtools.callbacks import NotFinite
 from fgtools.checkpoints import CheckpointError
-from fgtools.models import load_model, load_tokenizer
-from fgtools.offline.samples import build_samples
-from fgtools.profiles import Training
-from fgtools.rows import build_rows
 from fgtools.train import TrainingError, train
+from tests.toys import TOY, fresh_model, small_rows
 
-ROWS = tuple(row for row in build_rows(build_samples(120, 11)).rows if len(row["tools"]) <= 3)[:30]
-CONFIG = Training(
-    learning_rate=2e-3,
-    epochs=2,
-    batch_size=4,
-    accumulation_steps=1,
-    warmup_fraction=0.1,
-    gradient_checkpointing=False,
-    seed=1,
-)
+pytestmark = pytest.mark.usefixtures("batch_run")
+ROWS = small_rows(120, 30)
 TIMED = {"tokens_per_second", "memory_gib", "eval_runtime", "eval_samples_per_second", "eval_steps_per_second"}
 TIMED |= {"eval_num_tokens", "num_tokens"}  # TRL counts them from each start anew
 TIMED |= {"train_runtime", "train_samples_per_second", "train_steps_per_second", "train_loss", "total_flos"}
-
-
-@pytest.fixture(scope="module")
-def tokenizer():
-    return load_tokenizer("standin")
-
-
-@pytest.fixture(autouse=True)
-def batch_run(monkeypatch):
-    monkeypatch.setenv("FGTOOLS_BATCH", "1")
 
 
 class Kill(TrainerCallback):
@@ -57,8 +37,8 @@ class Kill(TrainerCallback):
             raise KeyboardInterrupt
 
 
-def run(tokenizer, folder, config=CONFIG, recipe="native", resume=False, rows=ROWS, **options):
-    model = load_model("standin", device="cpu", quiet=True)
+def run(tokenizer, folder, config=TOY, recipe="native", resume=False, rows=ROWS, **options):
+    model = fresh_model()
     return train(model, tokenizer, rows[:24], rows[24:], config, folder / "model", recipe, resume=resume, **options)
 
 
@@ -82,7 +62,7 @@ def told(history):
 def test_a_killed_training_goes_on_to_the_same_losses_and_weights(recipe, step, tokenizer, tmp_path, monkeypatch):
     rows = tuple(row for row in ROWS if row["gold"]) if recipe == "tutorial" else ROWS
     rows = (rows + rows)[:30]
-    config = CONFIG if recipe == "native" else dataclasses.replace(CONFIG, choose_best=False)
+    config = TOY if recipe == "native" else dataclasses.replace(TOY, choose_best=False)
     options = {"config": config, "recipe": recipe, "rows": rows}
     whole = run(tokenizer, tmp_path / "whole", **options)
     (tmp_path / "cut").mkdir()
@@ -119,7 +99,7 @@ def test_checkpoints_of_another_training_are_not_touched(tokenizer, tmp_path, mo
     kill(tokenizer, tmp_path, 5, monkeypatch)
     kept = sorted((tmp_path / "model.checkpoints").rglob("*"))
     others = [
-        {"config": dataclasses.replace(CONFIG, learning_rate=1e-3)},
+        {"config": dataclasses.replace(TOY, learning_rate=1e-3)},
         {"rows": ROWS[::-1]},
         {"max_length": 1500},
     ]
@@ -178,3 +158,47 @@ def test_a_process_that_is_killed_leaves_what_the_next_one_goes_on_from(tmp_path
     assert "going on from the checkpoint after step" in resumed.stdout
     first, second = (json.loads((tmp_path / name / "train.json").read_text()) for name in "ab")
     assert told(second["history"]) == told(first["history"]) and second["resumed_at"] > 0
+
+
+class Fragile(TrainerCallback):
+    """Fails as fp16 does at the third step of the first attempt, and is killed at the second step of the next."""
+
+    attempts = 0
+
+    def on_train_begin(self, args, state, control, **_):
+        Fragile.attempts += 1
+
+    def on_step_end(self, args, state, control, **_):
+        if Fragile.attempts == 1 and state.global_step == 3:
+            raise NotFinite("made up")
+        if Fragile.attempts == 2 and state.global_step == 2:
+            raise KeyboardInterrupt
+
+
+def test_what_fell_back_to_fp32_goes_on_in_fp32_without_checkpoints_of_fp16(tokenizer, tmp_path, monkeypatch, capsys):
+    short = sorted(ROWS, key=lambda row: len(str(row)))[:6]
+    config = dataclasses.replace(TOY, epochs=1, batch_size=1, precision="fp16")
+    plain = fgtools.engine.build_trainer
+    monkeypatch.setattr(
+        "fgtools.train.build_trainer",
+        lambda *args, callbacks, **rest: plain(*args, callbacks=[*callbacks, Fragile()], **rest),
+    )
+
+    def go_on(resume):
+        return train(fresh_model(), tokenizer, short[:4], short[4:], config, tmp_path / "model", resume=resume)
+
+    with pytest.raises(KeyboardInterrupt):
+        go_on(False)
+    (only,) = (tmp_path / "model.checkpoints").glob("checkpoint-*")
+    assert only.name == "checkpoint-1" and json.loads((only / "whole.json").read_text())["precision"] == "fp32"
+    result = go_on(True)
+    assert (result.precision, result.resumed_at, result.steps) == ("fp32", 1, 4)
+    assert "precision fp32: the checkpoint it goes on from was" in capsys.readouterr().out
+
+
+def test_trainings_of_two_precisions_follow_each_other_in_one_process(tokenizer, tmp_path):
+    """accelerate keeps its state for the whole process; the trainer must not inherit the format of the one before."""
+    for precision in ("bf16", "fp32"):
+        config = dataclasses.replace(TOY, epochs=1, engine="trl", precision=precision, choose_best=False)
+        result = train(fresh_model(), tokenizer, ROWS[:4], ROWS[4:6], config, tmp_path / precision)
+        assert (result.precision, result.engine) == (precision, "trl")

@@ -2,7 +2,6 @@
 
 import copy
 import json
-from pathlib import Path
 
 import pytest
 
@@ -11,16 +10,9 @@ from fgtools.names import restore_calls
 from fgtools.profiles import DEVELOPER_TEXT
 from fgtools.rows import EmptySetError, build_rows, require_rows, split_rows
 from fgtools.schema import normalize_tools
+from tests.toys import load_shared
 
-SHARED = Path(__file__).parents[2] / "shared"
 TOOLS = [{"name": "f", "parameters": {"a": {"type": "int, optional"}}}, {"name": "g"}]
-
-
-def load_shared(name: str) -> list[dict]:
-    path = SHARED / name
-    if not path.is_file():
-        pytest.skip(f"{name} is not beside the repository")
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def call_text(name: str = "f", arguments: object = None) -> str:

@@ -3,7 +3,6 @@
 import copy
 import json
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -12,19 +11,11 @@ from jsonschema import Draft202012Validator
 
 from fgtools.schema import SchemaError, normalize_tools, normalize_type, read_tools
 from fgtools.typewords import JSON_TYPES
+from tests.toys import GOLDEN, load_cases, load_shared
 
-GOLDEN = Path(__file__).parent / "golden" / "tools.jsonl"
-SHARED = Path(__file__).parents[2] / "shared"
-CASES = [json.loads(line) for line in GOLDEN.read_text(encoding="utf-8").splitlines()]
+CASES = load_cases(GOLDEN / "tools.jsonl")
 READABLE = [case for case in CASES if "functions" in case]
 UNREADABLE = [case for case in CASES if "error" in case]
-
-
-def load_shared(name: str) -> list[dict]:
-    path = SHARED / name
-    if not path.is_file():
-        pytest.skip(f"{name} is not beside the repository")
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def check_function_schema(tool: dict) -> None:

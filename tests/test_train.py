@@ -7,39 +7,18 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from fgtools.encoder import encode_rows
-from fgtools.models import ModelError, load_model, load_tokenizer
+from fgtools.models import ModelError, load_tokenizer
 from fgtools.offline.samples import build_samples
-from fgtools.profiles import Training, get_recipe
+from fgtools.profiles import get_recipe
 from fgtools.prompts import IGNORED, render_completion
 from fgtools.rows import build_rows
 from fgtools.train import TrainingError, train
 from fgtools.trainer import LabelledPositionsTrainer
 from fgtools.training import hold_out_rows, train_seeds
+from tests.toys import TOY, fresh_model, small_rows
 
-ROWS = tuple(row for row in build_rows(build_samples(80, 11)).rows if len(row["tools"]) <= 3)[:20]
-CONFIG = Training(
-    learning_rate=2e-3,
-    epochs=2,
-    batch_size=4,
-    accumulation_steps=1,
-    warmup_fraction=0.1,
-    gradient_checkpointing=False,
-    seed=1,
-)
-
-
-@pytest.fixture(scope="module")
-def tokenizer():
-    return load_tokenizer("standin")
-
-
-@pytest.fixture(autouse=True)
-def batch_run(monkeypatch):
-    monkeypatch.setenv("FGTOOLS_BATCH", "1")
-
-
-def fresh_model():
-    return load_model("standin", device="cpu", quiet=True)
+pytestmark = pytest.mark.usefixtures("batch_run")
+ROWS = small_rows(80, 20)
 
 
 def completion_loss(model, tokenizer, rows):
@@ -60,7 +39,7 @@ def trained(tokenizer, tmp_path_factory):
 
     os.environ["FGTOOLS_BATCH"] = "1"
     folder = tmp_path_factory.mktemp("run") / "model"
-    return train(fresh_model(), tokenizer, ROWS[:16], ROWS[16:], CONFIG, folder, "native"), folder
+    return train(fresh_model(), tokenizer, ROWS[:16], ROWS[16:], TOY, folder, "native"), folder
 
 
 def test_training_lowers_the_loss_of_the_completions(trained, tokenizer):
@@ -92,7 +71,7 @@ def test_the_history_and_the_counts_are_told(trained, tokenizer):
 
 def test_equal_seeds_give_equal_losses(trained, tokenizer, tmp_path):
     result, _ = trained
-    again = train(fresh_model(), tokenizer, ROWS[:16], ROWS[16:], CONFIG, tmp_path / "model", "native")
+    again = train(fresh_model(), tokenizer, ROWS[:16], ROWS[16:], TOY, tmp_path / "model", "native")
     losses = [[entry["eval_loss"] for entry in one.history if "eval_loss" in entry] for one in (result, again)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-6)
 
@@ -104,7 +83,7 @@ def test_accumulation_and_checkpointing_change_nothing(recipe, tokenizer, tmp_pa
     losses = []
     for batch_size, steps, checkpointing in shapes:
         config = dataclasses.replace(
-            CONFIG,
+            TOY,
             epochs=3,
             warmup_fraction=0.0,
             batch_size=batch_size,
@@ -118,7 +97,7 @@ def test_accumulation_and_checkpointing_change_nothing(recipe, tokenizer, tmp_pa
 
 
 def test_the_tutorials_whole_text_is_trained_under_its_recipe(tokenizer, tmp_path):
-    config = dataclasses.replace(CONFIG, epochs=1)
+    config = dataclasses.replace(TOY, epochs=1)
     rows = [row for row in ROWS if row["gold"]][:8]
     result = train(fresh_model(), tokenizer, rows[:6], rows[6:], config, tmp_path / "model", "tutorial")
     assert result.label_tokens == result.tokens and result.n_too_long == 0
@@ -126,18 +105,18 @@ def test_the_tutorials_whole_text_is_trained_under_its_recipe(tokenizer, tmp_pat
 
 def test_rows_that_do_not_fit_are_counted_and_none_at_all_is_an_error(tokenizer, tmp_path):
     lengths = sorted(len(one.input_ids) for one in encode_rows(ROWS[:16], tokenizer).encoded)
-    config = dataclasses.replace(CONFIG, epochs=1)
+    config = dataclasses.replace(TOY, epochs=1)
     short = [row for row in ROWS if len(encode_rows([row], tokenizer, "native", lengths[8]).encoded)]
     result = train(fresh_model(), tokenizer, ROWS[:16], short, config, tmp_path / "m", max_length=lengths[8])
     assert result.n_train + result.n_too_long == 16 and result.n_too_long >= 1
     with pytest.raises(TrainingError, match=r"a training row must fit 10 tokens, but all 16 are longer"):
-        train(fresh_model(), tokenizer, ROWS[:16], ROWS[16:], CONFIG, tmp_path / "m", max_length=10)
+        train(fresh_model(), tokenizer, ROWS[:16], ROWS[16:], TOY, tmp_path / "m", max_length=10)
 
 
 @pytest.mark.parametrize(("rows", "side"), [((), "training"), (ROWS[:2], "evaluation")])
 def test_an_empty_split_is_named(rows, side, tokenizer, tmp_path):
     with pytest.raises(TrainingError, match=f"the {side} split must hold rows, but it is empty"):
-        train(fresh_model(), tokenizer, rows, (), CONFIG, tmp_path / "model")
+        train(fresh_model(), tokenizer, rows, (), TOY, tmp_path / "model")
 
 
 @pytest.mark.parametrize("engine", ["labelled", "trl"])
@@ -148,7 +127,7 @@ def test_a_loss_that_explodes_leaves_the_older_model_whole(engine, tokenizer, tm
     with torch.no_grad():
         model.model.embed_tokens.weight[2] = float("nan")
     with pytest.raises(TrainingError, match="the loss must stay finite"):
-        train(model, tokenizer, ROWS[:4], ROWS[4:6], dataclasses.replace(CONFIG, engine=engine), tmp_path / "model")
+        train(model, tokenizer, ROWS[:4], ROWS[4:6], dataclasses.replace(TOY, engine=engine), tmp_path / "model")
     assert not list((tmp_path / "model.checkpoints").glob("checkpoint-*"))
     assert (tmp_path / "model" / "config.json").read_text() == "older"
 
@@ -164,7 +143,7 @@ def second_is_best(monkeypatch):
         return output
 
     monkeypatch.setattr(LabelledPositionsTrainer, "evaluation_loop", evaluate)
-    return dataclasses.replace(CONFIG, epochs=3)
+    return dataclasses.replace(TOY, epochs=3)
 
 
 @pytest.mark.parametrize(
@@ -195,14 +174,14 @@ def test_without_a_choice_the_last_weights_are_saved(second_is_best, tokenizer, 
 
 
 def test_patience_ends_a_training_that_gets_no_better(tokenizer, tmp_path):
-    config = dataclasses.replace(CONFIG, learning_rate=5e-2, epochs=20, patience=1)
+    config = dataclasses.replace(TOY, learning_rate=5e-2, epochs=20, patience=1)
     result = train(fresh_model(), tokenizer, ROWS[:12], ROWS[12:], config, tmp_path / "model")
     assert result.steps < 60
     assert result.tokens < 20 * sum(len(one.input_ids) for one in encode_rows(ROWS[:12], tokenizer).encoded)
 
 
 def test_adapters_train_and_the_saved_model_is_plain(tokenizer, tmp_path):
-    config = dataclasses.replace(CONFIG, lora_rank=4, learning_rate=5e-3, epochs=4)
+    config = dataclasses.replace(TOY, lora_rank=4, learning_rate=5e-3, epochs=4)
     model = fresh_model()
     result = train(model, tokenizer, ROWS[:12], ROWS[12:], config, tmp_path / "model")
     losses = [entry["eval_loss"] for entry in result.history if "eval_loss" in entry]
@@ -215,7 +194,7 @@ def test_adapters_train_and_the_saved_model_is_plain(tokenizer, tmp_path):
 
 def test_the_saved_folder_reloads_to_identical_logits_and_is_complete(tokenizer, tmp_path):
     model = fresh_model()
-    train(model, tokenizer, ROWS[:8], ROWS[8:12], dataclasses.replace(CONFIG, epochs=1), tmp_path / "model")
+    train(model, tokenizer, ROWS[:8], ROWS[8:12], dataclasses.replace(TOY, epochs=1), tmp_path / "model")
     saved = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
     ids = torch.tensor([encode_rows(ROWS[:1], tokenizer).encoded[0].input_ids])
     with torch.inference_mode():
@@ -227,7 +206,7 @@ def test_the_saved_folder_reloads_to_identical_logits_and_is_complete(tokenizer,
 
 def test_bf16_weights_train_as_fp32_and_are_saved_as_bf16(tokenizer, tmp_path):
     model = fresh_model().to(torch.bfloat16)
-    config = dataclasses.replace(CONFIG, learning_rate=1e-5, epochs=1)  # most bf16 weights would not move
+    config = dataclasses.replace(TOY, learning_rate=1e-5, epochs=1)  # most bf16 weights would not move
     result = train(model, tokenizer, ROWS[:8], ROWS[8:12], config, tmp_path / "model")
     assert result.precision == "fp32" and model.dtype == torch.bfloat16
     assert AutoModelForCausalLM.from_pretrained(tmp_path / "model", dtype="auto").dtype == torch.bfloat16
@@ -235,7 +214,7 @@ def test_bf16_weights_train_as_fp32_and_are_saved_as_bf16(tokenizer, tmp_path):
 
 def test_fp16_that_overflows_starts_again_in_fp32(tokenizer, tmp_path, capsys):
     rows = sorted(ROWS, key=lambda row: len(str(row)))[:6]  # fp16 is slow on a CPU
-    config = dataclasses.replace(CONFIG, epochs=1, precision="fp16")
+    config = dataclasses.replace(TOY, epochs=1, precision="fp16")
 
     def overflowing():
         model = fresh_model()
@@ -258,7 +237,7 @@ def test_fp16_trains_as_fp32_does_where_it_holds(tokenizer, tmp_path):
     rows = sorted(ROWS, key=lambda row: len(str(row)))[:6]
     losses = []
     for precision in ("fp16", "fp32"):
-        config = dataclasses.replace(CONFIG, epochs=2, precision=precision, choose_best=False)
+        config = dataclasses.replace(TOY, epochs=2, precision=precision, choose_best=False)
         result = train(fresh_model(), tokenizer, rows[:4], rows[4:], config, tmp_path / precision)
         assert result.precision == precision
         losses.append([entry["eval_loss"] for entry in result.history if "eval_loss" in entry])
@@ -270,7 +249,7 @@ def test_rows_whose_labels_are_all_cut_off_are_counted(tokenizer, tmp_path):
     lengths = sorted((len(one.input_ids), one.n_prompt) for one in encode_rows(ROWS[:16], tokenizer).encoded)
     budget = lengths[8][1]
     short = [row for row in ROWS if len(encode_rows([row], tokenizer, "native", budget).encoded)]
-    config = dataclasses.replace(CONFIG, epochs=1)
+    config = dataclasses.replace(TOY, epochs=1)
     result = train(fresh_model(), tokenizer, ROWS[:16], short, config, tmp_path / "m", recipe, max_length=budget)
     assert result.n_unlabelled >= 1 and result.n_train + result.n_unlabelled == 16
     with pytest.raises(TrainingError, match="a training row must carry labels, but none of 16 does"):
@@ -283,13 +262,13 @@ def test_a_tokenizer_of_another_model_is_refused_before_anything_is_trained(toke
     with pytest.raises(
         TrainingError, match=r"every token of the rows must be among the model's 300, but '.*' has the id"
     ):
-        train(model, tokenizer, ROWS[:8], ROWS[8:12], CONFIG, tmp_path / "model")
+        train(model, tokenizer, ROWS[:8], ROWS[8:12], TOY, tmp_path / "model")
 
 
 def test_a_tokenizer_with_two_tokens_more_than_the_model_trains(tokenizer, tmp_path):
     larger = load_tokenizer("standin")
     larger.add_tokens(["<one_more>", "<another>"])
-    config = dataclasses.replace(CONFIG, epochs=1)
+    config = dataclasses.replace(TOY, epochs=1)
     assert len(larger) > fresh_model().config.vocab_size
     assert train(fresh_model(), larger, ROWS[:8], ROWS[8:12], config, tmp_path / "m").n_train == 8
 
@@ -300,11 +279,11 @@ def test_a_tokenizer_that_splits_the_marks_of_a_call_is_refused(tmp_path):
             return {"input_ids": list(range(len(text)))}
 
     with pytest.raises(ModelError, match="the tokenizer must know <start_function_call> as one token, but splits it"):
-        train(fresh_model(), Splitting(), ROWS[:8], ROWS[8:12], CONFIG, tmp_path / "m")
+        train(fresh_model(), Splitting(), ROWS[:8], ROWS[8:12], TOY, tmp_path / "m")
 
 
 def test_several_seeds_tell_mean_and_spread(tokenizer, tmp_path):
-    config = dataclasses.replace(CONFIG, epochs=1)
+    config = dataclasses.replace(TOY, epochs=1)
 
     def one(seed):
         settings = dataclasses.replace(config, seed=seed)

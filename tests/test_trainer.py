@@ -11,28 +11,14 @@ from fgtools.encoder import encode_rows
 from fgtools.engine import build_trainer, plan_training
 from fgtools.labelled import restore_forward
 from fgtools.memory import MicroBatches, choose_micro_batches, estimate_activation_bytes
-from fgtools.models import load_model, load_tokenizer
-from fgtools.offline.samples import build_samples
 from fgtools.precision import Precision
-from fgtools.profiles import PROFILES, RECIPES, Training, build_training
-from fgtools.rows import build_rows
+from fgtools.profiles import PROFILES, RECIPES, build_training
 from fgtools.trainer import StepSampler
+from tests.toys import TOY, fresh_model, small_rows
 
-ROWS = tuple(row for row in build_rows(build_samples(80, 11)).rows if len(row["tools"]) <= 3)[:12]
-CONFIG = Training(
-    learning_rate=2e-3,
-    epochs=1,
-    batch_size=4,
-    accumulation_steps=2,
-    warmup_fraction=0.0,
-    gradient_checkpointing=False,
-    seed=1,
-)
-
-
-@pytest.fixture(scope="module")
-def tokenizer():
-    return load_tokenizer("standin")
+pytestmark = pytest.mark.usefixtures("batch_run")
+ROWS = small_rows(80, 12)
+CONFIG = dataclasses.replace(TOY, epochs=1, accumulation_steps=2, warmup_fraction=0.0)
 
 
 @pytest.fixture(scope="module")
@@ -40,13 +26,8 @@ def encoded(tokenizer):
     return encode_rows(ROWS, tokenizer).encoded
 
 
-@pytest.fixture(autouse=True)
-def batch_run(monkeypatch):
-    monkeypatch.setenv("FGTOOLS_BATCH", "1")
-
-
 def make_trainer(tokenizer, encoded, folder, config=CONFIG, **changes):
-    model = load_model("standin", device="cpu", quiet=True)
+    model = fresh_model()
     plan = dataclasses.replace(plan_training(config, RECIPES["native"], model, encoded, 1), **changes)
     trainer = build_trainer(
         plan, config, RECIPES["native"], model, tokenizer, (encoded, encoded), folder, resumed=False, callbacks=[]
@@ -86,7 +67,7 @@ def test_loss_and_gradients_equal_trls(cut, tokenizer, encoded, tmp_path):
 
 
 def test_the_loss_is_over_the_labels_of_the_whole_step_not_a_mean_of_means(tokenizer, encoded, tmp_path):
-    model = load_model("standin", device="cpu", quiet=True)
+    model = fresh_model()
     losses, labels = 0.0, 0
     for row in encoded[:8]:
         with torch.no_grad():
@@ -163,14 +144,15 @@ def test_out_of_memory_does_the_step_again_in_smaller_parts(tokenizer, encoded, 
 
 
 def test_the_plan_says_why(tokenizer, encoded):
-    model = load_model("standin", device="cpu", quiet=True)
+    model = fresh_model()
     plan = plan_training(CONFIG, RECIPES["native"], model, encoded, 1)
     told = plan.describe()
     assert "engine labelled: logits at labelled positions alone" in told
     assert "precision fp32: no GPU is visible" in told and "in place: one process on a CPU" in told
     assert not plan_training(CONFIG, RECIPES["native"], model, encoded, 2).in_place
     tutorial = plan_training(CONFIG, RECIPES["tutorial"], model, encoded, 1)
-    assert tutorial.engine == "trl" and "as in the tutorial" in tutorial.describe() and tutorial.every[:2] == (10, 10)
+    assert tutorial.engine == "trl" and "as in the tutorial" in tutorial.describe()
+    assert (tutorial.log_every, tutorial.evaluate_every) == (10, 10)
     model.config.final_logit_softcapping = 30.0
     assert "caps its logits" in plan_training(CONFIG, RECIPES["native"], model, encoded, 1).describe()
     with pytest.raises(ValueError, match="8 do not among 3"):
@@ -197,7 +179,7 @@ def test_checkpointing_only_where_the_longest_row_does_not_fit():
 
 
 def test_adapters_start_from_the_same_model_and_are_merged(tokenizer, encoded):
-    model = load_model("standin", device="cpu", quiet=True)
+    model = fresh_model()
     ids = torch.tensor([encoded[0].input_ids])
     before = model(ids).logits
     config = dataclasses.replace(CONFIG, lora_rank=4)

@@ -1,8 +1,5 @@
 """Type spellings: every golden one, and that no text at all breaks the reader."""
 
-import json
-from pathlib import Path
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,9 +7,9 @@ from jsonschema import Draft202012Validator
 
 from fgtools.schema import SchemaError, normalize_type
 from fgtools.typewords import JSON_TYPES, read_type, widest
+from tests.toys import GOLDEN, load_cases
 
-GOLDEN = Path(__file__).parent / "golden" / "types.jsonl"
-CASES = [json.loads(line) for line in GOLDEN.read_text(encoding="utf-8").splitlines()]
+CASES = load_cases(GOLDEN / "types.jsonl")
 WORDS = [
     "int",
     "str",

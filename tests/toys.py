@@ -1,0 +1,51 @@
+"""What tests share: a training small enough for them, rows that fit it, the stand-in, golden cases."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fgtools.offline.samples import build_samples
+from fgtools.profiles import Training
+from fgtools.rows import build_rows
+
+GOLDEN = Path(__file__).parent / "golden"
+SHARED = Path(__file__).parents[2] / "shared"
+
+TOY = Training(
+    learning_rate=2e-3,
+    epochs=2,
+    batch_size=4,
+    accumulation_steps=1,
+    warmup_fraction=0.1,
+    gradient_checkpointing=False,
+    seed=1,
+)
+"""The numbers of a training of seconds."""
+
+
+def small_rows(n_samples: int, n_rows: int) -> tuple[dict[str, Any], ...]:
+    """Give rows with three tools at most, so that a prompt is short."""
+    return tuple(row for row in build_rows(build_samples(n_samples, 11)).rows if len(row["tools"]) <= 3)[:n_rows]
+
+
+def fresh_model() -> Any:
+    """Load the stand-in, for a test that changes it; others take the fixture `model`."""
+    from fgtools.models import load_model
+
+    return load_model("standin", device="cpu", quiet=True)
+
+
+def load_cases(path: Path) -> list[dict[str, Any]]:
+    """Read the cases of one JSONL file."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def load_shared(name: str) -> list[dict[str, Any]]:
+    """Read the shared vectors or rows, or skip the test where they are not."""
+    if not (SHARED / name).is_file():
+        pytest.skip(f"needs {name}, which is not part of the repository; tests/golden holds a sample")
+    return load_cases(SHARED / name)

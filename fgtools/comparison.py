@@ -6,6 +6,7 @@ Knows scores; claims a change only where McNemar's exact test and the interval o
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,13 @@ from typing import Any
 from fgtools.intervals import Ratio, Share, bootstrap_difference, mcnemar_exact
 from fgtools.outcomes import LADDER, RowScore
 from fgtools.scores import RATIOS, Scores
+
+BETTER, WORSE, NO_EVIDENCE, NOT_COUNTED = "better", "WORSE", "no evidence of a change", "no such rows"
+"""What a Change may read."""
+
+LOWER_IS_BETTER = ("missed_calls", "false_calls", "cer", "cer_rendered")
+
+_SAVED = ("low", "high", "fixed", "broken", "p", "lower_is_better")
 
 
 @dataclass(frozen=True)
@@ -28,6 +36,7 @@ class Change:
         fixed: Rows wrong before and right after; 0 for a Ratio.
         broken: Rows right before and wrong after; 0 for a Ratio.
         p: McNemar's exact p; None for a Ratio.
+        lower_is_better: Whether a smaller value is the better one, as of false calls.
     """
 
     name: str
@@ -38,15 +47,31 @@ class Change:
     fixed: int = 0
     broken: int = 0
     p: float | None = None
+    lower_is_better: bool = False
 
     @property
     def difference(self) -> float:
         """After minus before; nan where nothing was counted."""
         return self.after.rate - self.before.rate
 
+    @property
+    def reading(self) -> str:
+        """What the evidence says: BETTER, WORSE, NO_EVIDENCE or NOT_COUNTED.
+
+        A change is read off the interval of the difference and, for shares, McNemar's exact test at 0.05: both must
+        say so.
+        """
+        if isinstance(self.before, Share) and not self.before.n:
+            return NOT_COUNTED
+        tested = self.p is None or self.p < 0.05
+        rose, fell = tested and self.low > 0, tested and self.high < 0
+        if self.lower_is_better:
+            rose, fell = fell, rose
+        return BETTER if rose else WORSE if fell else NO_EVIDENCE
+
     def to_dict(self) -> dict[str, Any]:
         """Give the change as JSON values."""
-        fields = {name: getattr(self, name) for name in ("low", "high", "fixed", "broken", "p")}
+        fields = {name: getattr(self, name) for name in _SAVED}
         difference = None if math.isnan(self.difference) else self.difference
         sides = {"before": self.before.to_dict(), "after": self.after.to_dict()}
         return {"name": self.name, **sides, "difference": difference, **fields}
@@ -54,7 +79,7 @@ class Change:
     @classmethod
     def from_dict(cls, saved: Mapping[str, Any]) -> Change:
         """Read what to_dict gave."""
-        fields = {name: saved[name] for name in ("name", "low", "high", "fixed", "broken", "p")}
+        fields = {name: saved[name] for name in ("name", *_SAVED)}
         return cls(before=_measure(saved["before"]), after=_measure(saved["after"]), **fields)
 
 
@@ -73,12 +98,14 @@ class Comparison:
         changes: One Change a measure: the ladder, then the calls, then error rates and arguments.
         fixed: Ids of the rows whose AST match was gained.
         broken: Ids of the rows whose AST match was lost.
+        transitions: (error code before, error code after, rows), "" for an AST match; the commonest first.
     """
 
     n: int
     changes: tuple[Change, ...]
     fixed: tuple[str, ...]
     broken: tuple[str, ...]
+    transitions: tuple[tuple[str, str, int], ...]
 
     def change(self, name: str) -> Change:
         """Give the change of one measure; raises KeyError for an unknown one."""
@@ -96,9 +123,9 @@ class Comparison:
             f"{change.fixed} rows fixed, {change.broken} broken; difference {100 * change.difference:+.1f} points "
             f"[{100 * change.low:+.1f}, {100 * change.high:+.1f}], McNemar's exact p = {change.p:.2g}"
         )
-        if change.p < 0.05 and change.low > 0:
+        if change.reading == BETTER:
             return f"AST match rose from {counts}: {evidence}."
-        if change.p < 0.05 and change.high < 0:
+        if change.reading == WORSE:
             return f"AST match FELL from {counts}: {evidence}."
         return f"No evidence that AST match changed, from {counts}: {evidence}."
 
@@ -110,6 +137,7 @@ class Comparison:
             "changes": [change.to_dict() for change in self.changes],
             "fixed": list(self.fixed),
             "broken": list(self.broken),
+            "transitions": [list(one) for one in self.transitions],
         }
 
     @classmethod
@@ -121,8 +149,9 @@ class Comparison:
         """
         try:
             changes = tuple(Change.from_dict(change) for change in saved["changes"])
-            return cls(saved["n"], changes, tuple(saved["fixed"]), tuple(saved["broken"]))
-        except (KeyError, TypeError) as error:
+            transitions = tuple((before, after, count) for before, after, count in saved["transitions"])
+            return cls(saved["n"], changes, tuple(saved["fixed"]), tuple(saved["broken"]), transitions)
+        except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"a comparison must stand as this version writes it ({error}): compare again") from error
 
 
@@ -152,32 +181,34 @@ def compare(before: Scores, after: Scores) -> Comparison:
     after = Scores(tuple(by_id[row_id] for row_id in ids))
     if [row.n_gold for row in before.rows] != [row.n_gold for row in after.rows]:
         raise ValueError("both scores must be of the same rows, but their golds differ: evaluate both on one rows file")
-    changes = [_share_change(name, name, before.rows, after.rows) for name in LADDER]
+    changes = [_share_change(name, name, before.rows, after.rows) for name in (*LADDER, "strict_match")]
     pair = (before.call_rows, after.call_rows)
     changes.append(_share_change("right_tool_calls", "right_tools", *pair))
-    changes.append(_share_change("missed_calls", "missed_call", *pair, lower_is_better=True))
+    changes.append(_share_change("missed_calls", "missed_call", *pair))
     none_due = (before.no_call_rows, after.no_call_rows)
-    changes.append(_share_change("false_calls", "false_call", *none_due, lower_is_better=True))
+    changes.append(_share_change("false_calls", "false_call", *none_due))
+    changes.append(_share_change("right_behaviour", "right_behaviour", *none_due))
     changes.append(_share_change("tool_accuracy", "first_name_right", *pair))
     changes.extend(_cer_change(name, before, after) for name in ("cer", "cer_rendered"))
     changes.extend(_argument_change(name, before, after) for name in RATIOS)
     rows = [(old.row_id, old.ast_match, new.ast_match) for old, new in zip(before.rows, after.rows, strict=True)]
     fixed = tuple(row_id for row_id, was, now in rows if now and not was)
     broken = tuple(row_id for row_id, was, now in rows if was and not now)
-    return Comparison(len(rows), tuple(changes), fixed, broken)
+    pairs = Counter((old.error, new.error) for old, new in zip(before.rows, after.rows, strict=True))
+    transitions = tuple((*codes, count) for codes, count in pairs.most_common())
+    return Comparison(len(rows), tuple(changes), fixed, broken, transitions)
 
 
-def _share_change(
-    name: str, field: str, before: Sequence[RowScore], after: Sequence[RowScore], lower_is_better: bool = False
-) -> Change:
+def _share_change(name: str, field: str, before: Sequence[RowScore], after: Sequence[RowScore]) -> Change:
     was, now = ([int(getattr(row, field)) for row in rows] for rows in (before, after))
     ones = [1] * len(was)
     low, high = bootstrap_difference((was, ones), (now, ones))
     gained = sum(new > old for old, new in zip(was, now, strict=True))
     lost = sum(new < old for old, new in zip(was, now, strict=True))
-    fixed, broken = (lost, gained) if lower_is_better else (gained, lost)
+    lower = name in LOWER_IS_BETTER
+    fixed, broken = (lost, gained) if lower else (gained, lost)
     shares = Share(sum(was), len(was)), Share(sum(now), len(now))
-    return Change(name, *shares, low, high, fixed, broken, mcnemar_exact(fixed, broken))
+    return Change(name, *shares, low, high, fixed, broken, mcnemar_exact(fixed, broken), lower)
 
 
 def _cer_change(name: str, before: Scores, after: Scores) -> Change:
@@ -190,7 +221,7 @@ def _cer_change(name: str, before: Scores, after: Scores) -> Change:
         Ratio(result.edits, result.characters, result.low, result.high)
         for result in (getattr(before, name), getattr(after, name))
     ]
-    return Change(name, *ratios, *bootstrap_difference(*sides))
+    return Change(name, *ratios, *bootstrap_difference(*sides), lower_is_better=True)
 
 
 def _argument_change(name: str, before: Scores, after: Scores) -> Change:

@@ -28,6 +28,7 @@ from functools import lru_cache
 from typing import Any
 
 from fgtools.ast_match import find_error, find_value_error, missing_names, unexpected_names
+from fgtools.behaviours import classify_behaviour
 from fgtools.calls import Reply, ToolCall, parse_reply, parse_tutorial_prediction, render_calls, row_calls
 from fgtools.cer import count_edits
 from fgtools.schema import SchemaError, normalize_tools
@@ -64,6 +65,10 @@ class RowScore:
         arguments_right: Predicted arguments that mean what the gold's of that name means.
         arguments_predicted: Arguments of the predicted calls.
         arguments_gold: Arguments of the gold calls.
+        arguments_by_type: (JSON type, right ones, gold ones) for every type among the gold's arguments.
+        prompt_characters: Length of the messages and tools, in characters of text and JSON, not tokens.
+        behaviour: What the reply does, in When2Call's words: one of behaviours.BEHAVIOURS.
+        behaviour_gold: What the right answer does.
         chance: Probability that as many declared tools drawn at random are the right ones.
         gold_valid: Whether the gold's own arguments satisfy the schema.
         error: "" for an AST match, else BFCL's code or one of ours.
@@ -87,9 +92,23 @@ class RowScore:
     arguments_right: int
     arguments_predicted: int
     arguments_gold: int
+    arguments_by_type: tuple[tuple[str, int, int], ...]
+    prompt_characters: int
+    behaviour: str
+    behaviour_gold: str
     chance: float
     gold_valid: bool
     error: str
+
+    @property
+    def strict_match(self) -> bool:
+        """Whether the calls are the gold's, in the grammar to the letter: what the strictest server would take."""
+        return self.in_grammar and self.exact_match
+
+    @property
+    def right_behaviour(self) -> bool:
+        """Whether the reply does what the right answer does."""
+        return self.behaviour == self.behaviour_gold
 
     @property
     def missed_call(self) -> bool:
@@ -126,6 +145,7 @@ def score_row(row: Mapping[str, Any], text: str, style: str = "native") -> RowSc
     right = not lost and Counter(call.name for call in reply.calls) == Counter(call.name for call in gold)
     error = _row_error(reply, gold, tools, lost)
     block, gold_block, rendered = _blocks(text, reply, gold, style)
+    types = _count_right_arguments(reply.calls, gold, tools)
     return RowScore(
         row_id=str(row.get("row_id", "")),
         n_tools=len(tools),
@@ -142,9 +162,13 @@ def score_row(row: Mapping[str, Any], text: str, style: str = "native") -> RowSc
         edits=count_edits(block, gold_block),
         edits_rendered=count_edits(rendered, gold_block),
         characters=len(gold_block),
-        arguments_right=_count_right_arguments(reply.calls, gold, tools),
+        arguments_right=sum(right for _, right, _ in types),
         arguments_predicted=sum(len(call.arguments) for call in reply.calls),
         arguments_gold=sum(len(call.arguments) for call in gold),
+        arguments_by_type=types,
+        prompt_characters=_prompt_characters(row),
+        behaviour=classify_behaviour(reply.text, n_calls),
+        behaviour_gold=classify_behaviour(str(row.get("reply", "")), len(gold)),
         chance=_chance(gold, len(tools)),
         gold_valid=has_valid_arguments(gold, tools),
         error=error,
@@ -194,28 +218,49 @@ def _have_right_names(calls: Sequence[ToolCall], gold: Sequence[ToolCall], tools
     return True
 
 
-def _count_right_arguments(calls: Sequence[ToolCall], gold: Sequence[ToolCall], tools: Mapping[str, Any]) -> int:
-    """Count right arguments, each gold call taking the call of its name that fits it best."""
-    left, right = list(calls), 0
+def _count_right_arguments(
+    calls: Sequence[ToolCall], gold: Sequence[ToolCall], tools: Mapping[str, Any]
+) -> tuple[tuple[str, int, int], ...]:
+    """Count right and gold arguments by JSON type, each gold call taking the call of its name that fits it best."""
+    left = list(calls)
+    right, wanted_of = Counter[str](), Counter[str]()
     for wanted in gold:
         properties = tools.get(wanted.name, {}).get("properties") or {}
-        counts = [
-            (_count_equal(call, wanted, properties), -index)
-            for index, call in enumerate(left)
-            if call.name == wanted.name
-        ]
-        if counts:
-            count, index = max(counts)
-            right += count
-            left.pop(-index)
-    return right
+        types = {name: _type_of(value, properties.get(name)) for name, value in wanted.arguments.items()}
+        wanted_of.update(types.values())
+        equal = [_find_equal(call, wanted, properties) if call.name == wanted.name else None for call in left]
+        fits = [index for index, names in enumerate(equal) if names is not None]
+        if fits:
+            best = max(fits, key=lambda index: (len(equal[index] or ()), -index))
+            right.update(types[name] for name in equal[best] or ())
+            left.pop(best)
+    return tuple((kind, right[kind], count) for kind, count in sorted(wanted_of.items()))
 
 
-def _count_equal(call: ToolCall, wanted: ToolCall, properties: Mapping[str, Any]) -> int:
+def _find_equal(call: ToolCall, wanted: ToolCall, properties: Mapping[str, Any]) -> list[str]:
+    """Give the names of the arguments that mean the same in both calls."""
     shared = [name for name in wanted.arguments if name in call.arguments]
-    return sum(
-        not find_value_error(call.arguments[name], wanted.arguments[name], properties.get(name)) for name in shared
-    )
+    return [
+        name
+        for name in shared
+        if not find_value_error(call.arguments[name], wanted.arguments[name], properties.get(name))
+    ]
+
+
+def _type_of(value: Any, spec: Any) -> str:
+    """Give an argument's JSON type: the declared one, else that of its value."""
+    declared = spec.get("type") if isinstance(spec, Mapping) else None
+    if isinstance(declared, str) and declared:
+        return declared
+    for kinds, name in ((bool, "boolean"), (int, "integer"), (float, "number"), (str, "string"), (list, "array")):
+        if isinstance(value, kinds):
+            return name
+    return "null" if value is None else "object"
+
+
+def _prompt_characters(row: Mapping[str, Any]) -> int:
+    said = sum(len(str(message.get("content") or "")) for message in row.get("messages", ()))
+    return said + len(json.dumps(row["tools"], ensure_ascii=False))
 
 
 def _chance(gold: Sequence[ToolCall], n_tools: int) -> float:

@@ -28,9 +28,11 @@ LABELS = {
     "right_names": "right argument names",
     "ast_match": "AST match",
     "exact_match": "exact match",
+    "strict_match": "exact match in the grammar (strict)",
     "right_tool_calls": "right tool(s), rows with a call",
     "missed_calls": "missed calls, rows with a call",
     "false_calls": "false calls, rows without one",
+    "right_behaviour": "right behaviour, rows without one",
     "tool_accuracy": "tool accuracy (tutorial)",
     "cer": "TC-CER (tutorial), lower is better",
     "cer_rendered": "TC-CER of re-rendered calls",
@@ -43,7 +45,8 @@ LABELS = {
 
 def render_ladder_table(scores: Scores) -> Table:
     """Give every measure of one model with its counts and its 95 % interval."""
-    shares = (*LADDER, "right_tool_calls", "missed_calls", "false_calls", "tool_accuracy")
+    shares = (*LADDER, "strict_match", "right_tool_calls", "missed_calls", "false_calls", "right_behaviour")
+    shares = (*shares, "tool_accuracy")
     rest = ("cer", "cer_rendered", "argument_precision", "argument_recall", "argument_f1")
     rows = [(LABELS[name], str(getattr(scores, name))) for name in (*shares, *rest)]
     return Table(("measure", "k/n = value [95 % interval]"), tuple(rows))

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from fgtools.behaviours import BEHAVIOURS
 from fgtools.cer import CerResult
 from fgtools.intervals import Ratio, Share, bootstrap_ratio
 from fgtools.outcomes import LADDER, RowScore
@@ -144,13 +145,32 @@ class Scores:
         return Share(sum(not row.gold_valid for row in self.call_rows), len(self.call_rows))
 
     @property
+    def strict_match(self) -> Share:
+        """The calls are the gold calls, in the grammar to the letter; beside it, ast_match is the lenient one."""
+        return self.share("strict_match")
+
+    @property
+    def right_behaviour(self) -> Share:
+        """Among the rows whose right answer is no call: the reply does what that answer does, in When2Call's words."""
+        return Share(sum(row.right_behaviour for row in self.no_call_rows), len(self.no_call_rows))
+
+    @property
+    def behaviours(self) -> dict[str, dict[str, int]]:
+        """Rows by what the right answer does and by what the reply does."""
+        table: dict[str, Counter[str]] = {}
+        for row in self.rows:
+            table.setdefault(row.behaviour_gold, Counter())[row.behaviour] += 1
+        return {gold: dict(table[gold].most_common()) for gold in BEHAVIOURS if gold in table}
+
+    @property
     def errors(self) -> dict[str, int]:
         """Rows by error code, the commonest first."""
         return dict(Counter(row.error for row in self.rows if row.error).most_common())
 
     def to_dict(self) -> dict[str, Any]:
         """Give the JSON object of scores.*.json: aggregates first, then the rows."""
-        shares = (*LADDER, "right_tool_calls", "tool_accuracy", "missed_calls", "false_calls", "gold_invalid")
+        shares = (*LADDER, "strict_match", "right_tool_calls", "tool_accuracy", "missed_calls", "false_calls")
+        shares = (*shares, "right_behaviour", "gold_invalid")
         return {
             "n": len(self.rows),
             **{name: getattr(self, name).to_dict() for name in shares},
@@ -158,6 +178,7 @@ class Scores:
             **{name: getattr(self, name).to_dict() for name in RATIOS},
             "chance": None if math.isnan(self.chance) else self.chance,
             "errors": self.errors,
+            "behaviours": self.behaviours,
             "rows": [dataclasses.asdict(row) for row in self.rows],
         }
 
@@ -169,9 +190,13 @@ class Scores:
             ValueError: The object is not one of scores.
         """
         try:
-            return cls(tuple(RowScore(**row) for row in saved["rows"]))
+            return cls(tuple(_read_row(row) for row in saved["rows"]))
         except (KeyError, TypeError) as error:
             raise ValueError(f"scores must hold rows as this version writes them ({error}): score again") from error
+
+
+def _read_row(row: Mapping[str, Any]) -> RowScore:
+    return RowScore(**{**row, "arguments_by_type": tuple(map(tuple, row["arguments_by_type"]))})
 
 
 def _cer_dict(result: CerResult) -> dict[str, Any]:

@@ -20,6 +20,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.cache_utils import Cache, DynamicLayer
 
+_SLOW_ROWS = range(7, 21)
+
 NO_POSITION = -1
 """Position of a slot that holds no token."""
 
@@ -40,7 +42,7 @@ class _SlabLayer(DynamicLayer):
         if self.stored is None:
             _, heads, _, size = key_states.shape
             shape = (slab.n_rows, heads, slab.n_slots, size)
-            self.stored = (key_states.new_zeros(shape), value_states.new_zeros(shape))
+            self.stored = (key_states.new_empty(shape), value_states.new_empty(shape))
         first, last, at = slab.place
         for buffer, states in zip(self.stored, (key_states, value_states), strict=True):
             buffer[first:last, :, at : at + width] = states
@@ -121,6 +123,14 @@ class Slab:
             for buffer in layer.stored:
                 buffer[list(targets), :, :length] = buffer[row, :, :length].clone()
 
+    def clear(self, lengths: Sequence[int]) -> None:
+        """Put zeros behind the prompts, up to the longest: what lies there is masked, but must be a number."""
+        longest = max(lengths)
+        for layer in self.layers:
+            for buffer in layer.stored:
+                for row, length in enumerate(lengths):
+                    buffer[row, :, length:longest] = 0
+
     def keep(self, rows: Sequence[int]) -> list[int]:
         """Let the other rows go; the last ones that stay move into the places of those that leave.
 
@@ -175,12 +185,30 @@ def read_prompts(slab: Slab, prompts: Sequence[Sequence[int]], groups: Sequence[
         positions = positions.masked_fill(positions >= lengths[:, None], NO_POSITION)
         hidden = slab.read(ids, positions, first, base)
         states.append(hidden[torch.arange(len(parts), device=device), lengths - 1 - base])
+    slab.clear([len(prompt) for prompt in prompts])
     return torch.cat(states)
 
 
 def _reusable(prompt: Sequence[int], other: Sequence[int]) -> int:
     """Count the tokens of a prompt that need not be read after another one; never its last."""
     return min(common_length(prompt, other), len(prompt) - 1)
+
+
+def choose_tokens(head: torch.nn.Linear, states: Tensor) -> list[int]:
+    """Give the most likely token after each hidden state, [rows, hidden].
+
+    On a CPU the product of a few rows with the head's matrix, which has a row for every word, is half of a step, and
+    some row counts take it twice as long as more rows would (measured: 114 ms for 12 rows, 60 for 16). There the matrix
+    stands at the left.
+    """
+    if (
+        states.device.type == "cpu"
+        and states.dtype == torch.float32
+        and len(states) in _SLOW_ROWS
+        and head.bias is None
+    ):
+        return torch.mm(head.weight, states.T).argmax(0).tolist()
+    return head(states).argmax(-1).tolist()
 
 
 def decode_greedily(
@@ -203,7 +231,7 @@ def decode_greedily(
     alive = list(range(len(prompts)))
     at = max(len(prompt) for prompt in prompts)
     while True:
-        chosen = slab.model.lm_head(states).argmax(-1).tolist()
+        chosen = choose_tokens(slab.model.lm_head, states)
         staying = []
         for place, (number, token) in enumerate(zip(alive, chosen, strict=True)):
             replies[number].append(token)

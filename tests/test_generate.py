@@ -12,7 +12,7 @@ from fgtools.generate import generate_replies, group_prompts
 from fgtools.offline.samples import build_samples
 from fgtools.prompts import encode_prompt
 from fgtools.rows import build_rows
-from fgtools.slab import Slab, decode_greedily, read_prompts
+from fgtools.slab import Slab, choose_tokens, decode_greedily, read_prompts
 
 ROWS = build_rows(build_samples(60, 9)).rows[:12]
 
@@ -162,3 +162,19 @@ def test_a_batch_holds_what_fits_the_memory(model, tokenizer, monkeypatch):
     monkeypatch.setattr(generate, "CPU_BYTES", 2 * 4 * 32 * 4 * 1500)  # 1,500 tokens of the stand-in's keys and values
     assert generate_replies(model, tokenizer, ROWS, max_new_tokens=16) == whole
     assert len(sizes) > 1 and sum(sizes) == len(ROWS)
+
+
+def test_memory_that_was_never_written_has_no_say(model, tokenizer):
+    wanted = generate_replies(model, tokenizer, ROWS[:5], max_new_tokens=12)
+    torch.use_deterministic_algorithms(True)  # torch then fills what is empty with not-a-number
+    try:
+        assert generate_replies(model, tokenizer, ROWS[:5], max_new_tokens=12) == wanted
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 6, 7, 12, 20, 21, 64])
+def test_the_most_likely_token_does_not_depend_on_how_the_product_is_taken(rows):
+    head = torch.nn.Linear(32, 500, bias=False)
+    states = torch.randn(rows, 32, generator=torch.Generator().manual_seed(rows))
+    assert choose_tokens(head, states) == [int((head.weight @ state).argmax()) for state in states]

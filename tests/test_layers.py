@@ -11,7 +11,8 @@ LAYERS = (
     (
         *("calls", "profiles", "literals", "typewords", "specs", "containers", "parameters", "tutorial", "pythonic"),
         *("schema", "names", "duplicates", "declarations", "batches"),
-        *("intervals", "cer", "ast_match", "outcomes", "scores", "comparison", "metrics", "tables", "artifacts"),
+        *("intervals", "cer", "ast_match", "behaviours", "outcomes", "scores", "breakdowns", "comparison", "metrics"),
+        *("tables", "artifacts"),
     ),
     ("shapes", "blocks", "gold", "keys", "splits", "packed", "rows", "remedies", "fitting"),
     (

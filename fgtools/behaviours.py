@@ -1,0 +1,65 @@
+"""What a reply does, in the four words of When2Call: call a tool, ask for what is missing, decline, or answer directly.
+
+Knows texts; not rows or scores. Source of the four: When2Call (NVIDIA, 2025), whose test has the model choose
+among given answers. A free reply is read here by its wording, in English and Chinese, so the result is a sign and not a
+verdict: no rung of the ladder depends on it.
+"""
+
+from __future__ import annotations
+
+import re
+
+TOOL_CALL, REQUEST, DECLINE, DIRECT, SILENT = "tool_call", "request_for_info", "cannot_answer", "direct", "silent"
+
+BEHAVIOURS = (TOOL_CALL, REQUEST, DECLINE, DIRECT, SILENT)
+"""When2Call's four, and `silent` for a reply without text."""
+
+_SENTENCE = re.compile(r"(?<=[.!?。！？\n])\s*")
+_QUESTION_WORDS = re.compile(r"\b(?:what|which|when|where|who|how)\b", re.IGNORECASE)
+_ASKS = re.compile(
+    r"(?:could|can|would|will|may) (?:you|i) (?:please |kindly )?"
+    r"(?:provide|tell|specify|share|give|clarify|confirm|let me know|have|know|ask)"
+    r"|(?:please|kindly) (?:also )?(?:provide|tell|specify|share|give|clarify|confirm|let me know)"
+    r"|(?:i|we)(?:'ll| will| would)? need (?:to know|more|some|a few|your|the|an?) "
+    r"|请(?:问|提供|告诉|说明|给)|您能|你能|可以告诉|需要知道",
+    re.IGNORECASE,
+)
+_DECLINES = re.compile(
+    r"\b(?:can(?:no|')?t|can not|cannot|unable|not able|won'?t be able|not (?:possible|capable|available|equipped)"
+    r"|(?:don't|do not|doesn't|does not) (?:currently |really )?(?:have|support|allow|match|provide|cover|include)"
+    r"|no (?:such |suitable |available )?(?:tool|function)s?|none of (?:the|my|these)|outside (?:of )?(?:my|the)"
+    r"|beyond my|sorry|unfortunately)\b|抱歉|无法|不能|没有(?:能力|权限|办法|相关|合适)|没办法|对不起",
+    re.IGNORECASE,
+)
+_OFFERS = re.compile(
+    r"\b(?:anything else|something else|any other|what else|how (?:can|may) i (?:help|assist)"
+    r"|would you like (?:me )?to)\b|还有|其他",
+    re.IGNORECASE,
+)
+_READ = 4000
+"""Characters of a text that are read; a reply that goes on longer has not been stopped by its model."""
+
+
+def classify_behaviour(text: str, n_calls: int = 0) -> str:
+    """Say what a reply does.
+
+    Args:
+        text: Its text outside of calls.
+        n_calls: Its calls; with one it is a tool call, whatever the text.
+
+    Returns:
+        One of BEHAVIOURS. An offer of other help does not count as a question; a question wins over a refusal, since
+        "I cannot book without a date, which one?" asks.
+    """
+    if n_calls:
+        return TOOL_CALL
+    said = re.sub(r"<[a-z_]+>", " ", text[:_READ]).replace("\u2019", "'").strip()
+    if not said:
+        return SILENT
+    asked = [one for one in _SENTENCE.split(said) if not _OFFERS.search(one)]
+    questions = [one for one in asked if one.endswith(("?", "？"))]
+    if any(map(_ASKS.search, asked)) or any(map(_QUESTION_WORDS.search, questions)):
+        return REQUEST
+    if _DECLINES.search(said):
+        return DECLINE
+    return REQUEST if questions else DIRECT

@@ -1,0 +1,92 @@
+"""Scores taken apart: by number of tools, number of calls, prompt length, tools seen in training, type of argument.
+
+Knows outcomes; not replies. Every part is a Scores of its own, so it has the same measures with counts and intervals;
+parts without rows are left out.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+from fgtools.intervals import Share
+from fgtools.outcomes import RowScore
+from fgtools.scores import Scores
+
+Parts = dict[str, Scores]
+"""Label -> the scores of its rows, in the order in which they are shown."""
+
+TOOL_BINS = (1, 3, 7)
+CALL_BINS = (0, 1, 2)
+
+
+def split_by_tools(scores: Scores) -> Parts:
+    """Take scores apart by the number of declared tools."""
+    return _split(scores, lambda row: row.n_tools, TOOL_BINS)
+
+
+def split_by_calls(scores: Scores) -> Parts:
+    """Take scores apart by the number of calls that are due."""
+    return _split(scores, lambda row: row.n_gold, CALL_BINS)
+
+
+def split_by_length(scores: Scores, edges: Sequence[int] = ()) -> Parts:
+    """Take scores apart by the length of the prompt, in characters of messages and tools, not tokens.
+
+    Args:
+        scores: The scores.
+        edges: Longest prompt of every part but the last; () for those that make four parts of like size.
+
+    Returns:
+        The parts.
+    """
+    lengths = sorted(row.prompt_characters for row in scores.rows)
+    quarters = sorted({lengths[len(lengths) * part // 4 - 1] for part in (1, 2, 3) if len(lengths) >= 4})
+    return _split(scores, lambda row: row.prompt_characters, tuple(edges) or tuple(quarters))
+
+
+def split_by_seen(scores: Scores, rows: Sequence[Mapping[str, Any]], trained: Collection[str]) -> Parts:
+    """Take scores apart by whether training declared the tools that are due; rows without a call stand apart.
+
+    Args:
+        scores: The scores.
+        rows: The rows that were scored, in the same order.
+        trained: Names of all tools that the training rows declare.
+
+    Returns:
+        The parts "seen in training", "not seen" (at least one was not) and "no call due".
+    """
+    labels = []
+    for row in rows:
+        names = {call["name"] for call in row["gold"]}
+        labels.append("no call due" if not names else "seen in training" if names <= set(trained) else "not seen")
+    order = ("seen in training", "not seen", "no call due")
+    chosen = {label: [one for one, own in zip(scores.rows, labels, strict=True) if own == label] for label in order}
+    return {label: Scores(tuple(rows)) for label, rows in chosen.items() if rows}
+
+
+def count_argument_types(scores: Scores) -> dict[str, Share]:
+    """Give the share of the gold's arguments that are right, by JSON type, the commonest first."""
+    right, gold = Counter[str](), Counter[str]()
+    for row in scores.rows:
+        for kind, count, wanted in row.arguments_by_type:
+            right[kind] += count
+            gold[kind] += wanted
+    return {kind: Share(right[kind], count) for kind, count in gold.most_common()}
+
+
+def _split(scores: Scores, measure: Callable[[RowScore], int], edges: Sequence[int]) -> Parts:
+    """Put every row into the part whose upper edge it does not exceed; the last part has none."""
+    parts: dict[int, list[RowScore]] = {}
+    for row in scores.rows:
+        parts.setdefault(bisect_left(edges, measure(row)), []).append(row)
+    return {_label(edges, place): Scores(tuple(parts[place])) for place in sorted(parts)}
+
+
+def _label(edges: Sequence[int], place: int) -> str:
+    low = edges[place - 1] + 1 if place else 0
+    if place == len(edges):
+        return f"{low:,} or more"
+    return f"{edges[place]:,}" if place == 0 or low == edges[place] else f"{low:,} to {edges[place]:,}"

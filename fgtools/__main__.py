@@ -10,6 +10,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -115,6 +116,9 @@ def _build_parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--out", required=True)
     evaluate.add_argument("--max-new-tokens", type=int, default=0, help="0: from the longest gold")
     evaluate.add_argument("--batch-size", type=int, default=64, help="rows at once, at most")
+    evaluate.add_argument("--name", default="", help="of the files: replies.NAME.jsonl and scores.NAME.json")
+    evaluate.add_argument("--constrain", action="store_true", help="allow declared tools and arguments alone")
+    evaluate.add_argument("--processes", type=int, default=0, help="default: one a GPU where that pays")
     evaluate.set_defaults(command=_evaluate)
 
     score = commands.add_parser("score", help="scores of a replies file, as JSON on standard output")
@@ -220,10 +224,11 @@ def _audit(options: argparse.Namespace) -> None:
 
 
 def _train(options: argparse.Namespace) -> None:
-    from fgtools.training import LAUNCHED, launch_training, train_seeds
+    from fgtools.launch import LAUNCHED, launch
+    from fgtools.training import train_seeds
 
     if options.processes > 1 and LAUNCHED not in os.environ:  # those that are launched read the same words
-        launch_training(options.processes, options.words)
+        launch("train", options.processes, options.words)
         return
     if not options.seeds:
         _train_one(options, options.seed, open_run(options.out))
@@ -295,17 +300,38 @@ def _audit_once(
 
 
 def _evaluate(options: argparse.Namespace) -> None:
+    from accelerate import PartialState
+
+    from fgtools.launch import LAUNCHED, choose_processes, launch
     from fgtools.models import load_model, load_tokenizer
     from fgtools.report import render_ladder_table
-    from fgtools.stages import evaluate
+    from fgtools.session import detect_capability
+    from fgtools.stages import evaluate, name_files
 
     rows = read_jsonl(Path(options.rows))
-    model, tokenizer = load_model(options.model), load_tokenizer(options.model)
-    out = open_run(options.out)
+    processes, reason = choose_processes(len(rows), options.processes)
+    launched = LAUNCHED in os.environ
+    if processes > 1 and not launched:  # those that are launched read the same words
+        print(f"processes: {processes}, {reason}", flush=True)
+        launch("evaluate", processes, options.words)
+        return
+    state = PartialState(cpu=detect_capability() is None, timeout=timedelta(hours=3)) if launched else None
+    first = state is None or state.is_main_process
+    model, tokenizer = load_model(options.model, quiet=not first), load_tokenizer(options.model)
+    out, names = open_run(options.out), name_files(options.name)
     limits = {"max_new_tokens": options.max_new_tokens, "batch_size": options.batch_size}
-    evaluation = evaluate(model, tokenizer, rows, options.recipe, **limits, part=out.root / "replies.jsonl.part")
-    evaluation.write(out, "replies.jsonl", "scores.json", [Path(options.rows)])
-    print(render_ladder_table(evaluation.scores))
+    evaluation = evaluate(
+        model,
+        tokenizer,
+        rows,
+        options.recipe,
+        **limits,
+        constrained=options.constrain,
+        part=out.root / f"{names[0]}.part",
+    )
+    if first:
+        evaluation.write(out, *names, [Path(options.rows)])
+        print(render_ladder_table(evaluation.scores))
 
 
 def _score(options: argparse.Namespace) -> None:

@@ -163,7 +163,7 @@ def _render_call(call: ToolCall, style: str) -> str:
     if style == "tutorial":
         text = json.dumps(call.arguments, ensure_ascii=False)
         return f"{START_CALL}call:{name}{{args:{_render_string(text)}}}{END_CALL}"
-    return f"{START_CALL}call:{name}{_render_value(call.arguments, 0)}{END_CALL}"
+    return f"{START_CALL}call:{name}{render_value(call.arguments, 0)}{END_CALL}"
 
 
 def _render_string(value: str) -> str:
@@ -172,7 +172,8 @@ def _render_string(value: str) -> str:
     return f"{ESCAPE}{value}{ESCAPE}"
 
 
-def _render_key(key: object) -> str:
+def render_key(key: object) -> str:
+    """Write an argument's name, between marks where it could be taken for structure; ValueError for what is no name."""
     if not isinstance(key, str):
         raise ValueError(f"an argument name must be text, got {key!r}")
     if not key or key != key.strip() or _STRUCTURE.search(key) or _CONTROL.search(key):
@@ -180,7 +181,19 @@ def _render_key(key: object) -> str:
     return key
 
 
-def _render_value(value: object, depth: int) -> str:
+def render_value(value: object, depth: int = 0) -> str:
+    """Write a JSON value in FunctionGemma's grammar.
+
+    Args:
+        value: The value.
+        depth: How deep it stands.
+
+    Returns:
+        The text: strings between marks, names sorted, `None` for null.
+
+    Raises:
+        ValueError: It nests too deep, holds a mark, or is no JSON value.
+    """
     if depth > MAX_DEPTH:
         raise ValueError(f"arguments must not nest deeper than {MAX_DEPTH} levels")
     if value is None:
@@ -196,11 +209,11 @@ def _render_value(value: object, depth: int) -> str:
             raise ValueError(f"a number must be finite, got {value}")
         return repr(value)
     if isinstance(value, Mapping):
-        pairs = [(_render_key(key), _render_value(item, depth + 1), key) for key, item in value.items()]
+        pairs = [(render_key(key), render_value(item, depth + 1), key) for key, item in value.items()]
         pairs.sort(key=lambda pair: pair[2].lower())
         return "{" + ",".join(f"{key}:{item}" for key, item, _ in pairs) + "}"
     if isinstance(value, (list, tuple)):
-        return "[" + ",".join(_render_value(item, depth + 1) for item in value) + "]"
+        return "[" + ",".join(render_value(item, depth + 1) for item in value) + "]"
     raise ValueError(f"an argument must be a JSON value, got {type(value).__name__}")
 
 

@@ -40,6 +40,7 @@ def generate_replies(
     *,
     max_new_tokens: int,
     batch_size: int = 64,
+    constrained: bool = False,
     on_reply: Callable[[int, str], None] | None = None,
 ) -> list[str]:
     """Generate one reply a row.
@@ -50,6 +51,7 @@ def generate_replies(
         rows: Row dicts; only messages and tools are read.
         max_new_tokens: Budget of one reply, in tokens.
         batch_size: Rows generated at once, at most; fewer where memory is short.
+        constrained: Whether declared tools, arguments and types are all that can be written; see `constraint`.
         on_reply: Called with a row's number and its reply as each one ends, in the order in which they end.
 
     Returns:
@@ -57,6 +59,7 @@ def generate_replies(
 
     Raises:
         ValueError: A number is not positive.
+        ConstraintError: It is to be constrained, and xgrammar is not installed.
         torch.OutOfMemoryError: A single row does not fit the memory.
     """
     if max_new_tokens < 1 or batch_size < 1:
@@ -69,6 +72,11 @@ def generate_replies(
     order = sorted(range(len(rows)), key=lambda number: prompts[number])
     replies = [""] * len(rows)
     stops = set(stop_ids(tokenizer))
+    constraints = None
+    if constrained:
+        from fgtools.constraint import Constraints
+
+        constraints = Constraints(tokenizer, inner.config.get_text_config().vocab_size)
     was_training = model.training
     model.eval()
     try:
@@ -86,7 +94,8 @@ def generate_replies(
                 batch, ended = waiting[:fitting], set()
                 parts = [prompts[number] for number in batch]
                 try:
-                    for place, ids in _generate_batch(inner, parts, stops, max_new_tokens):
+                    choose = constraints.choose([rows[number]["tools"] for number in batch]) if constraints else None
+                    for place, ids in _generate_batch(inner, parts, stops, max_new_tokens, choose):
                         finish(batch[place], ids)
                         ended.add(batch[place])
                 except torch.OutOfMemoryError:
@@ -102,12 +111,16 @@ def generate_replies(
 
 
 def _generate_batch(
-    model: PreTrainedModel, prompts: Sequence[Sequence[int]], stops: set[int], max_new_tokens: int
+    model: PreTrainedModel,
+    prompts: Sequence[Sequence[int]],
+    stops: set[int],
+    max_new_tokens: int,
+    choose: Callable[[Sequence[int], torch.Tensor], list[int]] | None = None,
 ) -> Iterator[tuple[int, list[int]]]:
     """Give the places and replies of a batch, in the order in which they end."""
     slab = Slab(model, len(prompts), max(map(len, prompts)) + max_new_tokens)
     states = read_prompts(slab, prompts, group_prompts(prompts, 1 if model.device.type == "cpu" else GPU_TOKENS))
-    return decode_greedily(slab, prompts, states, stops, [max_new_tokens] * len(prompts))
+    return decode_greedily(slab, prompts, states, stops, [max_new_tokens] * len(prompts), choose)
 
 
 def group_prompts(prompts: Sequence[Sequence[int]], tokens: int) -> list[list[int]]:

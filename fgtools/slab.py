@@ -12,7 +12,7 @@ reply, sliding windows stay exact, and in fp32 the tokens are those of one row a
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -212,7 +212,12 @@ def choose_tokens(head: torch.nn.Linear, states: Tensor) -> list[int]:
 
 
 def decode_greedily(
-    slab: Slab, prompts: Sequence[Sequence[int]], states: Tensor, stops: Collection[int], budgets: Sequence[int]
+    slab: Slab,
+    prompts: Sequence[Sequence[int]],
+    states: Tensor,
+    stops: Collection[int],
+    budgets: Sequence[int],
+    choose: Callable[[Sequence[int], Tensor], list[int]] | None = None,
 ) -> Iterator[tuple[int, list[int]]]:
     """Write the replies of a batch, the most likely token each time.
 
@@ -222,6 +227,8 @@ def decode_greedily(
         states: As `read_prompts` gives them.
         stops: Ids that end a reply.
         budgets: Tokens each reply may take.
+        choose: Called with the numbers of the prompts that go on and their logits, for a token each; None: the most
+            likely one.
 
     Yields:
         A prompt's number and its reply's ids, the stop included, as each one ends.
@@ -231,7 +238,8 @@ def decode_greedily(
     alive = list(range(len(prompts)))
     at = max(len(prompt) for prompt in prompts)
     while True:
-        chosen = choose_tokens(slab.model.lm_head, states)
+        head = slab.model.lm_head
+        chosen = choose_tokens(head, states) if choose is None else choose(alive, head(states).float())
         staying = []
         for place, (number, token) in enumerate(zip(alive, chosen, strict=True)):
             replies[number].append(token)

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fgtools.artifacts import DataFileError, RunFolder
+from fgtools.launch import choose_processes, current_process, launch
 from fgtools.metrics import Comparison, Scores, score
 from fgtools.profiles import PROFILES, Profile, Recipe, ResolvedProfile, get_recipe
-from fgtools.replies import ReplyLog, identify_replies
+from fgtools.replies import ReplyLog, find_parts, identify_replies, share_out
 from fgtools.report import render_comparison_table
 from fgtools.shapes import SHAPES
 from fgtools.sources import RawRows, load_raw_rows
@@ -153,13 +154,14 @@ class Evaluation:
     def write(self, run: RunFolder, replies_name: str, scores_name: str, inputs: Sequence[str | Path] = ()) -> None:
         """Write the replies as JSON lines, and the scores with the budget and the inputs' hashes.
 
-        The file in which `evaluate` kept the replies under way, of the same name with ".part", goes.
+        The files in which `evaluate` kept the replies under way, of the same name with ".part", go.
         """
         pairs = zip(self.rows, self.replies, strict=True)
         run.write_rows(replies_name, ({"row_id": row["row_id"], "reply": reply} for row, reply in pairs))
         scores = {"max_new_tokens": self.max_new_tokens, **self.scores.to_dict()}
         run.write_json(scores_name, scores, [replies_name, *inputs])
-        (run.root / f"{replies_name}.part").unlink(missing_ok=True)
+        for part in find_parts(run.root / f"{replies_name}.part"):
+            part.unlink()
 
 
 def score_rows(rows: Sequence[Mapping[str, Any]], replies: Sequence[str], recipe: str | Recipe) -> Scores:
@@ -175,9 +177,10 @@ def evaluate(
     *,
     max_new_tokens: int = 0,
     batch_size: int = 64,
+    constrained: bool = False,
     part: Path | None = None,
 ) -> Evaluation:
-    """Generate a reply for every row and score it.
+    """Generate a reply for every row and score it; in processes that `launch` started, each generates its share.
 
     Args:
         model: The model.
@@ -186,6 +189,8 @@ def evaluate(
         recipe: "native", "tutorial" or a Recipe.
         max_new_tokens: Budget of one reply, in tokens; 0: from the longest gold.
         batch_size: Rows generated at once, at most.
+        constrained: Whether declared tools, arguments and types are all that can be written; such scores are not those
+            of free replies.
         part: File in which replies are kept as they come; those that are there for this model, these rows and this
             budget are not generated again. None: they are not kept.
 
@@ -197,24 +202,84 @@ def evaluate(
     from fgtools.prompts import longest_completion, token_budget
 
     budget = max_new_tokens or token_budget(longest_completion(rows, tokenizer, recipe))
-    options = {"max_new_tokens": budget, "batch_size": batch_size}
+    options = {"max_new_tokens": budget, "batch_size": batch_size, "constrained": constrained}
+    rank, world = current_process()
     if part is None:
         replies = generate_replies(model, tokenizer, rows, **options)
     else:
-        log = ReplyLog(part, identify_replies(fingerprint_weights(model), rows, budget))
+        identity = identify_replies(fingerprint_weights(model), rows, budget, constrained)
+        log = ReplyLog(part, identity, rank, world)
         missing = [row for row in rows if row["row_id"] not in log.replies]
-        if len(missing) < len(rows):
+        if len(missing) < len(rows) and not rank:
             print(f"{len(rows) - len(missing)} of {len(rows)} replies are there already")
-        new = generate_replies(
-            model,
-            tokenizer,
-            missing,
-            **options,
-            on_reply=lambda place, text: log.append(missing[place]["row_id"], text),
+        mine = share_out(missing, rank, world)
+        generate_replies(
+            model, tokenizer, mine, **options, on_reply=lambda place, text: log.append(mine[place]["row_id"], text)
         )
-        known = log.replies | {row["row_id"]: reply for row, reply in zip(missing, new, strict=True)}
+        known = log.gather()
         replies = [known[row["row_id"]] for row in rows]
     return Evaluation(tuple(rows), tuple(replies), score_rows(rows, replies, recipe), budget)
+
+
+def name_files(name: str) -> tuple[str, str]:
+    """Give the names of the replies and scores files of an evaluation, such as "base", "tuned.unseen" or ""."""
+    middle = f".{name}" if name else ""
+    return f"replies{middle}.jsonl", f"scores{middle}.json"
+
+
+def evaluate_run(
+    run: RunFolder,
+    settings: Settings,
+    name: str,
+    rows_name: str,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    folder: str,
+    *,
+    max_new_tokens: int = 0,
+    batch_size: int = 64,
+    processes: int = 0,
+    constrained: bool = False,
+) -> Evaluation:
+    """Evaluate a model on a rows file of a run, in one process a GPU where that pays, and write replies and scores.
+
+    Replies are kept as they come: what a run that was cut short has generated is not generated again.
+
+    Args:
+        run: The run folder.
+        settings: Of the run.
+        name: What the files are called by, such as "base".
+        rows_name: The rows file.
+        model: The model, for one process.
+        tokenizer: Its tokenizer.
+        folder: What further processes load: the model's name or folder.
+        max_new_tokens: As for `evaluate`.
+        batch_size: As for `evaluate`.
+        processes: How many; 0 for one a GPU where that pays.
+        constrained: As for `evaluate`.
+
+    Returns:
+        The Evaluation.
+
+    Raises:
+        LaunchError: One of several processes failed.
+    """
+    rows, names = run.read_rows(rows_name), name_files(name)
+    count, reason = choose_processes(len(rows), processes)
+    if count > 1:
+        print(f"processes: {count}, {reason}", flush=True)
+        options = {"model": folder, "rows": run.find(rows_name), "recipe": settings.recipe.name, "out": run.root}
+        options |= {"max-new-tokens": max_new_tokens, "batch-size": batch_size, "name": name}
+        words = [f"--{option}={value}" for option, value in options.items()]
+        launch("evaluate", count, [*words, *(["--constrain"] if constrained else [])])
+        scores = run.read_json(names[1])
+        replies = match_replies(rows, run.read_rows(names[0]))
+        return Evaluation(tuple(rows), tuple(replies), Scores.from_dict(scores), scores["max_new_tokens"])
+    limits = {"max_new_tokens": max_new_tokens, "batch_size": batch_size, "constrained": constrained}
+    part = run.root / f"{names[0]}.part"
+    evaluation = evaluate(model, tokenizer, rows, settings.recipe, **limits, part=part)
+    evaluation.write(run, *names, [rows_name])
+    return evaluation
 
 
 def match_replies(rows: Sequence[Mapping[str, Any]], records: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -1,19 +1,17 @@
 """The training stage as notebooks and commands share it: rows held out, one process or several, one seed or several.
 
-Knows a run's rows and settings, and how processes are started; not how a gradient is computed.
+Knows a run's rows and settings; not how a gradient is computed.
 """
 
 from __future__ import annotations
 
-import os
 import statistics
-import subprocess
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fgtools.artifacts import RunFolder
+from fgtools.launch import launch
 from fgtools.profiles import Recipe, Training, adapt_recipe
 from fgtools.splits import hold_out
 from fgtools.stages import Settings
@@ -28,14 +26,6 @@ Row = dict[str, Any]
 
 CHOOSING_ROWS = 100
 """Training rows held out to choose the checkpoint by, at most; and never more than a tenth."""
-
-
-LAUNCHED = "FGTOOLS_LAUNCHED"
-"""Set in the environment of processes that were started together."""
-
-
-class LaunchError(RuntimeError):
-    """The processes of a training failed; what they said stands above."""
 
 
 def hold_out_rows(
@@ -138,7 +128,7 @@ def run_training(
             **{"engine": config.engine, "patience": config.patience, "lora-rank": config.lora_rank},
         }
         words = [f"--{name}={value}" for name, value in options.items()]
-        launch_training(processes, [*words, "--resume", "--ignore-audit"])  # the notebook has looked at the audit
+        launch("train", processes, [*words, "--resume", "--ignore-audit"])  # the notebook has looked at the audit
         return run.read_json("train.json")
     from fgtools.models import load_model, load_tokenizer
 
@@ -150,31 +140,6 @@ def run_training(
         model, tokenizer, sides, config, run, recipe, inputs=names, max_length=max_length or None, resume=True
     )
     return run.read_json("train.json")
-
-
-def launch_training(processes: int, arguments: Sequence[str]) -> None:
-    """Run `python -m fgtools train` in several processes, through accelerate, and show what it prints.
-
-    Args:
-        processes: How many; one per GPU where there are GPUs.
-        arguments: The words after `train`.
-
-    Raises:
-        LaunchError: The command failed.
-    """
-    environment = {**os.environ, LAUNCHED: "1"}
-    if environment.get("CUDA_VISIBLE_DEVICES") == "0":  # a notebook session shows itself one GPU
-        del environment["CUDA_VISIBLE_DEVICES"]
-    environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
-    # Without GPUs, too, it is --multi_gpu that starts several processes; they talk through gloo then.
-    fixed = ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
-    launcher = ["accelerate.commands.launch", "--multi_gpu", "--num_processes", str(processes), *fixed]
-    command = [sys.executable, "-m", *launcher, "-m", "fgtools", "train", *arguments]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment) as job:
-        for line in job.stdout or ():
-            print(line, end="", flush=True)
-    if job.returncode:
-        raise LaunchError(f"the training in {processes} processes failed with status {job.returncode}; see above")
 
 
 def train_seeds(seeds: Sequence[int], train_one: Callable[[int], TrainResult]) -> Table:

@@ -17,12 +17,13 @@ LAYERS = (
     ("shapes", "blocks", "gold", "keys", "splits", "packed", "rows", "remedies", "fitting"),
     (
         *("progress", "session", "login", "offline", "datafiles", "sources", "prompts", "encoder", "coverage"),
-        *("models", "slab", "generate", "replies", "style", "curves", "precision", "memory", "labelled"),
+        *("models", "slab", "constraint", "generate", "replies", "style", "curves", "precision", "memory", "labelled"),
         *("callbacks", "checkpoints"),
         *("adapters", "trainer", "engine", "train"),
     ),
     (
-        *("preparation", "checks", "audit", "report", "card", "figures", "publish", "stages", "training", "pipeline"),
+        *("preparation", "checks", "audit", "report", "card", "figures", "publish", "launch", "stages", "training"),
+        "pipeline",
         "__main__",
     ),
 )

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -10,7 +11,11 @@ import torch
 from safetensors.torch import load_file
 
 from fgtools.__main__ import main
-from fgtools.training import LAUNCHED, LaunchError, launch_training
+from fgtools.artifacts import open_run
+from fgtools.launch import LAUNCHED, LaunchError, choose_processes, count_gpus, launch
+from fgtools.profiles import build_training, resolve_profile
+from fgtools.stages import build_settings
+from fgtools.training import run_training
 
 TIMEOUT = 240
 
@@ -48,7 +53,7 @@ def read(folder):
     return json.loads((folder / "train.json").read_text()), load_file(folder / "model" / "model.safetensors")
 
 
-def launch(arguments):
+def start_by_hand(arguments):
     """As a user would start it."""
     accelerate = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
     fixed = ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
@@ -62,7 +67,7 @@ def test_two_processes_give_what_one_gives(engine, prepared, tmp_path, capsys):
     rows = ["--engine", engine, "--batch-size", "13" if engine == "labelled" else "8"]
     if engine == "labelled":
         assert main(["train", *words(prepared, tmp_path / "one", *rows)]) == 0
-    job = launch(words(prepared, tmp_path / "two", *rows))
+    job = start_by_hand(words(prepared, tmp_path / "two", *rows))
     assert job.returncode == 0, job.stderr[-2000:]
     if engine == "trl":  # another order of rows than in one process: it must run, and learn
         training, _ = read(tmp_path / "two")
@@ -88,12 +93,62 @@ def test_the_command_starts_processes_and_tells_of_a_failure(prepared, tmp_path,
     assert main(["train", *words(prepared, tmp_path / "out", "--processes", "2", "--batch-size", "8")]) == 0
     assert json.loads((tmp_path / "out" / "train.json").read_text())["processes"] == 2
     assert "the model lies in" in capsys.readouterr().out
-    with pytest.raises(LaunchError, match="the training in 2 processes failed with status"):
-        launch_training(2, words(prepared / "nowhere", tmp_path / "failed"))
+    with pytest.raises(LaunchError, match="`train` in 2 processes failed with status"):
+        launch("train", 2, words(prepared / "nowhere", tmp_path / "failed"))
     assert "rows.train.jsonl must be there" in capsys.readouterr().out
 
 
 def test_launched_processes_do_not_launch_more(prepared, tmp_path, monkeypatch):
     monkeypatch.setenv(LAUNCHED, "1")
-    monkeypatch.setattr("fgtools.training.subprocess", None)
+    monkeypatch.setattr("fgtools.launch.subprocess", None)
     assert main(["train", *words(prepared, tmp_path, "--processes", "2")]) == 0
+
+
+@pytest.fixture
+def gpus(monkeypatch, tmp_path):
+    """Stand for a machine with some GPUs."""
+
+    def have(count):
+        tool = tmp_path / "nvidia-smi"
+        tool.write_text("#!/bin/sh\n" + "".join(f"echo 'GPU {i}: Tesla T4'\n" for i in range(count)))
+        tool.chmod(0o755)
+        monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+
+    return have
+
+
+def test_more_processes_are_started_where_there_are_gpus_and_rows_enough(gpus, monkeypatch):
+    gpus(2)
+    assert count_gpus() == 2
+    assert choose_processes(5000) == (2, "one for each of 2 GPUs")
+    assert choose_processes(300) == (1, "2 GPUs, but 300 rows are answered sooner than a second process starts")
+    assert choose_processes(300, 2) == (2, "asked for")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert choose_processes(5000) == (1, "0 GPU(s)")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1,3,5")
+    assert count_gpus() == 3
+    with pytest.raises(ValueError, match="PROCESSES must be at least 0, got -1"):
+        choose_processes(1, -1)
+
+
+def test_two_processes_generate_what_one_generates_and_write_once(prepared, tmp_path, capsys):
+    rows = ["--model", "standin", "--rows", str(prepared / "rows.eval.jsonl"), "--max-new-tokens", "24"]
+    for name, processes in (("one", "1"), ("two", "2")):
+        assert main(["evaluate", *rows, "--out", str(tmp_path), "--name", name, "--processes", processes]) == 0
+    one, two = ((tmp_path / f"replies.{name}.jsonl").read_text() for name in ("one", "two"))
+    assert one == two and len(one.splitlines()) == 13
+    scores = [json.loads((tmp_path / f"scores.{name}.json").read_text()) for name in ("one", "two")]
+    assert scores[0]["rows"] == scores[1]["rows"]
+    assert not list(tmp_path.glob("*.part*"))
+    assert capsys.readouterr().out.count("known tool") == 2  # one table an evaluation
+
+
+def test_the_notebooks_training_runs_in_two_processes(prepared, tmp_path):
+    run = open_run(tmp_path)
+    for name in ("rows.train.jsonl", "rows.eval.jsonl"):
+        shutil.copy(prepared / name, run.root / name)
+    settings = build_settings(resolve_profile("offline", None), "native", "", "standin", 40, 130, 10)
+    config = build_training(settings.profile, settings.recipe, seed=40, epochs=1)
+    result = run_training(run, settings, config, processes=2)
+    assert result["processes"] == 2 and result["steps"] > 0 and (run.root / "model" / "model.safetensors").is_file()

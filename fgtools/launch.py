@@ -1,0 +1,92 @@
+"""Several processes, one for each GPU: how many, and how they are started.
+
+Knows accelerate's launcher and nvidia-smi; not what the processes compute.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+
+LAUNCHED = "FGTOOLS_LAUNCHED"
+"""Set in the environment of processes that were started together."""
+
+ROWS_WORTH_STARTING = 1000
+"""Rows below which the start of more processes takes longer than it saves: each loads the libraries and the model."""
+
+
+class LaunchError(RuntimeError):
+    """Processes that were started together failed; what they said stands above."""
+
+
+def count_gpus() -> int:
+    """Count the GPUs of this machine that this session may use, those it does not show itself included."""
+    shown = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if shown is not None and shown != "0":  # "0" is what a notebook session shows itself; see session.start_session
+        return len([one for one in shown.split(",") if one.strip() not in ("", "-1")])
+    command = shutil.which("nvidia-smi")
+    if command is None:
+        return 0
+    listed = subprocess.run([command, "-L"], capture_output=True, text=True, check=False)
+    return sum(line.startswith("GPU ") for line in listed.stdout.splitlines()) if not listed.returncode else 0
+
+
+def choose_processes(n_rows: int, asked: int = 0) -> tuple[int, str]:
+    """Decide in how many processes rows are answered.
+
+    Args:
+        n_rows: Rows.
+        asked: A number to overrule; 0 for one process a GPU where that pays.
+
+    Returns:
+        How many, and why.
+
+    Raises:
+        ValueError: The number is negative.
+    """
+    if asked < 0:
+        raise ValueError(f"PROCESSES must be at least 0, got {asked}: use 0 for one a GPU")
+    if asked:
+        return asked, "asked for"
+    gpus = count_gpus()
+    if gpus < 2:
+        return 1, f"{gpus} GPU(s)"
+    if n_rows < ROWS_WORTH_STARTING:
+        return 1, f"{gpus} GPUs, but {n_rows} rows are answered sooner than a second process starts"
+    return gpus, f"one for each of {gpus} GPUs"
+
+
+def current_process() -> tuple[int, int]:
+    """Give this process's number and how many were started together; (0, 1) for one that was started alone."""
+    if LAUNCHED not in os.environ:
+        return 0, 1
+    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def launch(command: str, processes: int, arguments: Sequence[str]) -> None:
+    """Run a command of `python -m fgtools` in several processes, through accelerate, and show what it prints.
+
+    Args:
+        command: "train" or "evaluate".
+        processes: How many; one per GPU where there are GPUs.
+        arguments: The words after the command.
+
+    Raises:
+        LaunchError: The command failed.
+    """
+    environment = {**os.environ, LAUNCHED: "1"}
+    if environment.get("CUDA_VISIBLE_DEVICES") == "0":
+        del environment["CUDA_VISIBLE_DEVICES"]
+    environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
+    # Without GPUs, too, it is --multi_gpu that starts several processes; they talk through gloo then.
+    fixed = ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
+    launcher = ["accelerate.commands.launch", "--multi_gpu", "--num_processes", str(processes), *fixed]
+    words = [sys.executable, "-m", *launcher, "-m", "fgtools", command, *arguments]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment) as job:
+        for line in job.stdout or ():
+            print(line, end="", flush=True)
+    if job.returncode:
+        raise LaunchError(f"`{command}` in {processes} processes failed with status {job.returncode}; see above")

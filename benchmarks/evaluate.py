@@ -1,6 +1,7 @@
 """How fast replies are generated and scored: the engine here beside the tutorial's loop, in one run.
 
-`python -m benchmarks.evaluate [--shape full|small|standin] [--rows N] [--repeats N] [--threads N] [--device cpu|cuda]`
+`python -m benchmarks.evaluate [--shape full|small|standin] [--rows N] [--repeats N] [--threads N] [--device cpu|cuda]
+[--worst-case] [--profile] [--out FILE]`
 
 A model of FunctionGemma's shape (`full`), a small one or the stand-in's shape, random weights, answers prompts of real
 lengths, once with tool lists that three rows each share (three quarters of the prompt) and once with none shared. Every
@@ -10,8 +11,9 @@ reply ends after 20 to 60 tokens, as a call does. Ways, taking turns within ever
 - loop to 128: the same when nothing stops it; measured once
 - ours: `generate`'s engine
 
-In fp32 the tokens must be the same. Then 10,000 replies are scored. The last line is one JSON object: `ratio` is ours
-over the stopping loop on rows that share tool lists, `identical` whether all tokens were equal.
+In fp32 the tokens must be the same. With `--profile`, one more run of ours says where its time goes. Then 10,000
+replies are scored. The last line is one JSON object: `ratio` is ours over the stopping loop on rows that share tool
+lists, `identical` whether all tokens were equal.
 """
 
 from __future__ import annotations
@@ -99,6 +101,44 @@ def timed(way: Callable[[], list[list[int]]], device: str) -> tuple[float, list[
     return time.perf_counter() - start, replies
 
 
+KINDS = {
+    "matrix products": ("mm", "addmm", "bmm", "linear", "matmul"),
+    "attention": ("attention",),
+    "choosing tokens": ("argmax",),
+    "copies": ("copy_", "clone", "cat", "index"),
+    "activation": ("gelu",),
+    "other element-wise": ("mul", "add", "pow", "mean", "rsqrt", "neg", "cos", "sin", "masked_fill"),
+}
+
+
+def profile_ours(model: Any, prompts: Sequence[Sequence[int]], budgets: Sequence[int]) -> dict[str, Any]:
+    """Say where our time goes: in reading prompts and in writing replies, the share of every kind of operation."""
+    parts = {}
+    for name, ends in (("reading prompts", [1] * len(prompts)), ("all", list(budgets))):
+        with torch.profiler.profile() as profile, torch.inference_mode():
+            start = time.perf_counter()
+            run_ours(model, prompts, ends)
+            taken = time.perf_counter() - start
+        micro = {event.key: event.self_cpu_time_total for event in profile.key_averages()}
+        parts[name] = (taken, {kind: sum(_matching(micro, words)) / 1e6 for kind, words in KINDS.items()}, micro)
+    (read, reading, _), (whole, all_of_it, micro) = parts["reading prompts"], parts["all"]
+    writing = {kind: all_of_it[kind] - reading[kind] for kind in KINDS}
+    shares = {
+        phase: {"seconds": round(taken, 2), **{kind: round(one / taken, 3) for kind, one in kinds.items()}}
+        for phase, taken, kinds in (("reading prompts", read, reading), ("writing replies", whole - read, writing))
+    }
+    other = whole - sum(all_of_it.values())
+    return {**shares, "rest_of_all": round(other / whole, 3), "operations": len(micro)}
+
+
+def _matching(micro: dict[str, float], words: Sequence[str]) -> list[float]:
+    return [
+        taken
+        for key, taken in micro.items()
+        if any(key.removeprefix("aten::") == word or (word == "attention" and word in key) for word in words)
+    ]
+
+
 def measure_scoring() -> float:
     """Give the seconds that scoring 10,000 replies takes."""
     rows = build_rows(build_samples(600, 1)).rows
@@ -119,6 +159,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=0, help="of the CPU (default: torch's own)")
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     parser.add_argument("--worst-case", action="store_true", help="also run the loop to 128 tokens")
+    parser.add_argument("--profile", action="store_true", help="say where our time goes")
     parser.add_argument("--out", default="", help="also write the JSON object there")
     options = parser.parse_args()
     quiet_libraries()
@@ -165,6 +206,8 @@ def main() -> None:
                 "loop_128_seconds": round(taken, 3),
                 "ratio_to_loop_128": round(taken / seconds["ours"][-1], 2),
             }
+        if options.profile:
+            kinds[kind]["profile"] = profile_ours(model, prompts, budgets)
         print(kind, kinds[kind], flush=True)
     scoring = measure_scoring()
     print(f"10,000 replies scored in {scoring:.2f} s")

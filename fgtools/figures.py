@@ -11,19 +11,23 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from fgtools.breakdowns import Parts
 from fgtools.curves import plot_training
 from fgtools.metrics import Comparison, Scores
 from fgtools.outcomes import LADDER
+from fgtools.readings import list_codes, shorten_code
 from fgtools.report import LABELS
 from fgtools.style import AFTER, BEFORE, MUTED, new_axes, save_figure
 
 __all__ = [
     "new_axes",
+    "plot_breakdown",
     "plot_comparison",
     "plot_errors",
     "plot_funnel",
     "plot_lengths",
     "plot_training",
+    "plot_transitions",
     "save_figure",
 ]
 
@@ -100,10 +104,68 @@ def plot_errors(before: Scores, after: Scores, axes: Axes) -> Axes:
         counts = [scores.errors.get(code, 0) for code in codes]
         places = [position + offset for position in range(len(codes))]
         axes.bar_label(axes.barh(places, counts, height=0.38, color=colour, label=label), padding=3, fontsize=8)
-    axes.set_yticks(range(len(codes)), [code.rpartition(":")[2] if code.count("_checker") else code for code in codes])
+    axes.set_yticks(range(len(codes)), [shorten_code(code) for code in codes])
     axes.invert_yaxis()
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel(f"rows, of {len(before.rows)}")
     axes.legend(frameon=False)
     axes.set_title("Errors by kind", loc="left", fontsize=11)
+    return axes
+
+
+def plot_breakdown(before: Parts, after: Parts, label: str, axes: Axes, measure: str = "ast_match") -> Axes:
+    """Draw a share part by part, before and after, with 95 % intervals.
+
+    Args:
+        before: Parts of the first model's scores.
+        after: Parts of the second one's, with the same labels.
+        label: What the parts are.
+        axes: Where it goes.
+        measure: A Share of Scores.
+
+    Returns:
+        The axes.
+    """
+    names = list(before)
+    for parts, colour, offset, side in ((before, BEFORE, -0.09, "before"), (after, AFTER, 0.09, "after")):
+        for position, name in enumerate(names):
+            share = getattr(parts[name], measure)
+            low, high = share.interval
+            axes.plot([position + offset] * 2, [100 * low, 100 * high], color=colour, linewidth=1.8)
+            axes.plot(position + offset, 100 * share.rate, "o", color=colour, label="" if position else side)
+    axes.set_xticks(range(len(names)), [f"{name}\n{len(before[name].rows)} rows" for name in names], fontsize=8)
+    axes.set_xlim(-0.5, len(names) - 0.5)
+    axes.set_ylim(0, 100)
+    axes.set_ylabel(f"{LABELS[measure]}, %")
+    axes.set_xlabel(label)
+    axes.legend(frameon=False, fontsize=8)
+    axes.grid(axis="y", color="#e5e5e5", linewidth=0.8)
+    axes.set_title(f"By {label}", loc="left", fontsize=11)
+    return axes
+
+
+def plot_transitions(comparison: Comparison, axes: Axes) -> Axes:
+    """Draw a heat map of the rows by error before (down) and after (across); what is right stands first."""
+    codes = list_codes(comparison)
+    places = {code: place for place, code in enumerate(codes)}
+    counts = [[0] * len(codes) for _ in codes]
+    left_out = 0
+    for before, after, count in comparison.transitions:
+        if before in places and after in places:
+            counts[places[before]][places[after]] += count
+        else:
+            left_out += count
+    highest = max(1, *(max(row) for row in counts))
+    axes.imshow([[count**0.5 for count in row] for row in counts], cmap="Blues", vmin=0, vmax=highest**0.5)
+    for down, row in enumerate(counts):
+        for across, count in enumerate(row):
+            colour = "white" if count > 0.4 * highest else "black"
+            axes.text(across, down, str(count) if count else "", ha="center", va="center", color=colour, fontsize=9)
+    names = [shorten_code(code) for code in codes]
+    axes.set_xticks(range(len(codes)), names, rotation=40, ha="right", fontsize=8)
+    axes.set_yticks(range(len(codes)), names, fontsize=8)
+    axes.grid(visible=False)
+    axes.set_xlabel(f"after; {comparison.n - left_out} of {comparison.n} rows shown")
+    axes.set_ylabel("before")
+    axes.set_title("What became of every row", loc="left", fontsize=11)
     return axes

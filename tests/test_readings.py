@@ -1,0 +1,155 @@
+"""What a comparison is read for: every row counted once, gains and losses told apart, figures of it."""
+
+import dataclasses
+
+import matplotlib
+import pytest
+
+matplotlib.use("Agg")
+
+from fgtools import figures
+from fgtools.breakdowns import (
+    count_argument_types,
+    split_by_calls,
+    split_by_length,
+    split_by_seen,
+    split_by_tools,
+)
+from fgtools.calls import render_calls, row_calls
+from fgtools.comparison import BETTER, NO_EVIDENCE, NOT_COUNTED, WORSE
+from fgtools.metrics import Comparison, Scores, compare, score
+from fgtools.offline.samples import build_samples
+from fgtools.protocol import render_protocol_table, score_protocol, select_protocol_rows
+from fgtools.readings import (
+    count_outcomes,
+    render_behaviours_table,
+    render_breakdown_table,
+    render_forgetting_table,
+    render_outcomes_table,
+    render_transitions_table,
+    render_types_table,
+)
+from fgtools.rows import build_rows
+
+ROWS = build_rows(build_samples(240, 5)).rows
+RIGHT = [render_calls(row_calls(row)) if row["gold"] else row.get("reply") or "I cannot." for row in ROWS]
+HALF = [text if number % 2 else "I cannot." for number, text in enumerate(RIGHT)]
+CALLS_ALWAYS = [text if row["gold"] else RIGHT[0] for row, text in zip(ROWS, RIGHT, strict=True)]
+
+
+@pytest.fixture(scope="module")
+def sides() -> tuple[Scores, Scores]:
+    return score(ROWS, HALF), score(ROWS, CALLS_ALWAYS)
+
+
+@pytest.fixture(scope="module")
+def comparison(sides) -> Comparison:
+    return compare(*sides)
+
+
+def test_every_row_is_in_one_transition(comparison):
+    assert sum(count for _, _, count in comparison.transitions) == comparison.n == len(ROWS)
+    counts = count_outcomes(comparison)
+    assert sum(counts.values()) == comparison.n
+    assert (counts["fixed"], counts["broken"]) == (len(comparison.fixed), len(comparison.broken))
+    assert counts["fixed"] > 50 and counts["broken"] > 5
+    table = render_transitions_table(comparison)
+    assert table.rows[0][0] == "right" and table.rows[0][1] != "right"  # what was broken stands first
+    assert sum(int(row[2]) for row in table.rows) == comparison.n
+    assert f"{counts['broken']}/{comparison.n}" in str(render_outcomes_table(comparison))
+
+
+def test_a_reading_knows_which_way_is_better(comparison):
+    assert comparison.change("ast_match").reading == BETTER
+    assert comparison.change("false_calls").reading == WORSE
+    assert comparison.change("missed_calls").reading == BETTER
+    assert comparison.change("cer").reading == BETTER
+    back = compare(score(ROWS, CALLS_ALWAYS), score(ROWS, HALF))
+    assert back.change("ast_match").reading == WORSE and back.change("false_calls").reading == BETTER
+    same = compare(score(ROWS, HALF), score(ROWS, HALF))
+    assert {change.reading for change in same.changes} == {NO_EVIDENCE}
+    calls = [row for row in ROWS if row["gold"]][:5]
+    replies = ["no"] * 5
+    assert compare(score(calls, replies), score(calls, replies)).change("false_calls").reading == NOT_COUNTED
+
+
+def test_a_few_rows_are_no_evidence():
+    rows, wrong, right = ROWS[1:4], ["no"] * 3, RIGHT[1:4]
+    change = compare(score(rows, wrong), score(rows, right)).change("ast_match")
+    assert change.difference > 0.5 and change.reading == NO_EVIDENCE  # McNemar's p of 3 rows is 0.25 at best
+
+
+def test_what_was_forgotten_is_said(comparison):
+    table = str(render_forgetting_table(comparison, comparison))
+    assert "WORSE" in table and "unseen tools" in table and "false calls" in table
+    assert "unseen tools" not in str(render_forgetting_table(comparison))
+
+
+def test_parts_hold_every_row_once(sides):
+    before, after = sides
+    trained = {call["name"] for row in ROWS[::2] for call in row["gold"]}
+    for parts in (
+        split_by_tools(before),
+        split_by_calls(before),
+        split_by_length(before),
+        split_by_length(before, (900,)),
+        split_by_seen(before, ROWS, trained),
+    ):
+        ids = [row.row_id for scores in parts.values() for row in scores.rows]
+        assert sorted(ids) == sorted(row["row_id"] for row in ROWS) and len(parts) > 1
+    assert split_by_length(Scores(before.rows[:1])).keys() == {"0 or more"}
+    seen = split_by_seen(before, ROWS, trained)
+    assert all(row.n_gold == 0 for row in seen["no call due"].rows)
+    types = count_argument_types(after)
+    assert sum(share.n for share in types.values()) == sum(row.arguments_gold for row in after.rows)
+    assert render_types_table(count_argument_types(before), types).rows[0][0] == "string"
+    assert render_behaviours_table(before).rows[0][0] == "tool_call"
+
+
+def test_parts_of_other_rows_are_not_put_beside_each_other(sides):
+    before, after = sides
+    table = render_breakdown_table(split_by_calls(before), split_by_calls(after), "calls due")
+    assert len(table.rows) == len(split_by_calls(before))
+    with pytest.raises(ValueError, match="the same rows in the same parts"):
+        render_breakdown_table(split_by_calls(before), split_by_calls(Scores(after.rows[:9])), "calls due")
+
+
+def test_the_figures_show_every_row_and_part(sides, comparison, tmp_path):
+    before, after = sides
+    axes = figures.plot_transitions(comparison, figures.new_axes())
+    shown = sum(int(text.get_text()) for text in axes.texts if text.get_text())
+    assert shown == comparison.n and f"{comparison.n} of {comparison.n} rows shown" in axes.get_xlabel()
+    parts = split_by_tools(before), split_by_tools(after)
+    axes = figures.plot_breakdown(*parts, "number of tools", figures.new_axes())
+    assert [label.get_text().split("\n")[0] for label in axes.get_xticklabels()] == list(parts[0])
+    assert figures.save_figure(axes, tmp_path / "a.png").stat().st_size > 1000
+
+
+def test_a_strict_match_needs_the_grammar(sides):
+    before, _ = sides
+    loose = [text.replace("<end_function_call>", "", 1) for text in RIGHT]
+    strict, lenient = (getattr(score(ROWS, loose), name) for name in ("strict_match", "ast_match"))
+    assert strict.k < lenient.k
+    assert all(row.strict_match == (row.in_grammar and row.exact_match) for row in before.rows)
+
+
+def test_the_tutorials_error_rate_is_notation_and_content():
+    """A model whose every call is right, in FunctionGemma's own grammar, has errors by the tutorial's protocol."""
+    rows = select_protocol_rows(ROWS)
+    assert len(rows) == 50 and all(row["gold"] for row in rows)
+    native = score_protocol(rows, [render_calls(row_calls(row)) for row in rows])
+    assert native.ast_match.rate == native.tool_accuracy.rate == 1
+    assert native.cer.rate > 0.1 and native.cer_native.edits == native.cer_content.edits == 0
+    wrapped = score_protocol(rows, [render_calls(row_calls(row), "tutorial") for row in rows], "tutorial")
+    assert wrapped.cer.edits == wrapped.cer_content.edits == 0 and wrapped.cer_native.rate > 0.1
+    silent = score_protocol(rows, [""] * 50)
+    assert silent.cer.rate == silent.cer_content.rate == 1 and silent.tool_accuracy.k == 0
+    assert "the tutorial's" in str(render_protocol_table(native, wrapped))
+    with pytest.raises(ValueError, match="scores rows with a call alone"):
+        score_protocol(ROWS, RIGHT)
+
+
+def test_a_change_says_the_same_after_it_was_saved(comparison):
+    saved = Comparison.from_dict(comparison.to_dict())
+    assert [dataclasses.astuple(one) for one in saved.changes] == [dataclasses.astuple(o) for o in comparison.changes]
+    assert [one.reading for one in saved.changes] == [one.reading for one in comparison.changes]

@@ -34,6 +34,7 @@ LAYERS = (
             "launch",
             "stages",
             "training",
+            "protocol",
         ),
         "pipeline",
         "__main__",

@@ -63,7 +63,6 @@ _SPACE = re.compile(r"\s*")
 _CONSTANTS = {"true": True, "false": False, "None": None, "null": None}
 
 _TUTORIAL_NAME = re.compile(r"call:([a-zA-Z0-9_]+)\{")
-_TUTORIAL_BLOCK = re.compile(re.escape(START_CALL) + r".*?" + re.escape(END_CALL), re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -431,6 +430,8 @@ def parse_tutorial_prediction(text: str | None) -> TutorialPrediction:
         The name of the first `call:NAME{` anywhere (letters, digits and underscores only), and the first whole call
         block.
     """
-    name = _TUTORIAL_NAME.search(text or "")
-    block = _TUTORIAL_BLOCK.search(text or "")
-    return TutorialPrediction(name.group(1) if name else None, block.group(0) if block else "")
+    text = text or ""
+    name = _TUTORIAL_NAME.search(text)
+    start = text.find(START_CALL)  # not a regular expression: it would try every start of a reply that has no end
+    end = text.find(END_CALL, start + len(START_CALL)) if start >= 0 else -1
+    return TutorialPrediction(name.group(1) if name else None, text[start : end + len(END_CALL)] if end >= 0 else "")

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from fgtools.artifacts import RunFolder, open_run, read_jsonl, sha256_of
 from fgtools.profiles import ENGINES, OVER_LENGTH, PRECISIONS, PROFILES, RECIPES
+from fgtools.rowfiles import load_rows
 from fgtools.session import quiet_libraries
 from fgtools.shapes import SHAPES
 
@@ -262,7 +263,7 @@ def _train_one(options: argparse.Namespace, seed: int, out: RunFolder) -> TrainR
         patience=options.patience,
         lora_rank=options.lora_rank,
     )
-    sides = {side: rows.read_rows(name) for side, name in zip(("train", "eval"), names, strict=True)}
+    sides = {side: load_rows(rows.find(name)) for side, name in zip(("train", "eval"), names, strict=True)}
     inputs = [rows.find(name) for name in names]
     tokenizer = load_tokenizer(options.model)
     if state.is_main_process:
@@ -306,9 +307,9 @@ def _evaluate(options: argparse.Namespace) -> None:
     from fgtools.models import load_model, load_tokenizer
     from fgtools.report import render_ladder_table
     from fgtools.session import detect_capability
-    from fgtools.stages import evaluate, name_files
+    from fgtools.stages import evaluate, list_inputs, name_files
 
-    rows = read_jsonl(Path(options.rows))
+    rows = load_rows(Path(options.rows))
     processes, reason = choose_processes(len(rows), options.processes)
     launched = LAUNCHED in os.environ
     if processes > 1 and not launched:  # those that are launched read the same words
@@ -330,14 +331,14 @@ def _evaluate(options: argparse.Namespace) -> None:
         part=out.root / f"{names[0]}.part",
     )
     if first:
-        evaluation.write(out, *names, [Path(options.rows)])
+        evaluation.write(out, *names, list_inputs(Path(options.rows), options.model))
         print(render_ladder_table(evaluation.scores))
 
 
 def _score(options: argparse.Namespace) -> None:
     from fgtools.stages import match_replies, score_rows
 
-    rows = read_jsonl(Path(options.rows))
+    rows = load_rows(Path(options.rows))
     replies = match_replies(rows, read_jsonl(Path(options.replies)))
     print(json.dumps(score_rows(rows, replies, options.recipe).to_dict(), ensure_ascii=False, indent=1))
 

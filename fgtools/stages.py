@@ -17,6 +17,7 @@ from fgtools.metrics import Comparison, Scores, score
 from fgtools.profiles import PROFILES, Profile, Recipe, ResolvedProfile, get_recipe
 from fgtools.replies import ReplyLog, find_parts, identify_replies, share_out
 from fgtools.report import render_comparison_table
+from fgtools.rowfiles import load_rows
 from fgtools.shapes import SHAPES
 from fgtools.sources import RawRows, load_raw_rows
 
@@ -196,11 +197,16 @@ def evaluate(
 
     Returns:
         The Evaluation.
+
+    Raises:
+        ValueError: There are no rows, or two have the same id.
     """
     from fgtools.generate import generate_replies
     from fgtools.models import fingerprint_weights
     from fgtools.prompts import longest_completion, token_budget
 
+    if not rows or len({row["row_id"] for row in rows}) < len(rows):
+        raise ValueError(f"rows to evaluate must be there and have an id each of their own, got {len(rows)} rows")
     budget = max_new_tokens or token_budget(longest_completion(rows, tokenizer, recipe))
     options = {"max_new_tokens": budget, "batch_size": batch_size, "constrained": constrained}
     rank, world = current_process()
@@ -225,6 +231,11 @@ def name_files(name: str) -> tuple[str, str]:
     """Give the names of the replies and scores files of an evaluation, such as "base", "tuned.unseen" or ""."""
     middle = f".{name}" if name else ""
     return f"replies{middle}.jsonl", f"scores{middle}.json"
+
+
+def list_inputs(rows: Path, model: str) -> list[Path]:
+    """List what an evaluation was made from, as far as it lies in files: the rows, and the model's folder."""
+    return [rows, *([Path(model)] if Path(model).is_dir() else [])]
 
 
 def evaluate_run(
@@ -252,7 +263,7 @@ def evaluate_run(
         rows_name: The rows file.
         model: The model, for one process.
         tokenizer: Its tokenizer.
-        folder: What further processes load: the model's name or folder.
+        folder: The model's name or folder: what further processes load, and what the scores say they are of.
         max_new_tokens: As for `evaluate`.
         batch_size: As for `evaluate`.
         processes: How many; 0 for one a GPU where that pays.
@@ -262,9 +273,10 @@ def evaluate_run(
         The Evaluation.
 
     Raises:
+        DataFileError: The rows file is not one.
         LaunchError: One of several processes failed.
     """
-    rows, names = run.read_rows(rows_name), name_files(name)
+    rows, names = load_rows(run.find(rows_name)), name_files(name)
     count, reason = choose_processes(len(rows), processes)
     if count > 1:
         print(f"processes: {count}, {reason}", flush=True)
@@ -278,7 +290,7 @@ def evaluate_run(
     limits = {"max_new_tokens": max_new_tokens, "batch_size": batch_size, "constrained": constrained}
     part = run.root / f"{names[0]}.part"
     evaluation = evaluate(model, tokenizer, rows, settings.recipe, **limits, part=part)
-    evaluation.write(run, *names, [rows_name])
+    evaluation.write(run, *names, list_inputs(run.find(rows_name), folder))
     return evaluation
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from fgtools.artifacts import RunFolder
 from fgtools.launch import launch
 from fgtools.profiles import Recipe, Training, adapt_recipe
+from fgtools.rowfiles import load_rows
 from fgtools.splits import hold_out
 from fgtools.stages import Settings
 from fgtools.tables import Table
@@ -133,7 +134,7 @@ def run_training(
     from fgtools.models import load_model, load_tokenizer
 
     names = ("rows.train.jsonl", "rows.eval.jsonl")
-    sides = {side: run.read_rows(name) for side, name in zip(("train", "eval"), names, strict=True)}
+    sides = {side: load_rows(run.find(name)) for side, name in zip(("train", "eval"), names, strict=True)}
     recipe = adapt_recipe(settings.recipe, over_length=over_length)
     tokenizer, model = load_tokenizer(settings.model), load_model(settings.model)
     train_and_write(

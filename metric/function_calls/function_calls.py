@@ -1,0 +1,78 @@
+"""The scores of `fgtools.metrics.score` as a metric of the library `evaluate`, loaded from this folder, offline.
+
+Knows evaluate's interface; how calls are read and judged is fgtools' own (`outcomes`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import datasets
+import evaluate
+
+from fgtools.metrics import score
+from fgtools.rowfiles import find_row_problem
+
+_UNASKED = [{"role": "user", "content": ""}]
+
+DESCRIPTION = """Tool calls of FunctionGemma against gold: how far up the ladder from "in the grammar" to "exact match"
+every reply gets, BFCL's error codes, and the tutorial's tool accuracy and character error rate."""
+
+INPUTS = """
+Args:
+    predictions: Replies as generated, special tokens kept.
+    references: JSON texts, one a reply, of an object with `tools` (declarations as transformers takes them) and `gold`
+        (a list of {"name", "arguments"}; empty where no call is right). `row_id` and `messages` may be there: a line of
+        a rows file is a reference as it stands.
+
+Returns:
+    n; for every share its rate with _k, _n, _low and _high (Wilson, 95 %); for every error rate (can exceed 1) and
+    argument score its value with its counts, _low and _high (bootstrap, 95 %); chance; errors and behaviours as counts
+    of rows. A rate of nothing is None.
+"""
+
+
+@evaluate.utils.file_utils.add_start_docstrings(DESCRIPTION, INPUTS)
+class FunctionCalls(evaluate.Metric):
+    """FunctionGemma's calls against gold; the configuration "tutorial" reads the tutorial's notation."""
+
+    def _info(self) -> evaluate.MetricInfo:
+        if self.config_name not in ("default", "native", "tutorial"):
+            raise ValueError(f"the configuration must be 'native' or 'tutorial', got {self.config_name!r}")
+        text = datasets.Value("string")
+        return evaluate.MetricInfo(
+            description=DESCRIPTION,
+            citation="",
+            inputs_description=INPUTS,
+            features=datasets.Features({"predictions": text, "references": text}),
+            reference_urls=["https://gorilla.cs.berkeley.edu/leaderboard.html"],
+        )
+
+    def _compute(self, predictions: Sequence[str], references: Sequence[str]) -> dict[str, Any]:
+        rows = [_read_reference(number, text) for number, text in enumerate(references)]
+        saved = score(rows, predictions, "tutorial" if self.config_name == "tutorial" else "native").to_dict()
+        del saved["rows"]
+        values: dict[str, Any] = {}
+        for name, value in saved.items():
+            if isinstance(value, dict) and "rate" in value:
+                values[name] = value.pop("rate")
+                values |= {f"{name}_{key}": count for key, count in value.items()}
+            else:
+                values[name] = value
+        return values
+
+
+def _read_reference(number: int, text: str) -> dict[str, Any]:
+    try:
+        reference = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"reference {number} must be JSON text, but {error}: {text[:60]!r}") from error
+    if not isinstance(reference, dict):
+        raise ValueError(f"reference {number} must be a JSON object with tools and gold, got {text[:60]!r}")
+    row = {"row_id": str(number), "messages": _UNASKED, **reference}
+    problem = find_row_problem(row)
+    if problem:
+        raise ValueError(f"reference {number}: {problem}")
+    return row

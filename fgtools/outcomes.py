@@ -288,6 +288,28 @@ def has_valid_arguments(calls: Sequence[ToolCall], tools: Mapping[str, Any]) -> 
     )
 
 
+def find_violations(calls: Sequence[ToolCall], tools: Mapping[str, Any]) -> list[str]:
+    """Say what keeps calls from being valid: tools that were not declared, arguments that break their schema.
+
+    Args:
+        calls: The calls.
+        tools: Parameters schema by tool name.
+
+    Returns:
+        One sentence a violation, of 200 characters at most; [] where `has_valid_arguments` is true.
+    """
+    found = []
+    for call in calls:
+        if call.name not in tools:
+            found.append(f"{call.name}: no such tool is declared")
+            continue
+        validator = _validator(json.dumps(tools[call.name], sort_keys=True))
+        for error in validator.iter_errors(call.arguments):
+            where = ".".join([call.name, *map(str, error.absolute_path)])
+            found.append(f"{where}: {error.message}"[:200])
+    return found
+
+
 @lru_cache(maxsize=4096)
 def _validator(text: str) -> Any:
     """Give the validator of a parameters schema; one that is no JSON Schema is read as `native` reads it."""

@@ -177,13 +177,14 @@ def _inspection_row(index: int, row: Mapping[str, Any], reply: str, style: str) 
     request = [message["content"] for message in row["messages"] if message["role"] == "user"][-1:]
     calls = parse_reply(reply, style).calls
     error = score_row(row, reply, style).error
-    predicted = _show_calls(calls) if calls else f"(no call) {reply}"
+    predicted = render_plain_calls(calls) if calls else f"(no call) {reply}"
     gold = row_calls(row)
-    wanted = _show_calls(gold) if gold else "(no call)"
+    wanted = render_plain_calls(gold) if gold else "(no call)"
     return f"{index}\n{row['row_id']}", _cut("".join(request)), _cut(predicted), _cut(wanted), error or "right"
 
 
-def _show_calls(calls: Sequence[ToolCall]) -> str:
+def render_plain_calls(calls: Sequence[ToolCall]) -> str:
+    """Write calls for people, one a line: name(argument=JSON value, ...)."""
     return "\n".join(f"{call.name}({_show_arguments(call)})" for call in calls)
 
 

@@ -12,7 +12,7 @@ LAYERS = (
         *("calls", "profiles", "literals", "typewords", "specs", "containers", "parameters", "tutorial", "pythonic"),
         *("schema", "names", "duplicates", "declarations", "batches"),
         *("intervals", "cer", "ast_match", "behaviours", "outcomes", "scores", "breakdowns", "comparison", "metrics"),
-        *("tables", "artifacts"),
+        *("tables", "alignment", "artifacts"),
     ),
     ("shapes", "blocks", "gold", "keys", "splits", "packed", "rows", "rowfiles", "remedies", "fitting"),
     (
@@ -23,7 +23,7 @@ LAYERS = (
     ),
     (
         *("preparation", "checks", "audit", "report", "readings", "card", "figures", "publish"),
-        *("launch", "stages", "training", "protocol"),
+        *("launch", "stages", "training", "protocol", "playground", "widgets"),
         "pipeline",
         "__main__",
     ),

@@ -89,4 +89,6 @@ def _label(edges: Sequence[int], place: int) -> str:
     low = edges[place - 1] + 1 if place else 0
     if place == len(edges):
         return f"{low:,} or more"
+    if place == 0 and edges[0] > 1:
+        return f"up to {edges[0]:,}"
     return f"{edges[place]:,}" if place == 0 or low == edges[place] else f"{low:,} to {edges[place]:,}"

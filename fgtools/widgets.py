@@ -173,7 +173,7 @@ class RowBrowser(_Shown):
         verdicts = [*VERDICTS, *((FIXED, BROKEN) if self.before is not None else ())]
         verdict = ipywidgets.Dropdown(options=verdicts, description="verdict")
         error = ipywidgets.Dropdown(options=[("any", ANY_ERROR)], description="error")
-        place = ipywidgets.BoundedIntText(value=1, min=1, description="row")
+        place = ipywidgets.BoundedIntText(value=1, min=1, description="shown", layout=ipywidgets.Layout(width="11em"))
         back, ahead = ipywidgets.Button(description="◀ previous"), ipywidgets.Button(description="next ▶")
         count, view = ipywidgets.Label(), ipywidgets.HTML()
         chosen: list[int] = []
@@ -243,11 +243,11 @@ class Playground(_Shown):
 
     def static(self) -> Table:
         """Give the answer to the first request as a table."""
-        return self._first
+        return render_answer_table(self._first)
 
     @cached_property
-    def _first(self) -> Table:
-        return render_answer_table(self.answer(self.request, self.tools))
+    def _first(self) -> Answer:
+        return self.answer(self.request, self.tools)
 
     def build(self) -> Any:
         """Build the widget: request, tools, a button, the answer."""
@@ -258,22 +258,30 @@ class Playground(_Shown):
         text = self.tools if isinstance(self.tools, str) else json.dumps(self.tools, ensure_ascii=False, indent=1)
         tall = ipywidgets.Layout(width="98%", height="14em")
         tools = ipywidgets.Textarea(value=text, description="tools", layout=tall)
-        constrained = ipywidgets.Checkbox(value=False, description="declared tools and types alone (xgrammar)")
+        constrained = ipywidgets.Checkbox(value=False, description="write declared tools and types alone", indent=False)
         button, view = ipywidgets.Button(description="Ask", button_style="primary"), ipywidgets.HTML()
 
         def ask(_: Any = None) -> None:
             button.disabled = True
             try:
                 answer = self.answer(request.value, tools.value, constrained.value)
-                view.value = render_answer_table(answer)._repr_html_()
+                view.value = _render_answer(answer)
             except (ValueError, RuntimeError) as error:  # what people typed, or a missing xgrammar: said, not raised
                 view.value = f"<pre>{html.escape(str(error))}</pre>"
             finally:
                 button.disabled = False
 
         button.on_click(ask)
-        view.value = self._first._repr_html_()
+        view.value = _render_answer(self._first)
         return ipywidgets.VBox([request, tools, ipywidgets.HBox([button, constrained]), view])
+
+
+def _render_answer(answer: Answer) -> str:
+    """Write an answer as HTML: a prompt that can be scrolled, the rest as a table."""
+    style = "max-height:14em;overflow:auto;white-space:pre-wrap;line-height:1.3;border:1px solid #ccc;padding:4px"
+    table = render_answer_table(answer)
+    rest = Table(table.columns, tuple(row for row in table.rows if row[0] != "prompt"))
+    return f"<b>prompt</b><pre style='{style}'>{html.escape(answer.prompt)}</pre>{rest._repr_html_()}"
 
 
 def _text(text: str) -> str:

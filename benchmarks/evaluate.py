@@ -38,13 +38,13 @@ from transformers import Gemma3ForCausalLM, GenerationConfig
 from benchmarks.train import LENGTHS, build_model, synchronize
 from fgtools.artifacts import write_text
 from fgtools.calls import render_calls, row_calls
-from fgtools.generate import GPU_TOKENS, group_prompts
+from fgtools.generate import generate_tokens
 from fgtools.metrics import score
 from fgtools.models import load_model
 from fgtools.offline.samples import build_samples
 from fgtools.rows import build_rows
 from fgtools.session import quiet_libraries
-from fgtools.slab import Slab, decode_greedily, read_prompts
+from fgtools.tables import render_markdown_table
 
 SHARED_PART = 0.75
 TOGETHER = 3
@@ -82,14 +82,9 @@ def run_loop(model: Any, prompts: Sequence[Sequence[int]], budgets: Sequence[int
 
 def run_ours(model: Any, prompts: Sequence[Sequence[int]], budgets: Sequence[int]) -> list[list[int]]:
     """Generate as `generate_replies` does, with a length for every reply."""
-    order = sorted(range(len(prompts)), key=lambda number: prompts[number])
-    parts, ends = [prompts[number] for number in order], [budgets[number] for number in order]
-    slab = Slab(model, len(parts), max(map(len, parts)) + max(ends))
-    states = read_prompts(slab, parts, group_prompts(parts, 1 if model.device.type == "cpu" else GPU_TOKENS))
-    replies: list[list[int]] = [[] for _ in prompts]
-    for place, ids in decode_greedily(slab, parts, states, (), ends):
-        replies[order[place]] = ids
-    return replies
+    replies: dict[int, list[int]] = {}
+    generate_tokens(model, prompts, (), budgets, replies.__setitem__)
+    return [replies[number] for number in range(len(prompts))]
 
 
 def timed(way: Callable[[], list[list[int]]], device: str) -> tuple[float, list[list[int]]]:
@@ -151,6 +146,31 @@ def measure_scoring() -> float:
     return time.perf_counter() - start
 
 
+def render_results(results: dict[str, Any]) -> str:
+    """Write the Markdown table of docs/evaluation.md from results/evaluate.json."""
+    columns = (
+        "model",
+        "device",
+        "rows",
+        "n",
+        "the loop, s",
+        "ours, s",
+        "ratio",
+        "loop to 128, s",
+        "same tokens",
+    )
+    rows = []
+    for name, result in results.items():
+        model = "the stand-in's shape" if name.startswith("standin") else "FunctionGemma's shape"
+        for kind, one in result["kinds"].items():
+            alike = "tool lists shared by three rows" if kind == "shared" else "none shared"
+            n, worst = result["rows"], one.get("loop_128_seconds")
+            seconds = [f"{one['loop_seconds']:.2f}", f"{one['ours_seconds']:.2f}", f"{one['ratio']:.2f}"]
+            seconds.append("" if worst is None else f"{worst:.1f} ({one['ratio_to_loop_128']:.1f} times ours)")
+            rows.append((model, result["device"], alike, str(n), *seconds, f"{one['same_replies']}/{n}"))
+    return render_markdown_table(columns, rows)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shape", choices=["full", "small", "standin"], default="full")
@@ -160,7 +180,7 @@ def main() -> None:
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     parser.add_argument("--worst-case", action="store_true", help="also run the loop to 128 tokens")
     parser.add_argument("--profile", action="store_true", help="say where our time goes")
-    parser.add_argument("--out", default="", help="also write the JSON object there")
+    parser.add_argument("--out", type=Path, help="also keep the JSON object there, beside those of other shapes")
     options = parser.parse_args()
     quiet_libraries()
     if options.threads:
@@ -225,7 +245,9 @@ def main() -> None:
         "ratio_unshared": kinds["unshared"]["ratio"],
     }
     if options.out:
-        write_text(Path(options.out), json.dumps(result, indent=1) + "\n")
+        kept = json.loads(options.out.read_text(encoding="utf-8")) if options.out.exists() else {}
+        kept[options.shape if device == "cpu" else f"{options.shape} on a GPU"] = result
+        write_text(options.out, json.dumps(kept, indent=1) + "\n")
     print(json.dumps(result))
 
 

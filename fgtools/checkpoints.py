@@ -20,7 +20,7 @@ from accelerate import PartialState
 from transformers import TrainerCallback
 
 from fgtools.artifacts import read_json, write_text
-from fgtools.models import fingerprint_weights
+from fgtools.models import fingerprint_model
 from fgtools.prompts import Encoded
 
 KEPT = 2
@@ -56,7 +56,7 @@ def identify_training(numbers: Mapping[str, Any], sides: Sequence[Sequence[Encod
     for side in sides:
         for row in side:
             digest.update(repr((row.input_ids, row.n_prompt)).encode())
-    digest.update(fingerprint_weights(model).encode())
+    digest.update(fingerprint_model(model).encode())
     return digest.hexdigest()
 
 

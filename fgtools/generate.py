@@ -8,7 +8,8 @@ last call, so parallel calls are whole. In fp32 the replies are those of one row
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import gc
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -67,60 +68,108 @@ def generate_replies(
             f"MAX_NEW_TOKENS and BATCH_SIZE must be at least 1, got {max_new_tokens} and {batch_size}: use 0 only in a "
             "notebook, where it means the profile's own"
         )
-    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
     prompts = [encode_prompt(row, tokenizer) for row in rows]
-    order = sorted(range(len(rows)), key=lambda number: prompts[number])
     replies = [""] * len(rows)
-    stops = set(stop_ids(tokenizer))
-    constraints = None
+    constraints = choices = None
     if constrained:
         from fgtools.constraint import Constraints
 
-        constraints = Constraints(tokenizer, inner.config.get_text_config().vocab_size)
+        constraints = Constraints(tokenizer, model.config.get_text_config().vocab_size)
+        grammars = constraints.read_tools(rows)
+
+        def choices(numbers: Sequence[int]) -> Callable[[Sequence[int], torch.Tensor], list[int]]:
+            return constraints.choose([grammars[number] for number in numbers])
+
+    with tqdm(total=len(rows), desc="replies", unit="row", disable=not is_watched()) as bar:
+
+        def finish(number: int, ids: Sequence[int]) -> None:
+            plain = constraints is None
+            replies[number] = (
+                tokenizer.decode(ids, clean_up_tokenization_spaces=False) if plain else constraints.decode(ids)
+            )
+            bar.update()
+            if on_reply is not None:
+                on_reply(number, replies[number])
+
+        budgets = [max_new_tokens] * len(rows)
+        generate_tokens(model, prompts, stop_ids(tokenizer), budgets, finish, batch_size=batch_size, choices=choices)
+    return replies
+
+
+def generate_tokens(
+    model: PreTrainedModel,
+    prompts: Sequence[Sequence[int]],
+    stops: Collection[int],
+    budgets: Sequence[int],
+    on_reply: Callable[[int, list[int]], None],
+    *,
+    batch_size: int = 64,
+    choices: Callable[[Sequence[int]], Callable[[Sequence[int], torch.Tensor], list[int]]] | None = None,
+) -> None:
+    """Generate one reply a prompt, in batches that fit the memory.
+
+    Args:
+        model: As for generate_replies.
+        prompts: Token ids.
+        stops: Ids that end a reply.
+        budgets: Tokens each reply may take.
+        on_reply: Called with a prompt's number and its reply's ids, the stop included, as each one ends.
+        batch_size: Prompts answered at once, at most.
+        choices: Called with the numbers of a batch's prompts, for what chooses their tokens (see
+            slab.decode_greedily); None: the most likely ones.
+
+    Raises:
+        ValueError: As slab.Slab.
+        torch.OutOfMemoryError: A single prompt does not fit the memory.
+    """
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    waiting, limit = sorted(range(len(prompts)), key=lambda number: prompts[number]), batch_size
     was_training = model.training
     model.eval()
     try:
-        with torch.inference_mode(), tqdm(total=len(rows), desc="replies", unit="row", disable=not is_watched()) as bar:
-
-            def finish(number: int, ids: Sequence[int]) -> None:
-                replies[number] = tokenizer.decode(ids, clean_up_tokenization_spaces=False)
-                bar.update()
-                if on_reply is not None:
-                    on_reply(number, replies[number])
-
-            waiting, limit = order, batch_size
-            while waiting:
-                fitting = _count_fitting([prompts[number] for number in waiting[:limit]], inner, max_new_tokens)
-                batch, ended = waiting[:fitting], set()
-                parts = [prompts[number] for number in batch]
-                try:
-                    choose = constraints.choose([rows[number]["tools"] for number in batch]) if constraints else None
-                    for place, ids in _generate_batch(inner, parts, stops, max_new_tokens, choose):
-                        finish(batch[place], ids)
+        while waiting:
+            ahead = waiting[:limit]
+            sizes = [len(prompts[number]) + budgets[number] for number in ahead]
+            batch, ended, short = ahead[: _count_fitting(sizes, inner)], set(), False
+            parts, ends = [prompts[number] for number in batch], [budgets[number] for number in batch]
+            try:
+                with torch.inference_mode():
+                    choose = choices(batch) if choices else None
+                    for place, ids in _generate_batch(inner, parts, stops, ends, choose):
+                        on_reply(batch[place], ids)
                         ended.add(batch[place])
-                except torch.OutOfMemoryError:
-                    if len(batch) == 1:
-                        raise
-                    limit = len(batch) // 2
-                    print(f"out of memory: {limit} rows at once from here on", flush=True)
-                    torch.cuda.empty_cache()
-                waiting = [number for number in waiting if number not in ended]
+            except RuntimeError as error:
+                if len(batch) == 1 or not _is_out_of_memory(error):
+                    raise
+                short = True  # within this block the traceback still holds the batch's memory
+            if short:
+                limit = len(batch) // 2
+                print(f"out of memory: {limit} rows at once from here on", flush=True)
+                gc.collect()
+                torch.cuda.empty_cache()
+            waiting = [number for number in waiting if number not in ended]
     finally:
         model.train(was_training)
-    return replies
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    from accelerate.utils.memory import should_reduce_batch_size
+
+    known = isinstance(error, torch.OutOfMemoryError) or should_reduce_batch_size(error)
+    return known or "CUBLAS_STATUS_ALLOC_FAILED" in str(error)
 
 
 def _generate_batch(
     model: PreTrainedModel,
     prompts: Sequence[Sequence[int]],
-    stops: set[int],
-    max_new_tokens: int,
+    stops: Collection[int],
+    budgets: Sequence[int],
     choose: Callable[[Sequence[int], torch.Tensor], list[int]] | None = None,
 ) -> Iterator[tuple[int, list[int]]]:
     """Give the places and replies of a batch, in the order in which they end."""
-    slab = Slab(model, len(prompts), max(map(len, prompts)) + max_new_tokens)
+    slab = Slab(model, len(prompts), max(map(len, prompts)) + max(budgets))
     states = read_prompts(slab, prompts, group_prompts(prompts, 1 if model.device.type == "cpu" else GPU_TOKENS))
-    return decode_greedily(slab, prompts, states, stops, [max_new_tokens] * len(prompts), choose)
+    return decode_greedily(slab, prompts, states, stops, budgets, choose)
 
 
 def group_prompts(prompts: Sequence[Sequence[int]], tokens: int) -> list[list[int]]:
@@ -147,14 +196,20 @@ def group_prompts(prompts: Sequence[Sequence[int]], tokens: int) -> list[list[in
     return groups
 
 
-def _count_fitting(prompts: Sequence[Sequence[int]], model: PreTrainedModel, max_new_tokens: int) -> int:
-    """Count the prompts, from the first on, whose keys and values fit the memory together; one at least."""
+def _count_fitting(sizes: Sequence[int], model: PreTrainedModel) -> int:
+    """Count the rows, from the first on, whose keys and values fit the memory together; one at least."""
     config = model.config.get_text_config()
     per_token = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * model.dtype.itemsize
-    free = CPU_BYTES if model.device.type == "cpu" else int(GPU_SHARE * torch.cuda.mem_get_info(model.device)[0])
+    free = CPU_BYTES if model.device.type != "cuda" else int(GPU_SHARE * _count_free(model.device))
     longest = 0
-    for count, prompt in enumerate(prompts, start=1):
-        longest = max(longest, len(prompt))
-        if count * (longest + max_new_tokens) * per_token > free:
+    for count, size in enumerate(sizes, start=1):
+        longest = max(longest, size)
+        if count * longest * per_token > free:
             return max(1, count - 1)
-    return len(prompts)
+    return len(sizes)
+
+
+def _count_free(device: torch.device) -> int:
+    """Give a GPU's free bytes; what torch keeps of earlier batches is free, though the driver counts it as used."""
+    unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return torch.cuda.mem_get_info(device)[0] + unused

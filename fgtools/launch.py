@@ -5,8 +5,11 @@ Knows accelerate's launcher and nvidia-smi; not what the processes compute.
 
 from __future__ import annotations
 
+import ctypes
+import io
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -14,8 +17,15 @@ from collections.abc import Sequence
 LAUNCHED = "FGTOOLS_LAUNCHED"
 """Set in the environment of processes that were started together."""
 
+ONE_GPU = "FGTOOLS_ONE_GPU"
+"""Set beside CUDA_VISIBLE_DEVICES where a notebook session itself, not its user, hides all GPUs but the first."""
+
 ROWS_WORTH_STARTING = 1000
 """Rows below which the start of more processes takes longer than it saves: each loads the libraries and the model."""
+
+
+_PDEATHSIG = 1
+"""Linux's PR_SET_PDEATHSIG."""
 
 
 class LaunchError(RuntimeError):
@@ -25,7 +35,7 @@ class LaunchError(RuntimeError):
 def count_gpus() -> int:
     """Count the GPUs of this machine that this session may use, those it does not show itself included."""
     shown = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if shown is not None and shown != "0":  # "0" is what a notebook session shows itself; see session.start_session
+    if shown is not None and ONE_GPU not in os.environ:
         return len([one for one in shown.split(",") if one.strip() not in ("", "-1")])
     command = shutil.which("nvidia-smi")
     if command is None:
@@ -45,13 +55,15 @@ def choose_processes(n_rows: int, asked: int = 0) -> tuple[int, str]:
         How many, and why.
 
     Raises:
-        ValueError: The number is negative.
+        ValueError: The number is negative, or larger than that of the GPUs where there are some.
     """
     if asked < 0:
         raise ValueError(f"PROCESSES must be at least 0, got {asked}: use 0 for one a GPU")
+    gpus = count_gpus()
+    if 0 < gpus < asked:
+        raise ValueError(f"PROCESSES must be at most the number of GPUs, {gpus}, got {asked}: use 0 for one a GPU")
     if asked:
         return asked, "asked for"
-    gpus = count_gpus()
     if gpus < 2:
         return 1, f"{gpus} GPU(s)"
     if n_rows < ROWS_WORTH_STARTING:
@@ -78,15 +90,23 @@ def launch(command: str, processes: int, arguments: Sequence[str]) -> None:
         LaunchError: The command failed.
     """
     environment = {**os.environ, LAUNCHED: "1"}
-    if environment.get("CUDA_VISIBLE_DEVICES") == "0":
+    if environment.pop(ONE_GPU, None):
         del environment["CUDA_VISIBLE_DEVICES"]
     environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
     # Without GPUs, too, it is --multi_gpu that starts several processes; they talk through gloo then.
     fixed = ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
     launcher = ["accelerate.commands.launch", "--multi_gpu", "--num_processes", str(processes), *fixed]
     words = [sys.executable, "-m", *launcher, "-m", "fgtools", command, *arguments]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment) as job:
-        for line in job.stdout or ():
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    with subprocess.Popen(words, **pipes, env=environment, preexec_fn=_end_with_parent) as job:
+        said = io.TextIOWrapper(job.stdout, "utf-8", "replace", newline="")  # the carriage returns of a bar stay such
+        for line in said:
             print(line, end="", flush=True)
     if job.returncode:
         raise LaunchError(f"`{command}` in {processes} processes failed with status {job.returncode}; see above")
+
+
+def _end_with_parent() -> None:
+    """Let Linux end this process when the one that started it dies: nobody would read what orphans write."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PDEATHSIG, signal.SIGTERM)

@@ -6,6 +6,7 @@ Knows files, hubs and transformers' loaders; not prompts or rows. What it decide
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -33,6 +34,9 @@ STANDIN = "standin"
 _KAGGLE_HANDLE = re.compile(r"[\w-]+(/[\w.-]+){3,4}\Z")
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+\Z")
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+_NOT_THE_MODELS = frozenset({"_name_or_path", "transformers_version", "use_cache"})
+"""What a config holds that decides no token."""
+
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -261,11 +265,17 @@ def stop_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     return sorted(tokenizer.convert_tokens_to_ids(token) for token in STOP_TOKENS if token in tokenizer.get_vocab())
 
 
-def fingerprint_weights(model: torch.nn.Module) -> str:
-    """Give a hash by which a model is known again: of the name, shape and first numbers of every weight."""
-    digest = hashlib.sha256()
+def fingerprint_model(model: PreTrainedModel) -> str:
+    """Give a hash by which a model is known again.
+
+    It is of the config, and of the name, format, shape and 256 numbers at equal steps of every weight.
+    """
+    config = {name: value for name, value in model.config.to_dict().items() if name not in _NOT_THE_MODELS}
+    digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
     for name, weight in model.named_parameters():
-        digest.update(f"{name} {tuple(weight.shape)} {weight.detach().flatten()[:64].float().tolist()}".encode())
+        step = max(1, weight.numel() // 256)
+        numbers = weight.detach().flatten()[::step].float().tolist()
+        digest.update(f"{name} {weight.dtype} {tuple(weight.shape)} {numbers}".encode())
     return digest.hexdigest()
 
 

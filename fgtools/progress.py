@@ -13,9 +13,11 @@ def is_watched() -> bool:
     """Tell whether progress bars make sense: not under papermill, nbval or a Kaggle batch run.
 
     Returns:
-        False when FGTOOLS_BATCH is set (the command line and the tests set it) or Kaggle runs the notebook unattended.
+        False when FGTOOLS_BATCH is set (the command line and the tests set it), Kaggle runs the notebook unattended, or
+        this is not the first of several processes.
     """
-    return not os.environ.get("FGTOOLS_BATCH") and os.environ.get("KAGGLE_KERNEL_RUN_TYPE") != "Batch"
+    alone = os.environ.get("RANK", "0") == "0"
+    return alone and not os.environ.get("FGTOOLS_BATCH") and os.environ.get("KAGGLE_KERNEL_RUN_TYPE") != "Batch"
 
 
 def track(items: Iterable[Item], total: int, label: str) -> Iterable[Item]:

@@ -6,6 +6,7 @@ each later one is a reply. They stand beside the finished file until that is wri
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -16,13 +17,30 @@ from fgtools.artifacts import write_text
 
 
 def identify_replies(
-    weights: str, rows: Sequence[Mapping[str, Any]], max_new_tokens: int, constrained: bool = False
+    model: str,
+    rows: Sequence[Mapping[str, Any]],
+    prompts: Sequence[Sequence[int]],
+    stops: Sequence[int],
+    max_new_tokens: int,
+    constrained: bool = False,
 ) -> str:
-    """Give a hash of all that decides greedy replies: the weights, what the rows ask, the budget, the constraint."""
-    digest = hashlib.sha256(f"{weights} {max_new_tokens} {constrained}".encode())
-    for row in rows:
-        asked = [row["row_id"], row["messages"], row["tools"]]
-        digest.update(json.dumps(asked, ensure_ascii=True).encode())
+    """Give a hash of all that decides greedy replies.
+
+    Args:
+        model: What models.fingerprint_model gives.
+        rows: The rows.
+        prompts: Their prompts as token ids: tokenizer and chat template are in them.
+        stops: Ids that end a reply.
+        max_new_tokens: Budget of one reply, in tokens.
+        constrained: Whether the rows' tools decide what can be written.
+
+    Returns:
+        The hash.
+    """
+    digest = hashlib.sha256(json.dumps([model, list(stops), max_new_tokens, constrained]).encode())
+    for row, prompt in zip(rows, prompts, strict=True):
+        asked = [row["row_id"], list(prompt), row["tools"] if constrained else None]
+        digest.update(json.dumps(asked).encode())
     return digest.hexdigest()
 
 
@@ -73,13 +91,16 @@ class ReplyLog:
 
     def append(self, row_id: str, reply: str) -> None:
         """Add a reply, on disk before this returns."""
+        self.replies[row_id] = reply
         with self.own.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"row_id": row_id, "reply": reply}) + "\n")
 
     def gather(self) -> dict[str, str]:
         """Wait for all processes; give the replies of all by row id."""
         self._wait()
-        return self._read_all()
+        replies = {**self._read_all(), **self.replies}
+        self._wait()  # nobody takes the files away before all have read them
+        return replies
 
     def _wait(self) -> None:
         if self.world > 1:
@@ -94,21 +115,25 @@ class ReplyLog:
         return replies
 
     def _read(self, path: Path) -> dict[str, str]:
-        replies: dict[str, str] = {}
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-        for number, line in enumerate(lines):
-            try:
-                record = json.loads(line)
-            except json.JSONDecodeError:
-                break  # the last line of a process that was killed
-            if number == 0 and record != {"identity": self.identity}:
-                print(f"{path.name} answers other rows or is another model's: starting from the first row")
-                return {}
-            if number:
-                replies[record["row_id"]] = record["reply"]
-        return replies
+        lines = path.read_bytes().splitlines()
+        if not lines or _read_line(lines[0]) != {"identity": self.identity}:
+            print(f"{path.name} answers other rows or is another model's: starting from the first row")
+            return {}
+        records = [_read_line(line) for line in lines[1:]]
+        texts = [(one["row_id"], one["reply"]) for one in records if set(one) == {"row_id", "reply"}]
+        return {row_id: reply for row_id, reply in texts if isinstance(row_id, str) and isinstance(reply, str)}
+
+
+def _read_line(line: bytes) -> dict[str, Any]:
+    """Read a line; {} for what is no JSON object, such as the last line of a process that was killed."""
+    try:
+        record = json.loads(line.decode())
+    except (ValueError, RecursionError):
+        return {}
+    return record if isinstance(record, dict) else {}
 
 
 def find_parts(path: Path) -> list[Path]:
     """List the files of an evaluation under way: the first process's, and those of the others beside it."""
-    return [one for one in (path, *sorted(path.parent.glob(f"{path.name}.[0-9]*"))) if one.is_file()]
+    others = sorted(path.parent.glob(f"{glob.escape(path.name)}.[0-9]*"))
+    return [one for one in (path, *others) if one.is_file()]

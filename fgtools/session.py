@@ -17,6 +17,7 @@ import tempfile
 import warnings
 from pathlib import Path
 
+from fgtools.launch import ONE_GPU
 from fgtools.progress import is_watched
 
 NEEDED = {
@@ -28,6 +29,7 @@ NEEDED = {
     "kagglehub": "kagglehub>=1.0",
     "matplotlib": "matplotlib>=3.9",
     "rapidfuzz": "rapidfuzz>=3.6",
+    "regex": "regex",
     "tqdm": "tqdm>=4.66",
     "transformers": "transformers>=5.0",
     "trl": "trl>=1.16,<1.17",
@@ -49,7 +51,8 @@ def start_session() -> None:
     Raises:
         SessionError: A missing package cannot be installed.
     """
-    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")  # with two, transformers' Trainer would ask for nn.DataParallel
+    if "CUDA_VISIBLE_DEVICES" not in os.environ:  # with two, transformers' Trainer would ask for nn.DataParallel
+        os.environ |= {"CUDA_VISIBLE_DEVICES": "0", ONE_GPU: "1"}
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     if not is_watched():
         os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"

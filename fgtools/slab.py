@@ -13,6 +13,7 @@ reply, sliding windows stay exact, and in fp32 the tokens are those of one row a
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -26,24 +27,43 @@ NO_POSITION = -1
 """Position of a slot that holds no token."""
 
 
+ATTENTION = ("sdpa", "eager")
+"""Attention of transformers that takes masks of numbers to add."""
+
+
+@dataclass
+class _Place:
+    """What all layers of a buffer share: its size, and where the pass under way writes.
+
+    It stands apart from Slab so that a layer does not refer to the slab that holds it: such a ring is freed only when
+    Python's collector comes by, and until then the memory of batches that are done piles up.
+    """
+
+    n_rows: int
+    n_slots: int
+    first: int = 0
+    last: int = 0
+    at: int = 0
+
+
 class _SlabLayer(DynamicLayer):
     """One layer's buffer; its keys and values are views of the rows and slots that a pass reads."""
 
-    def __init__(self, slab: Slab) -> None:
+    def __init__(self, place: _Place) -> None:
         super().__init__()
-        self.slab = slab
+        self.place = place
         self.stored: tuple[Tensor, Tensor] | None = None
         self.is_initialized = True
         self.keys = self.values = torch.empty(0)
 
     def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
         """Write a pass's keys and values at its place; give all that its queries may look at."""
-        slab, width = self.slab, key_states.shape[-2]
+        place, width = self.place, key_states.shape[-2]
         if self.stored is None:
             _, heads, _, size = key_states.shape
-            shape = (slab.n_rows, heads, slab.n_slots, size)
+            shape = (place.n_rows, heads, place.n_slots, size)
             self.stored = (key_states.new_empty(shape), value_states.new_empty(shape))
-        first, last, at = slab.place
+        first, last, at = place.first, place.last, place.at
         for buffer, states in zip(self.stored, (key_states, value_states), strict=True):
             buffer[first:last, :, at : at + width] = states
         self.keys, self.values = (buffer[first:last, :, : at + width] for buffer in self.stored)
@@ -60,12 +80,21 @@ class Slab:
             model: The model.
             n_rows: Rows of the batch.
             n_slots: Tokens a row may take, prompt, padding and reply.
+
+        Raises:
+            ValueError: The model's attention is one of those that take no masks.
         """
         config = model.config.get_text_config()
-        self.model, self.n_rows, self.n_slots = model, n_rows, n_slots
-        self.window = config.sliding_window
-        self.place = (0, n_rows, 0)
-        self.layers = [_SlabLayer(self) for _ in range(config.num_hidden_layers)]
+        self.attention = config._attn_implementation
+        if self.attention not in ATTENTION:
+            raise ValueError(
+                f"the model's attention must be one of {', '.join(ATTENTION)} to answer rows together, got "
+                f"{self.attention!r}: load it with attn_implementation='sdpa'"
+            )
+        self.model = model
+        self.window = config.sliding_window or n_slots
+        self.place = _Place(n_rows, n_slots)
+        self.layers = [_SlabLayer(self.place) for _ in range(config.num_hidden_layers)]
         self.cache = Cache(layers=self.layers)
         self.positions = torch.full((n_rows, n_slots), NO_POSITION, device=model.device)
 
@@ -82,7 +111,7 @@ class Slab:
             Hidden states, [rows, width, hidden].
         """
         rows, width = ids.shape
-        self.place = (first, first + rows, at)
+        self.place.first, self.place.last, self.place.at = first, first + rows, at
         self.positions[first : first + rows, at : at + width] = positions
         seen = self.positions[first : first + rows, : at + width]
         output = self.model.model(
@@ -95,8 +124,8 @@ class Slab:
         return output.last_hidden_state
 
     def _masks(self, positions: Tensor, seen: Tensor, plain: bool) -> dict[str, Tensor | None]:
-        """Give the masks of both kinds of layers; None where causal attention alone does."""
-        if plain and len(positions) == 1 and positions.shape[1] <= self.window:
+        """Give the masks of both kinds of layers; None where sdpa's own causal attention does."""
+        if plain and self.attention == "sdpa" and len(positions) == 1 and positions.shape[1] <= self.window:
             return {"full_attention": None, "sliding_attention": None}
         query, key = positions[:, None, :, None], seen[:, None, None, :]
         slots = torch.arange(seen.shape[1], device=seen.device)
@@ -144,7 +173,6 @@ class Slab:
             for layer in self.layers:
                 for buffer in layer.stored:
                     buffer[hole] = buffer[order[hole]]
-        self.n_rows = len(rows)
         return order
 
 
@@ -205,6 +233,7 @@ def choose_tokens(head: torch.nn.Linear, states: Tensor) -> list[int]:
         states.device.type == "cpu"
         and states.dtype == torch.float32
         and len(states) in _SLOW_ROWS
+        and type(head) is torch.nn.Linear  # an adapter or a quantized head computes more than its matrix
         and head.bias is None
     ):
         return torch.mm(head.weight, states.T).argmax(0).tolist()

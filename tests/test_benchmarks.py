@@ -27,3 +27,14 @@ def test_a_step_of_ours_is_faster_and_its_gradients_are_equal():
     assert result["shape"] == "small" and set(result["gradient_difference"]) == {"trl pairs", "ours"}
     assert max(result["gradient_difference"].values()) < 1e-5
     assert result["ratio"] == result["ways"]["tutorial"]["ours_over_this"] > 1.3  # about 2.7 on a quiet machine
+
+
+def test_replies_of_ours_come_faster_and_are_those_of_the_loop(tmp_path):
+    kept = tmp_path / "evaluate.json"
+    options = ("--shape", "standin", "--rows", "9", "--repeats", "1", "--worst-case", "--out", str(kept))
+    result = last_object("benchmarks.evaluate", *options)
+    assert result["identical"] is True and set(result["kinds"]) == {"shared", "unshared"}
+    assert all(one["distinct_reply_tokens"] > 50 for one in result["kinds"].values())
+    assert min(result["ratio"], result["ratio_unshared"]) > 1.5  # 3 to 6 on a quiet machine
+    assert 0 < result["scoring_10000_seconds"] < 15  # about 1 on a quiet machine
+    assert json.loads(kept.read_text()) == {"standin": result}

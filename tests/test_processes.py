@@ -5,6 +5,8 @@ import os
 import shutil
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,7 +14,7 @@ from safetensors.torch import load_file
 
 from fgtools.__main__ import main
 from fgtools.artifacts import open_run
-from fgtools.launch import LAUNCHED, LaunchError, choose_processes, count_gpus, launch
+from fgtools.launch import LAUNCHED, ONE_GPU, LaunchError, choose_processes, count_gpus, launch
 from fgtools.profiles import build_training, resolve_profile
 from fgtools.stages import build_settings
 from fgtools.training import run_training
@@ -114,6 +116,7 @@ def gpus(monkeypatch, tmp_path):
         tool.chmod(0o755)
         monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+        monkeypatch.setenv(ONE_GPU, "1")
 
     return have
 
@@ -124,12 +127,46 @@ def test_more_processes_are_started_where_there_are_gpus_and_rows_enough(gpus, m
     assert choose_processes(5000) == (2, "one for each of 2 GPUs")
     assert choose_processes(300) == (1, "2 GPUs, but 300 rows are answered sooner than a second process starts")
     assert choose_processes(300, 2) == (2, "asked for")
+    with pytest.raises(ValueError, match="PROCESSES must be at most the number of GPUs, 2, got 3"):
+        choose_processes(300, 3)
+    monkeypatch.delenv(ONE_GPU)
+    assert count_gpus() == 1  # shown by the user: the other one is not for us
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert choose_processes(5000) == (1, "0 GPU(s)")
+    assert choose_processes(5000) == (1, "0 GPU(s)") and choose_processes(1, 2) == (2, "asked for")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1,3,5")
     assert count_gpus() == 3
     with pytest.raises(ValueError, match="PROCESSES must be at least 0, got -1"):
         choose_processes(1, -1)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a process with its parent")
+def test_processes_end_with_the_one_that_started_them(prepared, tmp_path):
+    """Killed outright: what it started must not go on writing into the folder."""
+    words = ["evaluate", "--model", "standin", "--rows", str(prepared / "rows.eval.jsonl"), "--out", str(tmp_path)]
+    command = [sys.executable, "-m", "fgtools", *words, "--processes", "2"]
+    job = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    mark = str(tmp_path).encode()
+
+    def others():
+        found = []
+        for entry in Path("/proc").glob("[0-9]*/cmdline"):
+            try:
+                found += [entry] if mark in entry.read_bytes() and int(entry.parent.name) != job.pid else []
+            except OSError:  # it has just ended
+                continue
+        return found
+
+    wait_until(lambda: len(others()) >= 2)
+    job.kill()
+    job.wait()
+    wait_until(lambda: not others())
+
+
+def wait_until(condition, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
 
 
 def test_two_processes_generate_what_one_generates_and_write_once(prepared, tmp_path, capsys):

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from benchmarks.evaluate import render_results as render_speed
 from benchmarks.seeds import render_results
 from benchmarks.train import render_results as render_training
 
@@ -30,3 +31,9 @@ def test_the_training_page_shows_the_table_of_its_results_file():
     page = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
     assert render_training(result) in page and result["shape"] == "full"
     assert f"{max(result['gradient_difference'].values()):.0e}" in page
+
+
+def test_the_evaluation_page_shows_the_speeds_of_its_results_file():
+    results = json.loads((ROOT / "results" / "evaluate.json").read_text())
+    assert render_speed(results) in (ROOT / "docs" / "evaluation.md").read_text(encoding="utf-8")
+    assert {"full", "standin"} <= set(results) and all(result["identical"] for result in results.values())

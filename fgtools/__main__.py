@@ -117,7 +117,11 @@ def _build_parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--out", required=True)
     evaluate.add_argument("--max-new-tokens", type=int, default=0, help="0: from the longest gold")
     evaluate.add_argument("--batch-size", type=int, default=64, help="rows at once, at most")
-    evaluate.add_argument("--name", default="", help="of the files: replies.NAME.jsonl and scores.NAME.json")
+    evaluate.add_argument(
+        "--name",
+        default="",
+        help="of the files: replies.NAME.jsonl and scores.NAME.json; NAME.constrained with --constrain",
+    )
     evaluate.add_argument("--constrain", action="store_true", help="allow declared tools and arguments alone")
     evaluate.add_argument("--processes", type=int, default=0, help="default: one a GPU where that pays")
     evaluate.set_defaults(command=_evaluate)
@@ -319,7 +323,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     state = PartialState(cpu=detect_capability() is None, timeout=timedelta(hours=3)) if launched else None
     first = state is None or state.is_main_process
     model, tokenizer = load_model(options.model, quiet=not first), load_tokenizer(options.model)
-    out, names = open_run(options.out), name_files(options.name)
+    out, names = open_run(options.out), name_files(options.name, options.constrain)
     limits = {"max_new_tokens": options.max_new_tokens, "batch_size": options.batch_size}
     evaluation = evaluate(
         model,

@@ -1,19 +1,19 @@
 """Scores taken apart: by number of tools, number of calls, prompt length, tools seen in training, type of argument.
 
 Knows outcomes; not replies. Every part is a Scores of its own, so it has the same measures with counts and intervals;
-parts without rows are left out.
+parts without rows are left out. Arguments are counted with intervals over rows, since those of one row go together.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from bisect import bisect_left
-from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-from fgtools.intervals import Share
+from fgtools.intervals import Ratio, bootstrap_ratio, wilson_interval
 from fgtools.outcomes import RowScore
-from fgtools.scores import Scores
+from fgtools.scores import Scores, require_same_ids
 
 Parts = dict[str, Scores]
 """Label -> the scores of its rows, in the order in which they are shown."""
@@ -57,24 +57,64 @@ def split_by_seen(scores: Scores, rows: Sequence[Mapping[str, Any]], trained: Co
 
     Returns:
         The parts "seen in training", "not seen" (at least one was not) and "no call due".
+
+    Raises:
+        ValueError: The rows are not those that were scored, in their order.
     """
+    require_same_ids((row.row_id for row in scores.rows), (row["row_id"] for row in rows))
     labels = []
     for row in rows:
         names = {call["name"] for call in row["gold"]}
         labels.append("no call due" if not names else "seen in training" if names <= set(trained) else "not seen")
     order = ("seen in training", "not seen", "no call due")
     chosen = {label: [one for one, own in zip(scores.rows, labels, strict=True) if own == label] for label in order}
-    return {label: Scores(tuple(rows)) for label, rows in chosen.items() if rows}
+    return {label: dataclasses.replace(scores, rows=tuple(rows)) for label, rows in chosen.items() if rows}
 
 
-def count_argument_types(scores: Scores) -> dict[str, Share]:
-    """Give the share of the gold's arguments that are right, by JSON type, the commonest first."""
-    right, gold = Counter[str](), Counter[str]()
+def require_same_parts(before: Parts, after: Parts) -> None:
+    """Check that two sets of parts are of the same rows.
+
+    Args:
+        before: Parts.
+        after: Parts.
+
+    Raises:
+        ValueError: They differ in their names or in a part's rows.
+    """
+    ids = [
+        {name: sorted(row.row_id for row in scores.rows) for name, scores in parts.items()} for parts in (before, after)
+    ]
+    if ids[0] != ids[1]:
+        sizes = [{name: len(rows) for name, rows in parts.items()} for parts in ids]
+        raise ValueError(
+            f"both must be the same rows in the same parts, got {sizes[0]} and {sizes[1]} rows: split both alike"
+        )
+
+
+def count_argument_types(scores: Scores) -> dict[str, Ratio]:
+    """Give the right ones among the gold's arguments by JSON type, the commonest first.
+
+    Args:
+        scores: The scores.
+
+    Returns:
+        JSON type -> Ratio; its interval is the bootstrap's over the rows that hold the type, or Wilson's of these rows
+        where all arguments are right or all wrong, since there the bootstrap has no width.
+    """
+    counts: dict[str, list[tuple[int, int]]] = {}
     for row in scores.rows:
-        for kind, count, wanted in row.arguments_by_type:
-            right[kind] += count
-            gold[kind] += wanted
-    return {kind: Share(right[kind], count) for kind, count in gold.most_common()}
+        for kind, right, gold in row.arguments_by_type:
+            counts.setdefault(kind, []).append((right, gold))
+    ratios = {kind: _pool(pairs) for kind, pairs in counts.items()}
+    return dict(sorted(ratios.items(), key=lambda item: (-item[1].denominator, item[0])))
+
+
+def _pool(pairs: Sequence[tuple[int, int]]) -> Ratio:
+    ratio = bootstrap_ratio(*zip(*pairs, strict=True))
+    if ratio.numerator not in (0, ratio.denominator):
+        return ratio
+    low, high = wilson_interval(len(pairs) if ratio.numerator else 0, len(pairs))
+    return dataclasses.replace(ratio, low=low, high=high)
 
 
 def _split(scores: Scores, measure: Callable[[RowScore], int], edges: Sequence[int]) -> Parts:
@@ -82,7 +122,7 @@ def _split(scores: Scores, measure: Callable[[RowScore], int], edges: Sequence[i
     parts: dict[int, list[RowScore]] = {}
     for row in scores.rows:
         parts.setdefault(bisect_left(edges, measure(row)), []).append(row)
-    return {_label(edges, place): Scores(tuple(parts[place])) for place in sorted(parts)}
+    return {_label(edges, place): dataclasses.replace(scores, rows=tuple(parts[place])) for place in sorted(parts)}
 
 
 def _label(edges: Sequence[int], place: int) -> str:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,7 +54,7 @@ MAX_DEPTH = 100
 """Deepest nesting of lists and mappings that is rendered or parsed."""
 
 _STRUCTURE = re.compile(r"[{}\[\],:]")
-_TAIL = re.compile("(?:" + "|".join(re.escape(token) for token in (*STOP_TOKENS, PAD)) + ")")
+_TAIL = re.compile("|".join(re.escape(token) for token in (*STOP_TOKENS, PAD)))
 _SCALAR_END = re.compile(r"[,}\]]|" + "|".join(re.escape(token) for token in CONTROL_TOKENS))
 _CONTROL = re.compile("|".join(re.escape(token) for token in CONTROL_TOKENS))
 _INTEGER = re.compile(r"-?(?:0|[1-9]\d*)\Z", re.ASCII)
@@ -88,7 +88,7 @@ class Problem:
 
     Attributes:
         kind: One of missing_name, missing_braces, unclosed_call, missing_end, malformed_call, unclosed_string,
-            unquoted_string, duplicate_key, too_deep, args_not_json.
+            unquoted_string, duplicate_key, too_deep, args_not_json, white_space, stray_token.
         detail: What was found, in at most 80 characters.
     """
 
@@ -160,6 +160,8 @@ def _render_call(call: ToolCall, style: str) -> str:
             f"arguments of {name!r} must be a mapping, got {type(call.arguments).__name__}: decode them first"
         )
     if style == "tutorial":
+        if nests_deeper(call.arguments, MAX_DEPTH):
+            raise ValueError(f"arguments must not nest deeper than {MAX_DEPTH} levels")
         text = json.dumps(call.arguments, ensure_ascii=False)
         return f"{START_CALL}call:{name}{{args:{_render_string(text)}}}{END_CALL}"
     return f"{START_CALL}call:{name}{render_value(call.arguments, 0)}{END_CALL}"
@@ -220,12 +222,13 @@ def parse_reply(text: str, style: str = "native") -> Reply:
     """Read a generated reply; never raises on any text.
 
     Tolerated beyond the grammar, and reported as a problem beside the call: a missing <end_function_call> at the end,
-    a missing `{}`, text without <escape> marks. Accepted silently: white space, `null`, names between <escape> marks,
-    text around calls.
+    a missing `{}`, text without <escape> marks, white space inside a call and outside of its strings (the parsers of
+    servers do not take it), a control token outside of calls that is not part of the tail. Accepted silently: `null`,
+    names between <escape> marks, prose around calls, a tail of several stop tokens and <pad>s.
 
     Args:
         text: The reply, special tokens kept, with or without its stop token.
-        style: "native"; "tutorial" also decodes a call's only argument `args` from JSON.
+        style: "native"; "tutorial" also decodes a call's only argument `args` from JSON, with the same limits.
 
     Returns:
         The Reply.
@@ -247,29 +250,87 @@ def parse_reply(text: str, style: str = "native") -> Reply:
             problems.append(Problem(error.kind, text[start : start + 80]))
             position = text.find(START_CALL, start + len(START_CALL))
             if position < 0:
+                outside.append("")  # what follows the call that could not be read is part of it
                 break
             continue
         problems.extend(reader.problems)
-        if style == "tutorial":
-            call, problem = _decode_tutorial_arguments(call)
-            problems.extend([problem] if problem else [])
-        calls.append(call)
         position = reader.position
+        if style == "tutorial":
+            try:
+                call = _decode_tutorial_arguments(call, problems)
+            except _NotACall as error:
+                problems.append(Problem(error.kind, text[start : start + 80]))
+                continue
+        calls.append(call)
+    problems.extend(Problem("stray_token", token) for token in _stray_tokens(outside))
     prose = _TAIL.sub("", "".join(outside)).strip()
     return Reply(tuple(calls), prose, tuple(problems))
 
 
-def _decode_tutorial_arguments(call: ToolCall) -> tuple[ToolCall, Problem | None]:
+def _stray_tokens(outside: Sequence[str]) -> list[str]:
+    """Give the distinct control tokens in the text before, between and after calls, the tail of the last one aside."""
+    *inner, last = outside
+    found = list(_CONTROL.finditer(last))
+    end = len(last)
+    while found and _TAIL.fullmatch(found[-1].group()) and not last[found[-1].end() : end].strip():
+        end = found.pop().start()
+    strays = [token for text in inner for token in _CONTROL.findall(text)]
+    return list(dict.fromkeys([*strays, *(match.group() for match in found)]))
+
+
+def _decode_tutorial_arguments(call: ToolCall, problems: list[Problem]) -> ToolCall:
+    """Decode the argument `args`, add what is wrong with it to `problems`; raises _NotACall where it nests too deep."""
     encoded = call.arguments.get("args")
     if set(call.arguments) != {"args"} or not isinstance(encoded, str):
-        return call, Problem("args_not_json", f"{call.name}: no single string argument 'args'")
+        problems.append(Problem("args_not_json", f"{call.name}: no single string argument 'args'"[:80]))
+        return call
+    twice: list[str] = []
+
+    def read_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        for key, value in pairs:
+            twice.extend([key] if key in values else [])
+            values[key] = value
+        return values
+
     try:
-        arguments = json.loads(encoded)
-    except (ValueError, RecursionError):
-        return call, Problem("args_not_json", encoded[:80])
+        arguments = json.loads(
+            encoded, parse_constant=_refuse_number, parse_float=_read_finite, object_pairs_hook=read_pairs
+        )
+    except RecursionError as error:
+        raise _NotACall("too_deep") from error
+    except ValueError:
+        arguments = None
     if not isinstance(arguments, dict):
-        return call, Problem("args_not_json", encoded[:80])
-    return ToolCall(call.name, arguments), None
+        problems.append(Problem("args_not_json", encoded[:80]))
+        return call
+    if nests_deeper(arguments, MAX_DEPTH):
+        raise _NotACall("too_deep")
+    problems.extend(Problem("duplicate_key", key[:80]) for key in twice)
+    return ToolCall(call.name, arguments)
+
+
+def _refuse_number(word: str) -> Any:
+    raise ValueError(f"a number must be finite, got {word}")
+
+
+def _read_finite(word: str) -> float:
+    return number if math.isfinite(number := float(word)) else _refuse_number(word)
+
+
+def nests_deeper(value: object, limit: int) -> bool:
+    """Tell whether a part of a JSON value stands deeper than a limit; the value itself stands at depth 0."""
+    level = [value]
+    for _ in range(limit + 1):
+        level = [
+            item
+            for one in level
+            if isinstance(one, (Mapping, list, tuple))
+            for item in (one.values() if isinstance(one, Mapping) else one)
+        ]
+        if not level:
+            return False
+    return True
 
 
 class _NotACall(Exception):
@@ -285,7 +346,9 @@ class _CallReader:
 
     def __init__(self, text: str, position: int) -> None:
         self.text = text
+        self.start = position
         self.position = position
+        self.is_spaced = False
         self.problems: list[Problem] = []
 
     def read_call(self) -> ToolCall:
@@ -311,7 +374,7 @@ class _CallReader:
         limit = mark.start() if mark else len(self.text)
         brace = self.text.find("{", self.position, limit)
         end = limit if brace < 0 else brace
-        name = self.text[self.position : end].strip()
+        name = self._strip(self.text[self.position : end])
         if brace < 0 and not mark:
             raise _NotACall("unclosed_call")
         if not name:
@@ -354,7 +417,7 @@ class _CallReader:
         mark = _CONTROL.search(self.text, self.position, end.start() if end else len(self.text))
         if not end or end.group() != ":" or mark:
             raise _NotACall("unclosed_call" if not end and not mark else "malformed_call")
-        key = self.text[self.position : end.start()].strip()
+        key = self._strip(self.text[self.position : end.start()])
         self.position = end.end()
         return key
 
@@ -382,7 +445,7 @@ class _CallReader:
         end = _SCALAR_END.search(self.text, self.position)
         if not end:
             raise _NotACall("unclosed_call")
-        word = self.text[self.position : end.start()].strip()
+        word = self._strip(self.text[self.position : end.start()])
         self.position = end.start()
         if word in _CONSTANTS:
             return _CONSTANTS[word]
@@ -414,7 +477,19 @@ class _CallReader:
 
     def _skip_space(self) -> None:
         space = _SPACE.match(self.text, self.position)
-        self.position = space.end() if space else self.position
+        if space and space.group():
+            self.position = space.end()
+            self._report_space()
+
+    def _strip(self, word: str) -> str:
+        if word != word.strip():
+            self._report_space()
+        return word.strip()
+
+    def _report_space(self) -> None:
+        if not self.is_spaced:
+            self.is_spaced = True
+            self._report("white_space", self.text[self.start : self.start + 80])
 
     def _report(self, kind: str, detail: str) -> None:
         self.problems.append(Problem(kind, detail[:80]))

@@ -48,8 +48,9 @@ def render_card(facts: Mapping[str, Mapping[str, Any]], repo_id: str = "", banne
         "## Before and after",
         f"{comparison.n} held-out rows, the same before and after, greedy replies. {comparison.verdict}",
         render_comparison_table(comparison).to_markdown(),
-        "Shares carry Wilson intervals, the rest bootstrap intervals over rows. AST match follows the rules of the "
-        "Berkeley Function Calling Leaderboard; tool accuracy and TC-CER are the tutorial's.",
+        "Shares carry Wilson intervals, their differences Bonett and Price's, the rest bootstrap intervals over rows. "
+        "AST match follows the rules of the Berkeley Function Calling Leaderboard. Tool accuracy is the tutorial's. "
+        "TC-CER is its error rate, but with the gold in the notation that the model was taught.",
         "## Data",
         f"{funnel['rows_in']} raw rows from {funnel['origin']}. What became of them:",
         render_funnel_table(funnel["funnel"]).to_markdown(),

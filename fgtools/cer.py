@@ -1,7 +1,8 @@
-"""Character error rate, as the tutorial reports it.
+"""Character error rate, pooled as the tutorial pools it.
 
-Knows pairs of texts only. The corpus rate is pooled: edits over all pairs divided by characters of all references (the
-definition of jiwer's and evaluate's `cer`). Texts are compared as they are; jiwer strips outer white space first.
+Knows pairs of texts only; not the notation they stand in, by which the tutorial's own figure differs from ours. The
+corpus rate is edits over all pairs divided by characters of all references (the definition of jiwer's and evaluate's
+`cer`). Texts are compared as they are; jiwer strips outer white space first.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fgtools.intervals import Ratio, bootstrap_ratio
+from fgtools.intervals import Ratio, bootstrap_ratio, to_json
 
 
 @dataclass(frozen=True)
@@ -20,8 +21,8 @@ class CerResult:
         n: Pairs.
         edits: Insertions, deletions and substitutions, in all pairs together.
         characters: Characters of all references together (characters, not tokens).
-        low: Lower end of the 95 % bootstrap interval over pairs.
-        high: Upper end; can exceed 1.
+        low: Lower end of the 95 % bootstrap interval over pairs; nan without characters.
+        high: Upper end; can exceed 1; nan without characters.
     """
 
     n: int
@@ -32,11 +33,21 @@ class CerResult:
 
     @property
     def rate(self) -> float:
-        """Edits divided by characters; can exceed 1. With empty references only, the number of edits."""
-        return self.edits / max(1, self.characters)
+        """Edits divided by characters; can exceed 1; nan where all references are empty."""
+        return self.ratio.rate
+
+    @property
+    def ratio(self) -> Ratio:
+        """The same as a Ratio."""
+        return Ratio(self.edits, self.characters, self.low, self.high)
+
+    def to_dict(self) -> dict[str, float | int | None]:
+        """Give n, edits, characters, low, high and rate; None for each of the last three that is nan."""
+        numbers = {name: to_json(getattr(self, name)) for name in ("low", "high", "rate")}
+        return {"n": self.n, "edits": self.edits, "characters": self.characters, **numbers}
 
     def __str__(self) -> str:
-        return str(Ratio(self.edits, self.characters, self.low, self.high))
+        return str(self.ratio)
 
 
 def count_edits(prediction: str, reference: str) -> int:
@@ -47,14 +58,14 @@ def count_edits(prediction: str, reference: str) -> int:
 
 
 def tc_cer(predictions: Sequence[str], references: Sequence[str]) -> CerResult:
-    """Give the tutorial's TC-CER: the corpus character error rate of predicted call blocks against gold blocks.
+    """Give the TC-CER: the corpus character error rate of predicted call blocks against gold blocks, counts first.
 
     Args:
         predictions: Predicted blocks; "" where there was none.
         references: Gold blocks, in the same order.
 
     Returns:
-        The CerResult; all zeros for no pairs.
+        The CerResult; its rate is nan where the references hold no character.
 
     Raises:
         ValueError: The lengths differ, or an item is not text.

@@ -5,15 +5,16 @@ Knows matplotlib and plain numbers; every function draws on the axes it is given
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from fgtools.breakdowns import Parts
+from fgtools.breakdowns import Parts, require_same_parts
 from fgtools.curves import plot_training
-from fgtools.metrics import Comparison, Scores
+from fgtools.metrics import Comparison, Ratio, Scores, Share
 from fgtools.outcomes import LADDER
 from fgtools.readings import list_codes, shorten_code
 from fgtools.report import LABELS
@@ -26,6 +27,7 @@ __all__ = [
     "plot_errors",
     "plot_funnel",
     "plot_lengths",
+    "plot_shares",
     "plot_training",
     "plot_transitions",
     "save_figure",
@@ -88,15 +90,15 @@ def plot_comparison(comparison: Comparison, axes: Axes) -> Axes:
     axes.set_xlim(0, 112)
     axes.set_xticks(range(0, 101, 20))
     axes.set_xlabel(f"% of {comparison.n} held-out rows, with 95 % interval")
-    handles = [plt.Line2D([], [], color=colour, marker="o") for colour in (BEFORE, AFTER)]
-    axes.figure.legend(handles, ["before", "after"], frameon=False, loc="outside upper right", ncols=2)
+    axes.figure.legend(_handles(), ["before", "after"], frameon=False, loc="outside upper right", ncols=2)
     axes.set_title("Before and after", loc="left", fontsize=11)
     return axes
 
 
 def plot_errors(before: Scores, after: Scores, axes: Axes) -> Axes:
     """Draw the rows by kind of error, before and after."""
-    codes = sorted({*before.errors, *after.errors}, key=lambda code: -before.errors.get(code, 0))
+    was, now = before.errors, after.errors
+    codes = sorted({*was, *now}, key=lambda code: (-was.get(code, 0), -now.get(code, 0), code))
     if not codes:
         axes.text(0.5, 0.5, "no errors", ha="center", transform=axes.transAxes)
         return axes
@@ -125,47 +127,84 @@ def plot_breakdown(before: Parts, after: Parts, label: str, axes: Axes, measure:
 
     Returns:
         The axes.
+
+    Raises:
+        ValueError: The parts are not of the same rows.
+    """
+    require_same_parts(before, after)
+    sides = [{name: getattr(scores, measure) for name, scores in parts.items()} for parts in (before, after)]
+    return plot_shares(*sides, label, f"{LABELS[measure]}, %", axes)
+
+
+def plot_shares(
+    before: Mapping[str, Share | Ratio],
+    after: Mapping[str, Share | Ratio],
+    label: str,
+    measure: str,
+    axes: Axes,
+    unit: str = "rows",
+) -> Axes:
+    """Draw named shares before and after, with 95 % intervals; nothing where there was nothing to count.
+
+    Args:
+        before: Name -> Share, or a Ratio of a part and its whole, in the order in which they are drawn.
+        after: The same names afterwards.
+        label: What the names are.
+        measure: What is shared out, with its unit, for the axis.
+        axes: Where it goes.
+        unit: What is counted; each name shows how many there are.
+
+    Returns:
+        The axes.
     """
     names = list(before)
-    for parts, colour, offset, side in ((before, BEFORE, -0.09, "before"), (after, AFTER, 0.09, "after")):
+    for shares, colour, offset in ((before, BEFORE, -0.09), (after, AFTER, 0.09)):
         for position, name in enumerate(names):
-            share = getattr(parts[name], measure)
-            low, high = share.interval
+            if math.isnan(shares[name].rate):
+                continue
+            low, high = shares[name].interval
             axes.plot([position + offset] * 2, [100 * low, 100 * high], color=colour, linewidth=1.8)
-            axes.plot(position + offset, 100 * share.rate, "o", color=colour, label="" if position else side)
-    axes.set_xticks(range(len(names)), [f"{name}\n{len(before[name].rows)} rows" for name in names], fontsize=8)
+            axes.plot(position + offset, 100 * shares[name].rate, "o", color=colour, clip_on=False)
+    axes.set_xticks(range(len(names)), [f"{name}\n{_count(before[name])} {unit}" for name in names], fontsize=8)
     axes.set_xlim(-0.5, len(names) - 0.5)
     axes.set_ylim(0, 100)
-    axes.set_ylabel(f"{LABELS[measure]}, %")
+    axes.set_ylabel(measure)
     axes.set_xlabel(label)
-    axes.legend(frameon=False, fontsize=8)
+    axes.legend(_handles(), ["before", "after"], frameon=False, fontsize=8)
     axes.grid(axis="y", color="#e5e5e5", linewidth=0.8)
     axes.set_title(f"By {label}", loc="left", fontsize=11)
     return axes
 
 
+def _count(measure: Share | Ratio) -> int:
+    return measure.n if isinstance(measure, Share) else measure.denominator
+
+
+def _handles() -> list[plt.Line2D]:
+    return [plt.Line2D([], [], color=colour, marker="o") for colour in (BEFORE, AFTER)]
+
+
 def plot_transitions(comparison: Comparison, axes: Axes) -> Axes:
-    """Draw a heat map of the rows by error before (down) and after (across); what is right stands first."""
+    """Draw a heat map of all rows by error before (down) and after (across): what is right first, rare codes as one."""
     codes = list_codes(comparison)
     places = {code: place for place, code in enumerate(codes)}
-    counts = [[0] * len(codes) for _ in codes]
-    left_out = 0
+    names = [shorten_code(code) for code in codes]
+    if any({before, after} - set(places) for before, after, _ in comparison.transitions):
+        names.append("other")
+    counts = [[0] * len(names) for _ in names]
     for before, after, count in comparison.transitions:
-        if before in places and after in places:
-            counts[places[before]][places[after]] += count
-        else:
-            left_out += count
+        down, across = (places.get(code, len(codes)) for code in (before, after))
+        counts[down][across] += count
     highest = max(1, *(max(row) for row in counts))
     axes.imshow([[count**0.5 for count in row] for row in counts], cmap="Blues", vmin=0, vmax=highest**0.5)
     for down, row in enumerate(counts):
         for across, count in enumerate(row):
             colour = "white" if count > 0.4 * highest else "black"
             axes.text(across, down, str(count) if count else "", ha="center", va="center", color=colour, fontsize=9)
-    names = [shorten_code(code) for code in codes]
-    axes.set_xticks(range(len(codes)), names, rotation=40, ha="right", fontsize=8)
-    axes.set_yticks(range(len(codes)), names, fontsize=8)
+    axes.set_xticks(range(len(names)), names, rotation=40, ha="right", fontsize=8)
+    axes.set_yticks(range(len(names)), names, fontsize=8)
     axes.grid(visible=False)
-    axes.set_xlabel(f"after; {comparison.n - left_out} of {comparison.n} rows shown")
+    axes.set_xlabel(f"after; {comparison.n} rows")
     axes.set_ylabel("before")
     axes.set_title("What became of every row", loc="left", fontsize=11)
     return axes

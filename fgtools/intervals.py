@@ -1,7 +1,8 @@
-"""Shares and ratios with 95 % intervals, and the exact paired test.
+"""Shares and ratios with 95 % intervals, and for paired rows the interval of a difference and the exact test.
 
-Knows counts only; not what was counted. Sources: Wilson (1927), score interval; Efron (1979), percentile bootstrap;
-McNemar (1947) in its exact binomial form.
+Knows counts only; not what was counted. Sources: Wilson (1927), score interval; Bonett and Price (2012), adjusted Wald
+interval of a difference of paired shares; Efron (1979), percentile bootstrap; McNemar (1947) in its exact binomial
+form. What has no denominator has no rate: nan, in JSON null.
 """
 
 from __future__ import annotations
@@ -64,8 +65,8 @@ class Ratio:
     Attributes:
         numerator: The upper sum.
         denominator: The lower sum.
-        low: Lower end of the interval; equals the rate where there was nothing to resample.
-        high: Upper end; can exceed 1.
+        low: Lower end of the interval; nan where the denominator is 0.
+        high: Upper end; can exceed 1; nan where the denominator is 0.
     """
 
     numerator: int
@@ -75,21 +76,33 @@ class Ratio:
 
     @property
     def rate(self) -> float:
-        """Numerator / denominator; can exceed 1; with a denominator of 0, the numerator."""
-        return self.numerator / max(1, self.denominator)
+        """Numerator / denominator; can exceed 1; nan for a denominator of 0."""
+        return self.numerator / self.denominator if self.denominator else math.nan
 
-    def to_dict(self) -> dict[str, float | int]:
-        """Give numerator, denominator, rate, low and high."""
-        return {
-            "numerator": self.numerator,
-            "denominator": self.denominator,
-            "rate": self.rate,
-            "low": self.low,
-            "high": self.high,
-        }
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Lower and upper end of the 95 % bootstrap interval; nan both for a denominator of 0."""
+        return self.low, self.high
+
+    def to_dict(self) -> dict[str, float | int | None]:
+        """Give numerator, denominator, rate, low and high; None for each of the last three that is nan."""
+        numbers = {name: to_json(getattr(self, name)) for name in ("rate", "low", "high")}
+        return {"numerator": self.numerator, "denominator": self.denominator, **numbers}
 
     def __str__(self) -> str:
+        if not self.denominator:
+            return f"{self.numerator}/0"
         return f"{self.numerator}/{self.denominator} = {self.rate:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+def to_json(number: float) -> float | None:
+    """Give a number as JSON can hold it: None for nan."""
+    return None if math.isnan(number) else number
+
+
+def from_json(number: float | None) -> float:
+    """Read what to_json gave."""
+    return math.nan if number is None else number
 
 
 def wilson_interval(k: int, n: int) -> tuple[float, float]:
@@ -118,18 +131,42 @@ def bootstrap_ratio(numerators: Sequence[int], denominators: Sequence[int]) -> R
         denominators: One count a row, in the same order.
 
     Returns:
-        The Ratio; the interval is that of RESAMPLES seeded resamples of the rows.
+        The Ratio; the interval is that of RESAMPLES seeded resamples of the rows, those without a denominator left out.
+        It has no width where every row has the same rate.
     """
     top, bottom = sum(numerators), sum(denominators)
-    if not numerators:
-        return Ratio(top, bottom, 0.0, 0.0)
+    if not bottom:
+        return Ratio(top, bottom, math.nan, math.nan)
     import numpy
 
     upper, lower = (numpy.asarray(values, dtype=float) for values in (numerators, denominators))
-    sums = [(upper[draw].sum(axis=1), lower[draw].sum(axis=1)) for draw in _resamples(len(upper))]
-    rates = numpy.concatenate([above / numpy.maximum(1.0, below) for above, below in sums])
-    low, high = numpy.quantile(rates, [0.025, 0.975])
+    rates = []
+    for draw in _resamples(len(upper)):
+        above, below = upper[draw].sum(axis=1), lower[draw].sum(axis=1)
+        rates.append(above[below > 0] / below[below > 0])
+    low, high = numpy.quantile(numpy.concatenate(rates), [0.025, 0.975])
     return Ratio(top, bottom, float(low), float(high))
+
+
+def paired_interval(gained: int, lost: int, n: int) -> tuple[float, float]:
+    """Give the 95 % interval of a difference of two shares of the same rows, after minus before.
+
+    Bonett and Price (2012), "Adjusted Wald confidence interval for a difference of binomial proportions based on paired
+    data", Journal of Educational and Behavioral Statistics 37: one pair of each kind is added to the discordant pairs,
+    so that few rows, or rows that all stayed as they were, do not give an interval without width.
+
+    Args:
+        gained: Rows that count after and not before.
+        lost: Rows that count before and not after.
+        n: All rows.
+
+    Returns:
+        Lower and upper end, in [-1, 1]; (-1, 1) for n = 0.
+    """
+    rose, fell = (gained + 1) / (n + 2), (lost + 1) / (n + 2)
+    difference = rose - fell
+    half = Z * math.sqrt((rose + fell - difference * difference) / (n + 2))
+    return max(-1.0, difference - half), min(1.0, difference + half)
 
 
 def bootstrap_difference(
@@ -142,17 +179,19 @@ def bootstrap_difference(
         after: The same for the same rows in the same order.
 
     Returns:
-        Lower and upper end; (0, 0) without rows. Rows are drawn in pairs.
+        Lower and upper end; (nan, nan) where a side has no denominator. Rows are drawn in pairs; resamples in which a
+        side has no denominator are left out.
     """
-    if not before[0]:
-        return 0.0, 0.0
+    if not sum(before[1]) or not sum(after[1]):
+        return math.nan, math.nan
     import numpy
 
     counts = [numpy.asarray(values, dtype=float) for values in (*before, *after)]
     differences = []
     for draw in _resamples(len(counts[0])):
         top, bottom, new_top, new_bottom = (values[draw].sum(axis=1) for values in counts)
-        differences.append(new_top / numpy.maximum(1.0, new_bottom) - top / numpy.maximum(1.0, bottom))
+        both = (bottom > 0) & (new_bottom > 0)
+        differences.append(new_top[both] / new_bottom[both] - top[both] / bottom[both])
     low, high = numpy.quantile(numpy.concatenate(differences), [0.025, 0.975])
     return float(low), float(high)
 
@@ -175,8 +214,18 @@ def mcnemar_exact(fixed: int, broken: int) -> float:
         broken: Pairs right before and wrong after.
 
     Returns:
-        p in (0, 1]; 1 without discordant pairs.
+        p in (0, 1]; 1 without discordant pairs. What is too small for a float is the smallest float.
     """
-    discordant = fixed + broken
-    tail = sum(math.comb(discordant, count) for count in range(min(fixed, broken) + 1))
-    return min(1.0, 2 * tail / 2**discordant)
+    discordant, fewer = fixed + broken, min(fixed, broken)
+    tail = term = 1.0  # of the binomial tail's terms, in units of the largest one
+    for count in range(fewer, 0, -1):
+        term *= count / (discordant - count + 1)
+        tail += term
+    largest = math.lgamma(discordant + 1) - math.lgamma(fewer + 1) - math.lgamma(discordant - fewer + 1)
+    log_p = math.log(2 * tail) + largest - discordant * math.log(2)
+    return max(math.ulp(0.0), math.exp(min(0.0, log_p)))
+
+
+def format_p(p: float) -> str:
+    """Write a p value as it follows the letter p: "= 0.012", or "< 1e-300" where floats end."""
+    return "< 1e-300" if p < 1e-300 else f"= {p:.2g}"

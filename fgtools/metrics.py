@@ -41,7 +41,7 @@ def score(rows: Sequence[Mapping[str, Any]], replies: Sequence[str], style: str 
         The Scores; every row counts, whatever its reply.
 
     Raises:
-        ValueError: There are no rows, the lengths differ, or a reply is not text.
+        ValueError: There are no rows, the lengths differ, the style is unknown, or a reply is not text.
     """
     if len(rows) != len(replies):
         raise ValueError(
@@ -49,4 +49,6 @@ def score(rows: Sequence[Mapping[str, Any]], replies: Sequence[str], style: str 
         )
     if not rows:
         raise ValueError("at least one row must be scored, got none: check the rows file")
-    return Scores(tuple(score_row(row, reply, style) for row, reply in zip(rows, replies, strict=True)))
+    if style not in ("native", "tutorial"):
+        raise ValueError(f"style must be 'native' or 'tutorial', got {style!r}")
+    return Scores(tuple(score_row(row, reply, style) for row, reply in zip(rows, replies, strict=True)), style=style)

@@ -7,6 +7,8 @@ caller's own names back.
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -24,6 +26,9 @@ from fgtools.tables import Table
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -83,14 +88,20 @@ def answer_request(
 
     Raises:
         ValueError: There is no request, or the tools cannot be read.
+        ConstraintError: As generate_replies; or the recipe's calls are not those that can be constrained.
     """
+    from fgtools.constraint import require_native
     from fgtools.generate import generate_replies
     from fgtools.prompts import render_prompt
 
     if not request.strip():
         raise ValueError("a request must be there, got empty text: type what a user would say")
+    if constrained:
+        require_native(recipe)
     recipe = get_recipe(recipe)
     declared = normalize_tools(tools, recipe)
+    if _SURROGATE.search(request + json.dumps(declared, ensure_ascii=False)):
+        raise ValueError("request and tools must be Unicode text, got halves of surrogate pairs: paste them again")
     messages = [*(before or [{"role": "developer", "content": developer_text("")}])]
     row: dict[str, Any] = {
         "row_id": "playground",

@@ -123,7 +123,7 @@ def render_protocol_table(before: Protocol, after: Protocol) -> Table:
     """Give the tutorial's figures before and after, and beneath them what they are made of."""
     labels = {
         "tool_accuracy": "tool accuracy, the tutorial's",
-        "cer": "TC-CER, the tutorial's: notation and content",
+        "cer": "TC-CER, gold in the tutorial's notation",
         "cer_native": "CER against the gold in FunctionGemma's grammar",
         "cer_content": "CER of the call's content, notation alike",
         "ast_match": "AST match, ours, on the same replies",

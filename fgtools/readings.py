@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from fgtools.behaviours import BEHAVIOURS
-from fgtools.breakdowns import Parts
-from fgtools.comparison import Change, Comparison
-from fgtools.intervals import Share
+from fgtools.breakdowns import Parts, require_same_parts
+from fgtools.comparison import NOT_COUNTED, Change, Comparison
+from fgtools.intervals import Ratio, Share
 from fgtools.report import LABELS
 from fgtools.scores import Scores
 from fgtools.tables import Table
@@ -69,13 +69,13 @@ def render_forgetting_table(comparison: Comparison, unseen: Comparison | None = 
 
 def _read_change(where: str, change: Change) -> tuple[str, ...]:
     difference = ""
-    if isinstance(change.before, Share) and change.before.n:
+    if change.reading != NOT_COUNTED:
         difference = f"{100 * change.difference:+.1f} [{100 * change.low:+.1f}, {100 * change.high:+.1f}]"
     return where, LABELS[change.name], str(change.before), str(change.after), difference, change.reading
 
 
 def render_breakdown_table(before: Parts, after: Parts, label: str, measure: str = "ast_match") -> Table:
-    """Give a measure part by part, before and after.
+    """Give a measure part by part, before and after; by tools seen in training or not, with split_by_seen's parts.
 
     Args:
         before: Parts of the first model's scores.
@@ -89,14 +89,28 @@ def render_breakdown_table(before: Parts, after: Parts, label: str, measure: str
     Raises:
         ValueError: The parts are not of the same rows.
     """
-    _require_same_parts(before, after)
+    require_same_parts(before, after)
     rows = [(name, str(getattr(before[name], measure)), str(getattr(after[name], measure))) for name in before]
     return Table((label, f"{LABELS[measure]}, before", "after"), tuple(rows))
 
 
-def render_types_table(before: Mapping[str, Share], after: Mapping[str, Share]) -> Table:
-    """Give the share of right arguments by JSON type, as count_argument_types counts them, before and after."""
-    rows = [(kind, str(share), str(after.get(kind, Share(0, 0)))) for kind, share in before.items()]
+def render_types_table(before: Mapping[str, Ratio], after: Mapping[str, Ratio]) -> Table:
+    """Give the right arguments by JSON type, before and after.
+
+    Args:
+        before: What count_argument_types gives of the first model's scores.
+        after: The same of the second one's, of the same rows.
+
+    Returns:
+        A Table.
+
+    Raises:
+        ValueError: The rows are not the same.
+    """
+    sizes = [{kind: ratio.denominator for kind, ratio in types.items()} for types in (before, after)]
+    if sizes[0] != sizes[1]:
+        raise ValueError(f"both must count the same arguments, got {sizes[0]} and {sizes[1]}: count the same rows")
+    rows = [(kind, str(ratio), str(after[kind])) for kind, ratio in before.items()]
     return Table(("type of argument", "right, before", "after"), tuple(rows))
 
 
@@ -107,16 +121,8 @@ def render_behaviours_table(scores: Scores) -> Table:
     return Table(("right answer \\ reply", *BEHAVIOURS), tuple(rows))
 
 
-def _require_same_parts(before: Parts, after: Parts) -> None:
-    sizes = [{name: len(scores.rows) for name, scores in parts.items()} for parts in (before, after)]
-    if sizes[0] != sizes[1]:
-        raise ValueError(
-            f"both must be the same rows in the same parts, got {sizes[0]} and {sizes[1]}: split both alike"
-        )
-
-
 def list_codes(comparison: Comparison, limit: int = 8) -> Sequence[str]:
-    """List the error codes of a comparison, right first, then the commonest; what is over the limit is left out."""
+    """List the error codes of a comparison, right ("") first, then the commonest ones, `limit` of them at most."""
     counts: dict[str, int] = {}
     for before, after, count in comparison.transitions:
         for code in {before, after} - {""}:

@@ -6,14 +6,17 @@ Knows scores, rows and tables; draws nothing (`figures`) and computes no score.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fgtools.calls import ToolCall, parse_reply, row_calls
+from fgtools.intervals import format_p
 from fgtools.metrics import Change, Comparison, Scores
 from fgtools.outcomes import LADDER, score_row
 from fgtools.remedies import Coverage
 from fgtools.schema import SchemaError, read_tools
+from fgtools.scores import require_same_ids
 from fgtools.tables import Table
 from fgtools.typewords import JSON_TYPES
 
@@ -34,8 +37,9 @@ LABELS = {
     "false_calls": "false calls, rows without one",
     "right_behaviour": "right behaviour, rows without one",
     "tool_accuracy": "tool accuracy (tutorial)",
-    "cer": "TC-CER (tutorial), lower is better",
-    "cer_rendered": "TC-CER of re-rendered calls",
+    "gold_invalid": "gold breaks its own schema, rows with a call",
+    "cer": "TC-CER, gold in the model's notation (lower is better)",
+    "cer_rendered": "TC-CER of re-rendered calls, same gold (lower is better)",
     "argument_precision": "arguments: precision",
     "argument_recall": "arguments: recall",
     "argument_f1": "arguments: F1",
@@ -44,30 +48,35 @@ LABELS = {
 
 
 def render_ladder_table(scores: Scores) -> Table:
-    """Give every measure of one model with its counts and its 95 % interval."""
+    """Give every measure of one model with its counts and its 95 % interval, and how often a gold breaks its schema.
+
+    A reply that copies such a gold has no valid arguments.
+    """
     shares = (*LADDER, "strict_match", "right_tool_calls", "missed_calls", "false_calls", "right_behaviour")
-    shares = (*shares, "tool_accuracy")
+    shares = (*shares, "tool_accuracy", "gold_invalid")
     rest = ("cer", "cer_rendered", "argument_precision", "argument_recall", "argument_f1")
     rows = [(LABELS[name], str(getattr(scores, name))) for name in (*shares, *rest)]
-    return Table(("measure", "k/n = value [95 % interval]"), tuple(rows))
+    how = ", constrained replies" if scores.constrained else ""
+    return Table(("measure", f"k/n = value [95 % interval]{how}"), tuple(rows))
 
 
 def render_comparison_table(comparison: Comparison) -> Table:
-    """Give every measure before and after, with the difference and what McNemar's exact test says of it."""
+    """Give every measure before and after, with the difference and what McNemar's exact test says of it.
+
+    Differences are in points of a share and as they are of a ratio; there is none where a side has no denominator.
+    """
     columns = ("measure", "before", "after", "difference [95 %]", "fixed/broken", "p")
     return Table(columns, tuple(_comparison_row(change) for change in comparison.changes))
 
 
 def _comparison_row(change: Change) -> tuple[str, ...]:
-    label = LABELS[change.name]
+    sides = LABELS[change.name], str(change.before), str(change.after)
+    if math.isnan(change.difference):
+        return *sides, "", "", ""
     if change.p is None:
-        difference = f"{change.difference:+.3f} [{change.low:+.3f}, {change.high:+.3f}]"
-        return label, str(change.before), str(change.after), difference, "", ""
-    if not change.before.n:
-        return label, str(change.before), str(change.after), "", "", ""
+        return *sides, f"{change.difference:+.3f} [{change.low:+.3f}, {change.high:+.3f}]", "", ""
     difference = f"{100 * change.difference:+.1f} [{100 * change.low:+.1f}, {100 * change.high:+.1f}]"
-    counts = f"{change.fixed}/{change.broken}"
-    return label, str(change.before), str(change.after), difference, counts, f"{change.p:.2g}"
+    return *sides, difference, f"{change.fixed}/{change.broken}", format_p(change.p).removeprefix("= ")
 
 
 def render_funnel_table(funnel: Mapping[str, int]) -> Table:
@@ -219,7 +228,11 @@ def select_worse(before: Scores, after: Scores, limit: int = 8) -> list[int]:
 
     Returns:
         Indices into the scored rows.
+
+    Raises:
+        ValueError: The rows are not the same in the same order.
     """
+    require_same_ids(*([row.row_id for row in scores.rows] for scores in (before, after)))
     pairs = zip(before.rows, after.rows, strict=True)
     worse = [index for index, (old, new) in enumerate(pairs) if old.ast_match and not new.ast_match]
     return list(dict.fromkeys([*worse, *select_examples(after)]))[:limit]

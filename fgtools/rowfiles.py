@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fgtools.artifacts import DataFileError, read_jsonl
-from fgtools.calls import render_calls, row_calls
+from fgtools.calls import MAX_DEPTH, nests_deeper, render_calls, row_calls
 
 REMEDY = "write it anew with `python -m fgtools prepare`, or notebook 2"
 
@@ -52,12 +52,16 @@ def find_row_problem(row: Mapping[str, Any]) -> str:
     if (
         not _is_list_of_mappings(messages)
         or not messages
-        or any(not isinstance(one.get("role"), str) for one in messages)
+        or any(not isinstance(one.get("role"), str) or not isinstance(one.get("content"), str) for one in messages)
     ):
-        return f"messages must be a list of messages with a role, got {_describe(row, 'messages')}"
+        return (
+            f"messages must be a list of messages with a role and content, both text, got {_describe(row, 'messages')}"
+        )
     tools = row.get("tools")
     if not _is_list_of_mappings(tools) or any(not _is_declaration(tool) for tool in tools):
         return f"tools must be a list of declarations with a function that has a name, got {_describe(row, 'tools')}"
+    if nests_deeper(tools, MAX_DEPTH):
+        return f"tools must not nest deeper than {MAX_DEPTH} levels, but those of {row['row_id']!r} do"
     gold = row.get("gold")
     if not _is_list_of_mappings(gold) or any("name" not in call or "arguments" not in call for call in gold):
         return f"gold must be a list of calls with name and arguments, got {_describe(row, 'gold')}"
@@ -65,6 +69,10 @@ def find_row_problem(row: Mapping[str, Any]) -> str:
         render_calls(row_calls(row))
     except ValueError as error:
         return f"gold must be calls that the grammar can carry, but {error}"
+    declared = {tool["function"]["name"] for tool in tools}
+    undeclared = next((call["name"] for call in gold if call["name"] not in declared), None)
+    if undeclared is not None:
+        return f"gold must call declared tools, but {row['row_id']!r} calls {undeclared!r}, which is none of its tools"
     return ""
 
 

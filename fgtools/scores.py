@@ -8,24 +8,36 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import zip_longest
 from typing import Any
 
 from fgtools.behaviours import BEHAVIOURS
 from fgtools.cer import CerResult
-from fgtools.intervals import Ratio, Share, bootstrap_ratio
+from fgtools.intervals import Ratio, Share, bootstrap_ratio, to_json
 from fgtools.outcomes import LADDER, RowScore
 
 RATIOS = ("argument_precision", "argument_recall", "argument_f1")
 
+_KINDS = {"bool": bool, "int": int, "str": str}
+"""Types of a saved row's fields, by annotation."""
+
 
 @dataclass(frozen=True)
 class Scores:
-    """The outcomes of all rows, and what follows from them; every aggregate carries its counts and its interval."""
+    """The outcomes of all rows, and what follows from them; every aggregate carries its counts and its interval.
+
+    Attributes:
+        rows: The outcomes.
+        constrained: Whether the replies were held to the declared tools: such scores are not those of free replies.
+        style: The notation in which the replies were read and the gold was written, "native" or "tutorial".
+    """
 
     rows: tuple[RowScore, ...]
+    constrained: bool = False
+    style: str = "native"
 
     def share(self, name: str) -> Share:
         """Give the share of all rows that reach a rung of LADDER."""
@@ -40,6 +52,11 @@ class Scores:
     def no_call_rows(self) -> tuple[RowScore, ...]:
         """The rows whose right answer is no call."""
         return tuple(row for row in self.rows if not row.n_gold)
+
+    @cached_property
+    def behaviour_rows(self) -> tuple[RowScore, ...]:
+        """The rows whose right answer is no call, and is known."""
+        return tuple(row for row in self.no_call_rows if row.behaviour_gold)
 
     @property
     def in_grammar(self) -> Share:
@@ -98,12 +115,15 @@ class Scores:
 
     @cached_property
     def cer(self) -> CerResult:
-        """The tutorial's TC-CER, over the rows that need a call."""
+        """TC-CER over the rows that need a call, with the gold in the notation of `style`.
+
+        The tutorial writes its gold in its own notation, whatever the model's: that figure is `protocol`'s.
+        """
         return self._cer("edits")
 
     @cached_property
     def cer_rendered(self) -> CerResult:
-        """TC-CER once every readable reply was rendered again: content without format."""
+        """The same once every readable reply was rendered again: content without format."""
         return self._cer("edits_rendered")
 
     def _cer(self, field: str) -> CerResult:
@@ -151,12 +171,15 @@ class Scores:
 
     @property
     def right_behaviour(self) -> Share:
-        """Among the rows whose right answer is no call: the reply does what that answer does, in When2Call's words."""
-        return Share(sum(row.right_behaviour for row in self.no_call_rows), len(self.no_call_rows))
+        """Among the rows whose right answer is no call: the reply does what that answer does, in When2Call's words.
+
+        Rows whose right answer is not known are left out.
+        """
+        return Share(sum(row.right_behaviour for row in self.behaviour_rows), len(self.behaviour_rows))
 
     @property
     def behaviours(self) -> dict[str, dict[str, int]]:
-        """Rows by what the right answer does and by what the reply does."""
+        """Rows by what the right answer does and by what the reply does; those whose answer is unknown are left out."""
         table: dict[str, Counter[str]] = {}
         for row in self.rows:
             table.setdefault(row.behaviour_gold, Counter())[row.behaviour] += 1
@@ -173,10 +196,11 @@ class Scores:
         shares = (*shares, "right_behaviour", "gold_invalid")
         return {
             "n": len(self.rows),
+            "constrained": self.constrained,
+            "style": self.style,
             **{name: getattr(self, name).to_dict() for name in shares},
-            **{name: _cer_dict(getattr(self, name)) for name in ("cer", "cer_rendered")},
-            **{name: getattr(self, name).to_dict() for name in RATIOS},
-            "chance": None if math.isnan(self.chance) else self.chance,
+            **{name: getattr(self, name).to_dict() for name in ("cer", "cer_rendered", *RATIOS)},
+            "chance": to_json(self.chance),
             "errors": self.errors,
             "behaviours": self.behaviours,
             "rows": [dataclasses.asdict(row) for row in self.rows],
@@ -190,14 +214,37 @@ class Scores:
             ValueError: The object is not one of scores.
         """
         try:
-            return cls(tuple(_read_row(row) for row in saved["rows"]))
+            rows = tuple(_read_row(row) for row in saved["rows"])
+            constrained, style = saved["constrained"], saved["style"]
         except (KeyError, TypeError) as error:
             raise ValueError(f"scores must hold rows as this version writes them ({error}): score again") from error
+        if not rows:
+            raise ValueError("scores must hold at least one row, got none: score again")
+        return cls(rows, constrained, style)
 
 
 def _read_row(row: Mapping[str, Any]) -> RowScore:
-    return RowScore(**{**row, "arguments_by_type": tuple(map(tuple, row["arguments_by_type"]))})
+    read = RowScore(**{**row, "arguments_by_type": tuple(map(tuple, row["arguments_by_type"]))})
+    for field in dataclasses.fields(read):
+        value, kind = getattr(read, field.name), _KINDS.get(str(field.type))
+        if kind and type(value) is not kind:
+            raise TypeError(f"{field.name} of row {read.row_id!r} must be {field.type}, got {value!r}")
+    return read
 
 
-def _cer_dict(result: CerResult) -> dict[str, Any]:
-    return {**dataclasses.asdict(result), "rate": result.rate}
+def require_same_ids(first: Iterable[str], second: Iterable[str]) -> None:
+    """Check that two lists of row ids are one and the same.
+
+    Args:
+        first: Ids.
+        second: Ids.
+
+    Raises:
+        ValueError: They differ; the message names the first that does.
+    """
+    for place, (one, other) in enumerate(zip_longest(first, second)):
+        if one != other:
+            raise ValueError(
+                f"both must be of the same rows in the same order, but at place {place} {one!r} stands beside "
+                f"{other!r}: score one rows file"
+            )

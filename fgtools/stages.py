@@ -6,6 +6,7 @@ below; not how notebooks are executed.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -200,11 +201,15 @@ def evaluate(
 
     Raises:
         ValueError: There are no rows, or two have the same id.
+        ConstraintError: As generate_replies; or the recipe's calls are not those that can be constrained.
     """
+    from fgtools.constraint import require_native
     from fgtools.generate import generate_replies
-    from fgtools.models import fingerprint_weights
-    from fgtools.prompts import longest_completion, token_budget
+    from fgtools.models import fingerprint_model, stop_ids
+    from fgtools.prompts import encode_prompt, longest_completion, token_budget
 
+    if constrained:
+        require_native(recipe)
     if not rows or len({row["row_id"] for row in rows}) < len(rows):
         raise ValueError(f"rows to evaluate must be there and have an id each of their own, got {len(rows)} rows")
     budget = max_new_tokens or token_budget(longest_completion(rows, tokenizer, recipe))
@@ -213,7 +218,8 @@ def evaluate(
     if part is None:
         replies = generate_replies(model, tokenizer, rows, **options)
     else:
-        identity = identify_replies(fingerprint_weights(model), rows, budget, constrained)
+        prompts = [encode_prompt(row, tokenizer) for row in rows]
+        identity = identify_replies(fingerprint_model(model), rows, prompts, stop_ids(tokenizer), budget, constrained)
         log = ReplyLog(part, identity, rank, world)
         missing = [row for row in rows if row["row_id"] not in log.replies]
         if len(missing) < len(rows) and not rank:
@@ -224,12 +230,16 @@ def evaluate(
         )
         known = log.gather()
         replies = [known[row["row_id"]] for row in rows]
-    return Evaluation(tuple(rows), tuple(replies), score_rows(rows, replies, recipe), budget)
+    scores = dataclasses.replace(score_rows(rows, replies, recipe), constrained=constrained)
+    return Evaluation(tuple(rows), tuple(replies), scores, budget)
 
 
-def name_files(name: str) -> tuple[str, str]:
-    """Give the names of the replies and scores files of an evaluation, such as "base", "tuned.unseen" or ""."""
-    middle = f".{name}" if name else ""
+def name_files(name: str, constrained: bool = False) -> tuple[str, str]:
+    """Give the names of the replies and scores files of an evaluation, such as "base", "tuned.unseen" or "".
+
+    Constrained ones have names of their own, so that neither takes the place of the other.
+    """
+    middle = "".join(f".{part}" for part in (name, "constrained" if constrained else "") if part)
     return f"replies{middle}.jsonl", f"scores{middle}.json"
 
 
@@ -259,7 +269,7 @@ def evaluate_run(
     Args:
         run: The run folder.
         settings: Of the run.
-        name: What the files are called by, such as "base".
+        name: What the files are called by, such as "base"; see name_files.
         rows_name: The rows file.
         model: The model, for one process.
         tokenizer: Its tokenizer.
@@ -276,7 +286,7 @@ def evaluate_run(
         DataFileError: The rows file is not one.
         LaunchError: One of several processes failed.
     """
-    rows, names = load_rows(run.find(rows_name)), name_files(name)
+    rows, names = load_rows(run.find(rows_name)), name_files(name, constrained)
     count, reason = choose_processes(len(rows), processes)
     if count > 1:
         print(f"processes: {count}, {reason}", flush=True)
@@ -309,8 +319,10 @@ def match_replies(rows: Sequence[Mapping[str, Any]], records: Sequence[Mapping[s
     """
     replies: dict[str, str] = {}
     for number, record in enumerate(records, start=1):
-        if not isinstance(record.get("row_id"), str) or not isinstance(record.get("reply"), str):
-            raise DataFileError(f"reply {number} must hold the texts row_id and reply, got the fields {sorted(record)}")
+        for field in ("row_id", "reply"):
+            if not isinstance(record.get(field), str):
+                found = type(record[field]).__name__ if field in record else "no such field"
+                raise DataFileError(f"reply {number} must hold the texts row_id and reply, but got {found} for {field}")
         if record["row_id"] in replies:
             raise DataFileError(f"a row must have one reply, but {record['row_id']!r} has two")
         replies[record["row_id"]] = record["reply"]

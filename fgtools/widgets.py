@@ -22,6 +22,7 @@ from fgtools.playground import Answer, answer_request, render_answer_table
 from fgtools.profiles import Recipe, get_recipe
 from fgtools.progress import is_watched
 from fgtools.report import render_inspection, render_plain_calls
+from fgtools.schema import normalize_tools
 from fgtools.tables import Table
 
 if TYPE_CHECKING:
@@ -31,6 +32,9 @@ VERDICTS = ("all", "right", "wrong")
 """What a browser's rows may be filtered by; with scores before training also FIXED and BROKEN."""
 
 FIXED, BROKEN = "fixed", "broken"
+
+_VIEW = "application/vnd.jupyter.widget-view+json"
+"""How a notebook is told to show a widget, in every version of ipywidgets."""
 
 ANY_ERROR = "any"
 """The filter that lets every error class pass."""
@@ -93,8 +97,8 @@ class _Shown:
         plain = {"text/plain": str(table), "text/html": table._repr_html_()}
         if not has_front_end():
             return plain
-        live = self.build()._repr_mimebundle_()
-        return {**live, **plain} if isinstance(live, Mapping) else plain
+        view = {"version_major": 2, "version_minor": 0, "model_id": self.build().model_id}
+        return {**plain, _VIEW: view}
 
 
 class RowBrowser(_Shown):
@@ -123,6 +127,11 @@ class RowBrowser(_Shown):
         if not len(rows) == len(replies) == len(scores.rows):
             counts = f"{len(rows)} rows, {len(replies)} replies and {len(scores.rows)} scores"
             raise ValueError(f"every row must have a reply and a score, got {counts}: pass those of one evaluation")
+        names = [[row.row_id for row in one.rows] for one in (scores, before or scores)]
+        if names[0] != names[1] or names[0] != [str(row["row_id"]) for row in rows]:
+            raise ValueError(
+                "rows and scores, those before too, must be of the same rows in the same order: score again"
+            )
         self.rows, self.replies, self.scores, self.before = rows, replies, scores, before
         self.style = get_recipe(recipe).call_style
         self.first = [index for index in first if 0 <= index < len(rows)]
@@ -255,7 +264,9 @@ class Playground(_Shown):
 
         wide = ipywidgets.Layout(width="98%")
         request = ipywidgets.Textarea(value=self.request, description="request", layout=wide)
-        text = self.tools if isinstance(self.tools, str) else json.dumps(self.tools, ensure_ascii=False, indent=1)
+        text = self.tools
+        if not isinstance(text, str):  # Python functions are shown as what they declare
+            text = json.dumps(normalize_tools(self.tools, self.recipe), ensure_ascii=False, indent=1)
         tall = ipywidgets.Layout(width="98%", height="14em")
         tools = ipywidgets.Textarea(value=text, description="tools", layout=tall)
         constrained = ipywidgets.Checkbox(value=False, description="write declared tools and types alone", indent=False)

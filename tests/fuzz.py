@@ -2,7 +2,7 @@
 
 Real rows (or made-up ones, one a shape) are spoiled by chance: keys dropped or renamed, types swapped, texts cut or
 marked, values nested deep, huge strings, lone surrogates, numbers that are not finite. Whatever comes out must be a row
-or a counted reason, no argument may change, and every row that is kept must read back as its gold.
+or a counted reason, no argument may change, and every row that is kept must read back as its gold and take a score.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from jsonschema import Draft202012Validator
 from fgtools.calls import parse_reply
 from fgtools.checks import reads_back
 from fgtools.fitting import drop_context, drop_declarations
+from fgtools.outcomes import score_row
 from fgtools.packed import pack_row
 from fgtools.profiles import RECIPES
 from fgtools.prompts import render_completion
@@ -124,8 +125,10 @@ def check_row(row: dict[str, Any], recipe: str) -> None:
     json.dumps(row, ensure_ascii=False, allow_nan=False).encode("utf-8")
     text = render_completion(row, recipe)
     assert reads_back(row, text, RECIPES[recipe]), row["row_id"]
+    assert score_row(row, text, recipe).in_grammar, row["row_id"]
     for cut in range(0, len(text), max(1, len(text) // 7)):
         parse_reply(text[:cut], recipe)
+        json.dumps(vars(score_row(row, text[:cut], recipe)), allow_nan=False)
     if recipe != "native":
         return
     before = copy.deepcopy(row)

@@ -11,6 +11,7 @@ from fgtools.calls import (
     ESCAPE,
     MAX_DEPTH,
     START_CALL,
+    Problem,
     ToolCall,
     parse_reply,
     parse_tutorial_prediction,
@@ -140,10 +141,89 @@ def test_nesting_has_a_stated_limit():
     value: object = 1
     for _ in range(MAX_DEPTH + 1):
         value = [value]
-    with pytest.raises(ValueError, match=f"deeper than {MAX_DEPTH}"):
-        render_calls([ToolCall("f", {"a": value})])
+    for style in ("native", "tutorial"):
+        with pytest.raises(ValueError, match=f"deeper than {MAX_DEPTH}"):
+            render_calls([ToolCall("f", {"a": value})], style)
 
 
 def test_unknown_style_is_an_error():
     with pytest.raises(ValueError, match="style must be 'native' or 'tutorial', got 'xml'"):
         render_calls([], style="xml")
+
+
+CALL = f"{START_CALL}call:f{{a:1}}{END_CALL}"
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens"),
+    [
+        (CALL + END_CALL, [END_CALL]),
+        (f"<bos>x{CALL}{ESCAPE}y{ESCAPE}", ["<bos>", ESCAPE]),
+        (f"{CALL}<end_of_turn>\n<start_of_turn>user\nx<end_of_turn>", ["<end_of_turn>", "<start_of_turn>"]),
+        (f"<end_of_turn>{CALL}", ["<end_of_turn>"]),
+        (f"{CALL}<end_of_turn>{CALL}<start_function_response>", ["<end_of_turn>"]),
+        (f"call:f{{a:1}}{END_CALL}", [END_CALL]),
+        (f"No.{CALL}Done.<start_function_response><end_of_turn>\n<eos><pad><pad>\n", []),
+        ("No.<end_of_turn><pad>", []),
+        ("No.<end_of_turn>Or yes.<end_of_turn>", ["<end_of_turn>"]),
+        ("a < b <i>and</i> <tool>", []),
+    ],
+)
+def test_a_control_token_outside_of_calls_and_tail_is_a_problem(text, tokens):
+    assert parse_reply(text).problems == tuple(Problem("stray_token", token) for token in tokens)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("\t call:f{a:1}", "call: f{a:1}", "call:f\n{a:1}", "call:f{ a:1}", "call:f{a :1}", "call:f{a: 1}"),
+        *("call:f{a:1 }", "call:f{a:[1, 2]}", "call:f{a:{b: 2}}", "call:f{a:1} ", "call:f{a:1, b:2}"),
+        f"call:f{{{ESCAPE}a{ESCAPE} :1}}",
+    ],
+)
+def test_white_space_in_a_call_is_read_over_and_named_once(text):
+    reply = parse_reply(f"{START_CALL}{text}{END_CALL}")
+    assert len(reply.calls) == 1 and [problem.kind for problem in reply.problems] == ["white_space"]
+
+
+def test_a_stop_token_before_a_call_that_is_none_is_stray():
+    kinds = [problem.kind for problem in parse_reply(f"No.<end_of_turn>{START_CALL}call:f{{a:").problems]
+    assert kinds == ["unclosed_call", "stray_token"]
+
+
+def test_white_space_in_strings_and_names_is_their_own():
+    text = f"{START_CALL}call:coffee shop{{a key:{ESCAPE} x {ESCAPE}}}{END_CALL}\n"
+    assert parse_reply(text).calls == (ToolCall("coffee shop", {"a key": " x "}),) and not parse_reply(text).problems
+
+
+def nested(depth):
+    return '{"a":' + "[" * depth + "]" * depth + "}"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kinds"),
+    [
+        (f"args:{ESCAPE}{{}}{ESCAPE}", []),
+        (f"args:{ESCAPE}{{}}{ESCAPE},b:1", ["args_not_json"]),
+        (f"args:{ESCAPE}[]{ESCAPE}", ["args_not_json"]),
+        ("args:{}", ["args_not_json"]),
+        *(
+            (f'args:{ESCAPE}{{"a":{one}}}{ESCAPE}', ["args_not_json"])
+            for one in ("NaN", "-Infinity", "1e999", "9" * 5000)
+        ),
+        (f'args:{ESCAPE}{{"a":1,"a":2,"b":{{"c":1,"c":2}}}}{ESCAPE}', ["duplicate_key", "duplicate_key"]),
+        (f"args:{ESCAPE}{nested(MAX_DEPTH)}{ESCAPE}", []),
+        (f"args:{ESCAPE}{nested(MAX_DEPTH + 1)}{ESCAPE}", ["too_deep"]),
+        (f"args:{ESCAPE}{nested(50_000)}{ESCAPE}", ["too_deep"]),
+    ],
+)
+def test_the_tutorials_arguments_have_the_limits_of_the_native_ones(arguments, kinds):
+    reply = parse_reply(f"{START_CALL}call:f{{{arguments}}}{END_CALL}{CALL}", "tutorial")
+    assert [problem.kind for problem in reply.problems] == [*kinds, "args_not_json"]  # the second call is native
+    assert len(reply.calls) == (1 if kinds == ["too_deep"] else 2)
+
+
+def test_the_last_of_equal_keys_is_read_in_both_notations():
+    assert parse_reply(f"{START_CALL}call:f{{a:1,a:2}}{END_CALL}").calls == (ToolCall("f", {"a": 2}),)
+    text = f'{START_CALL}call:f{{args:{ESCAPE}{{"a":1,"a":2}}{ESCAPE}}}{END_CALL}'
+    assert parse_reply(text, "tutorial").calls == (ToolCall("f", {"a": 2}),)

@@ -53,6 +53,17 @@ def test_replies_come_in_batches_and_a_reference_needs_tools_and_gold_alone(metr
     assert (values["exact_match"], values["exact_match_n"], values["false_calls"]) == (1.0, 4, None)
 
 
+def test_half_a_character_in_a_reply_is_a_failure_of_its_row(metric):
+    rows = [row for row in ROWS if row["gold"]][:2]
+    replies = ["\ud800", render_calls(row_calls(rows[1]))]
+    references = [json.dumps(row) for row in rows]
+    together = metric.compute(predictions=replies, references=references)
+    for text, reference in zip(replies, references, strict=True):
+        metric.add(prediction=text, reference=reference)
+    for values in (together, metric.compute()):
+        assert (values["exact_match_k"], values["exact_match_n"], values["errors"]) == (1, 2, {"missed_call": 1})
+
+
 def test_the_tutorials_notation_is_a_configuration(cache):
     rows = [row for row in ROWS if row["gold"]][:4]
     replies = [render_calls(row_calls(row), "tutorial") for row in rows]

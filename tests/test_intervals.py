@@ -2,11 +2,20 @@
 
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fgtools.intervals import Ratio, Share, bootstrap_difference, bootstrap_ratio, mcnemar_exact, wilson_interval
+from fgtools.intervals import (
+    Share,
+    bootstrap_difference,
+    bootstrap_ratio,
+    format_p,
+    mcnemar_exact,
+    paired_interval,
+    wilson_interval,
+)
 
 
 @pytest.mark.parametrize(
@@ -47,8 +56,35 @@ def test_mcnemar_is_the_exact_binomial_test(fixed, broken, p):
     assert mcnemar_exact(fixed, broken) == pytest.approx(p, rel=1e-12)
 
 
-def test_mcnemar_stands_large_counts():
-    assert 0 <= mcnemar_exact(5000, 0) < 1e-300
+@pytest.mark.parametrize(("fixed", "broken"), [(3, 17), (40, 61), (500, 400), (1020, 3), (30_000, 29_000)])
+def test_mcnemar_equals_scipys_binomial_test(fixed, broken):
+    stats = pytest.importorskip("scipy.stats")
+    expected = stats.binomtest(fixed, fixed + broken).pvalue
+    assert mcnemar_exact(fixed, broken) == pytest.approx(expected, rel=1e-9)
+
+
+def test_mcnemar_stands_large_counts_and_is_never_nothing():
+    assert 0 < mcnemar_exact(5000, 0) < 1e-300
+    assert mcnemar_exact(5000, 5000) == 1
+    assert format_p(mcnemar_exact(5000, 0)) == "< 1e-300" and format_p(0.0123) == "= 0.012"
+
+
+@pytest.mark.parametrize("n", [20, 39, 50, 300])
+@pytest.mark.parametrize(("rise", "fall"), [(0.05, 0.02), (0.02, 0.02), (0.1, 0.0), (0.3, 0.1), (0.6, 0.1), (0.9, 0.0)])
+def test_the_paired_interval_covers_the_difference_as_often_as_it_says(n, rise, fall):
+    draws = np.random.default_rng(n).multinomial(n, [rise, fall, 1 - rise - fall], 4000)
+    ends = [paired_interval(int(gained), int(lost), n) for gained, lost, _ in draws]
+    assert sum(low <= rise - fall <= high for low, high in ends) / len(ends) >= 0.93
+
+
+def test_the_paired_interval_of_few_rows_is_wide():
+    # by hand: 1/41 of each kind, so half of it is Z * sqrt(2 / 41 / 41)
+    low, high = paired_interval(0, 0, 39)
+    assert (low, high) == pytest.approx((-0.0676, 0.0676), abs=5e-5)
+    low, high = paired_interval(3, 0, 3)
+    assert low < 0 < 0.9 < high <= 1
+    assert paired_interval(0, 3, 3) == (-high, -low)
+    assert paired_interval(0, 0, 0) == (-1, 1)
 
 
 def test_the_bootstrap_is_seeded_and_holds_the_ratio():
@@ -62,13 +98,28 @@ def test_the_bootstrap_is_seeded_and_holds_the_ratio():
 def test_the_bootstrap_agrees_with_wilson_on_shares():
     hits = [1] * 120 + [0] * 180
     ratio = bootstrap_ratio(hits, [1] * 300)
-    assert (ratio.low, ratio.high) == pytest.approx(wilson_interval(120, 300), abs=0.01)
+    assert (ratio.low, ratio.high) == pytest.approx(wilson_interval(120, 300), abs=0.004)
 
 
-def test_the_bootstrap_stands_nothing_and_empty_denominators():
-    assert bootstrap_ratio([], []) == Ratio(0, 0, 0.0, 0.0)
-    assert bootstrap_ratio([2], [0]).rate == 2.0
-    assert bootstrap_difference(([], []), ([], [])) == (0.0, 0.0)
+def test_the_bootstrap_of_a_difference_agrees_with_the_paired_interval():
+    before, after = [0] * 600 + [1] * 200 + [0] * 2200, [1] * 600 + [0] * 200 + [0] * 2200
+    ends = bootstrap_difference((before, [1] * 3000), (after, [1] * 3000))
+    assert ends == pytest.approx(paired_interval(600, 200, 3000), abs=0.0012)
+
+
+def test_what_has_no_denominator_has_no_rate_and_no_interval():
+    nothing, edits = bootstrap_ratio([], []), bootstrap_ratio([2], [0])
+    assert (str(nothing), str(edits)) == ("0/0", "2/0")
+    assert all(map(math.isnan, (edits.rate, *edits.interval)))
+    assert edits.to_dict() == {"numerator": 2, "denominator": 0, "rate": None, "low": None, "high": None}
+    assert all(map(math.isnan, bootstrap_difference(([], []), ([], []))))
+    assert all(map(math.isnan, bootstrap_difference(([1], [1]), ([1], [0]))))
+
+
+def test_resamples_without_a_denominator_are_left_out():
+    ratio = bootstrap_ratio([1, 0], [1, 0])
+    assert ratio.rate == 1 and ratio.interval == (1, 1)
+    assert bootstrap_difference(([1, 0], [1, 0]), ([0, 0], [1, 0])) == (-1, -1)
 
 
 def test_a_paired_difference_is_narrower_than_an_unpaired_one():

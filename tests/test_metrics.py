@@ -106,6 +106,9 @@ def test_bad_input_is_named():
         score([], [])
     with pytest.raises(ValueError, match="reply of row 'r0' must be text, got NoneType"):
         score(ROWS[:1], [None])
+    for rows in (ROWS[:1], ROWS[3:]):  # rows without a call, too
+        with pytest.raises(ValueError, match="style must be 'native' or 'tutorial', got 'xml'"):
+            score(rows, [""] * len(rows), "xml")
 
 
 def test_a_comparison_pairs_rows_by_id_in_any_order():

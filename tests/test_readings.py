@@ -30,6 +30,7 @@ from fgtools.readings import (
     render_types_table,
 )
 from fgtools.rows import build_rows
+from fgtools.style import AFTER, BEFORE
 
 ROWS = build_rows(build_samples(240, 5)).rows
 RIGHT = [render_calls(row_calls(row)) if row["gold"] else row.get("reply") or "I cannot." for row in ROWS]
@@ -83,6 +84,17 @@ def test_what_was_forgotten_is_said(comparison):
     table = str(render_forgetting_table(comparison, comparison))
     assert "WORSE" in table and "unseen tools" in table and "false calls" in table
     assert "unseen tools" not in str(render_forgetting_table(comparison))
+    change, row = comparison.change("false_calls"), render_forgetting_table(comparison).rows[0]
+    ends = f"[{100 * change.low:+.1f}, {100 * change.high:+.1f}]"
+    assert row[2:5] == (str(change.before), str(change.after), f"+100.0 {ends}") and change.low < change.high
+
+
+def test_nothing_forgotten_in_few_rows_is_not_said_to_be_certain(sides):
+    rows = tuple(row for row in sides[0].rows if not row.n_gold)[:30]
+    row = render_forgetting_table(compare(Scores(rows), Scores(rows))).rows[0]
+    assert row[4:] == ("+0.0 [-8.7, +8.7]", NO_EVIDENCE)
+    calls = Scores(sides[0].call_rows)
+    assert render_forgetting_table(compare(calls, calls)).rows[0][2:] == ("0/0", "0/0", "", NOT_COUNTED)
 
 
 def test_parts_hold_every_row_once(sides):
@@ -102,8 +114,10 @@ def test_parts_hold_every_row_once(sides):
     seen = split_by_seen(before, ROWS, trained)
     assert all(row.n_gold == 0 for row in seen["no call due"].rows)
     types = count_argument_types(after)
-    assert sum(share.n for share in types.values()) == sum(row.arguments_gold for row in after.rows)
-    assert render_types_table(count_argument_types(before), types).rows[0][0] == "string"
+    assert sum(ratio.denominator for ratio in types.values()) == sum(row.arguments_gold for row in after.rows)
+    strings = str(count_argument_types(before)["string"]), str(types["string"])
+    assert render_types_table(count_argument_types(before), types).rows[0] == ("string", *strings)
+    assert strings[0] != strings[1]
     assert render_behaviours_table(before).rows[0][0] == "tool_call"
 
 
@@ -115,15 +129,70 @@ def test_parts_of_other_rows_are_not_put_beside_each_other(sides):
         render_breakdown_table(split_by_calls(before), split_by_calls(Scores(after.rows[:9])), "calls due")
 
 
+def dots_of(axes, colour):
+    return [line.get_ydata()[0] for line in axes.lines if line.get_marker() == "o" and line.get_color() == colour]
+
+
 def test_the_figures_show_every_row_and_part(sides, comparison, tmp_path):
     before, after = sides
     axes = figures.plot_transitions(comparison, figures.new_axes())
     shown = sum(int(text.get_text()) for text in axes.texts if text.get_text())
-    assert shown == comparison.n and f"{comparison.n} of {comparison.n} rows shown" in axes.get_xlabel()
+    assert shown == comparison.n and f"{comparison.n} rows" in axes.get_xlabel()
+    names = [label.get_text() for label in axes.get_xticklabels()]
+    cells = {text.get_position(): text.get_text() for text in axes.texts}
+    right, missed, false = (names.index(name) for name in ("right", "missed_call", "false_call"))
+    assert (cells[right, missed], cells[missed, right]) == ("108", "")  # across what it became, down what it was
+    assert (cells[false, right], cells[right, false]) == ("31", "")
     parts = split_by_tools(before), split_by_tools(after)
     axes = figures.plot_breakdown(*parts, "number of tools", figures.new_axes())
     assert [label.get_text().split("\n")[0] for label in axes.get_xticklabels()] == list(parts[0])
+    assert dots_of(axes, BEFORE) == [100 * scores.ast_match.rate for scores in parts[0].values()]
+    assert dots_of(axes, AFTER) == [100 * scores.ast_match.rate for scores in parts[1].values()]
+    legend = axes.get_legend()
+    assert [line.get_color() for line in legend.get_lines()] == [BEFORE, AFTER]
+    assert [text.get_text() for text in legend.get_texts()] == ["before", "after"]
+    types = count_argument_types(before), count_argument_types(after)
+    axes = figures.plot_shares(*types, "type of argument", "right arguments, %", figures.new_axes(), "arguments")
+    assert axes.get_xticklabels()[0].get_text() == f"string\n{types[0]['string'].denominator} arguments"
+    assert dots_of(axes, BEFORE) == [100 * ratio.rate for ratio in types[0].values()]
+    assert dots_of(axes, AFTER) == [100 * types[1][kind].rate for kind in types[0]]
     assert figures.save_figure(axes, tmp_path / "a.png").stat().st_size > 1000
+
+
+def test_the_rows_of_rare_errors_are_shown_together():
+    codes = [f"code {number:02}" for number in range(12)]
+    transitions = (*((code, "", 20 - number) for number, code in enumerate(codes)), ("", codes[11], 3))
+    n = sum(count for _, _, count in transitions)
+    axes = figures.plot_transitions(Comparison(n, (), (), (), transitions), figures.new_axes())
+    names = [label.get_text() for label in axes.get_yticklabels()]
+    assert names == ["right", *codes[:8], "other"]
+    cells = {text.get_position(): text.get_text() for text in axes.texts}
+    assert sum(int(text) for text in cells.values() if text) == n
+    assert (cells[0, 9], cells[9, 0]) == (str(12 + 11 + 10 + 9), "3")
+
+
+def test_a_part_without_such_rows_is_named_and_not_drawn(sides):
+    parts = split_by_calls(sides[0]), split_by_calls(sides[1])
+    axes = figures.plot_breakdown(*parts, "calls due", figures.new_axes(), "false_calls")
+    assert [label.get_text().split("\n")[0] for label in axes.get_xticklabels()] == list(parts[0])
+    assert len(axes.lines) == 4  # a dot and an interval of the one part that has rows without a call, twice
+    with pytest.raises(ValueError, match="the same rows in the same parts"):
+        figures.plot_breakdown(parts[0], split_by_tools(sides[1]), "calls due", figures.new_axes())
+
+
+def test_tools_seen_in_training_and_others_stand_in_one_table(sides):
+    trained = {call["name"] for row in ROWS[::2] for call in row["gold"]}
+    seen = [split_by_seen(scores, ROWS, trained) for scores in sides]
+    table = render_breakdown_table(*seen, "tools")
+    assert [row[0] for row in table.rows] == ["seen in training", "not seen", "no call due"]
+    assert table.rows[0][1:] == tuple(str(parts["seen in training"].ast_match) for parts in seen)
+    assert table.rows[0][1] != table.rows[0][2]
+
+
+def test_types_of_other_rows_are_not_put_beside_each_other(sides):
+    types = count_argument_types(sides[0])
+    with pytest.raises(ValueError, match="must count the same arguments"):
+        render_types_table(types, count_argument_types(Scores(sides[1].rows[:20])))
 
 
 def test_a_strict_match_needs_the_grammar(sides):
@@ -145,7 +214,9 @@ def test_the_tutorials_error_rate_is_notation_and_content():
     assert wrapped.cer.edits == wrapped.cer_content.edits == 0 and wrapped.cer_native.rate > 0.1
     silent = score_protocol(rows, [""] * 50)
     assert silent.cer.rate == silent.cer_content.rate == 1 and silent.tool_accuracy.k == 0
-    assert "the tutorial's" in str(render_protocol_table(native, wrapped))
+    table = render_protocol_table(native, wrapped)
+    assert table.columns[1:] == ("before, 128 tokens", "after, 64 tokens")  # source: the tutorial's two evaluations
+    assert table.rows[1] == ("TC-CER, gold in the tutorial's notation", str(native.cer), str(wrapped.cer))
     with pytest.raises(ValueError, match="scores rows with a call alone"):
         score_protocol(ROWS, RIGHT)
 

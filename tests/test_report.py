@@ -1,9 +1,11 @@
 """What people look at: tables in three forms, single rows, the rows worth looking at, the card, the figures."""
 
+import dataclasses
 import json
 
 import matplotlib
 import pytest
+from matplotlib.colors import to_rgba
 
 matplotlib.use("Agg")
 
@@ -11,7 +13,7 @@ from fgtools import figures, report
 from fgtools.audit import Audit, Lengths
 from fgtools.card import NEEDED, render_card
 from fgtools.checks import Check
-from fgtools.metrics import compare, score
+from fgtools.metrics import Scores, compare, score
 from fgtools.outcomes import LADDER
 from fgtools.remedies import Coverage
 from fgtools.report import (
@@ -23,6 +25,7 @@ from fgtools.report import (
     select_examples,
     select_worse,
 )
+from fgtools.style import AFTER, BEFORE
 from fgtools.tables import Table
 
 TOOLS = [{"function": {"name": "one", "description": "", "parameters": {"properties": {"a": {"type": "string"}}}}}]
@@ -63,9 +66,34 @@ def test_the_ladder_has_every_rung_with_counts_and_interval():
     assert "1/4 = 25.0% [4.6, 69.9]" in text
 
 
+def test_the_ladder_says_how_many_golds_have_no_valid_arguments():
+    broken = {**ROWS[0], "row_id": "odd", "gold": [{"name": "one", "arguments": {"a": 7}}]}
+    table = render_ladder_table(score([*ROWS, broken], [*RIGHT, "no"]))
+    assert dict(table.rows)[LABELS["gold_invalid"]].startswith("1/4 = 25.0%")  # of the rows with a call
+
+
+def test_no_label_names_an_error_rate_that_is_not_the_tutorials(comparison):
+    assert "gold in the model's notation" in LABELS["cer"] and "(tutorial)" not in LABELS["cer"]
+    assert "TC-CER is its error rate, but with the gold in the notation that the model was taught" in render_card(
+        facts(comparison)
+    )
+
+
+def test_an_error_rate_of_nothing_has_no_difference():
+    rows = [ROWS[3]]
+    table = render_comparison_table(compare(score(rows, ["no"]), score(rows, ["no"])))
+    cells = {row[0]: row[1:] for row in table.rows}
+    assert cells[LABELS["cer"]] == cells[LABELS["argument_recall"]] == ("0/0", "0/0", "", "", "")
+    assert cells[LABELS["missed_calls"]] == ("0/0", "0/0", "", "", "")
+
+
 def test_the_comparison_says_what_was_fixed_and_broken(comparison):
     line = next(line for line in str(render_comparison_table(comparison)).splitlines() if line.startswith("AST match"))
     assert "1/4 = 25.0%" in line and "4/4 = 100.0%" in line and "+75.0" in line and "3/0" in line
+    cells = next(row for row in render_comparison_table(comparison).rows if row[0] == "AST match")
+    change = comparison.change("ast_match")
+    assert cells[1].startswith("1/4") and cells[2].startswith("4/4") and change.low < change.high
+    assert cells[3:] == (f"+75.0 [{100 * change.low:+.1f}, {100 * change.high:+.1f}]", "3/0", "0.25")
 
 
 def test_the_funnel_adds_up():
@@ -87,6 +115,12 @@ def test_examples_are_chosen_by_rule():
     assert sorted(select_examples(wrong)) == [0, 1, 3] and select_examples(right) == []
     assert select_worse(right, wrong)[:3] == [0, 1, 3] and select_worse(wrong, right) == []
     assert select_worse(right, wrong, limit=1) == [0]
+    before, after = score(ROWS, ["no", *RIGHT[1:]]), score(ROWS, ["no", RIGHT[1], "no", RIGHT[0]])
+    assert select_worse(before, after) == [2, 3, 0]  # what got worse first, then an example of what was wrong before
+    with pytest.raises(ValueError, match="at place 0 'r0' stands beside 'r3'"):
+        select_worse(right, score(ROWS[::-1], RIGHT[::-1]))
+    with pytest.raises(ValueError, match="at place 3 'r3' stands beside None"):
+        select_worse(right, score(ROWS[:3], RIGHT[:3]))
 
 
 def facts(comparison):
@@ -167,6 +201,16 @@ def texts(axes):
     return " ".join(text.get_text() for text in axes.figure.findobj(matplotlib.text.Text))
 
 
+def test_errors_stand_by_number_before_then_after_then_name():
+    base = score(ROWS[:1], WRONG[:1]).rows[0]
+    before, after = (
+        Scores(tuple(dataclasses.replace(base, row_id=str(i), error=code) for i, code in enumerate(codes)))
+        for codes in (["b", "f", "d", "a", "c", "c", "e"], ["a", "f", "f", "d", "b", "d", "e"])
+    )
+    axes = figures.plot_errors(before, after, figures.new_axes())
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["c", "d", "f", "a", "b", "e"]
+
+
 def test_figures_show_the_numbers_they_are_given(comparison, tmp_path):
     funnel = figures.plot_funnel({"kept": 3, "no_call": 1}, figures.new_axes())
     assert "3 (75.0%)" in texts(funnel) and "of 4" in texts(funnel)
@@ -177,8 +221,14 @@ def test_figures_show_the_numbers_they_are_given(comparison, tmp_path):
     assert [line.get_xydata().tolist() for line in curves.lines] == [[[1, 1.0]], [[0, 2.0]]]
     dots = figures.plot_comparison(comparison, figures.new_axes())
     assert "1/4" in texts(dots) and "4/4" in texts(dots) and "AST match" in texts(dots)
+    for colour, side in ((BEFORE, "before"), (AFTER, "after")):
+        places = [line.get_xdata()[0] for line in dots.lines if line.get_marker() == "o" and line.get_color() == colour]
+        assert places == [100 * getattr(comparison.change(name), side).rate for name in LADDER]
     errors = figures.plot_errors(score(ROWS, WRONG), score(ROWS, RIGHT), figures.new_axes())
     assert "missed_call" in texts(errors)
+    assert [bars.get_label() for bars in errors.containers] == ["before", "after"]
+    assert [[bar.get_width() for bar in bars] for bars in errors.containers] == [[1, 1, 1], [0, 0, 0]]
+    assert [bars[0].get_facecolor() for bars in errors.containers] == [to_rgba(colour) for colour in (BEFORE, AFTER)]
     figures.plot_errors(score(ROWS, RIGHT), score(ROWS, RIGHT), figures.new_axes())
     path = figures.save_figure(dots, tmp_path / "figures" / "dots.png", "offline stand-in")
     assert "offline stand-in" in texts(dots)

@@ -25,10 +25,14 @@ def without(field):
     return {key: value for key, value in ROWS[0].items() if key != field}
 
 
+DEEP = json.loads("[" * 400 + "]" * 400)
 BAD_ROWS = {
     "no id": (without("row_id"), "row_id must be text, got no such field"),
     "an id that is a number": ({**ROWS[0], "row_id": 3}, "row_id must be text, got 3"),
-    "no messages": (without("messages"), "messages must be a list of messages with a role, got no such field"),
+    "no messages": (
+        without("messages"),
+        "messages must be a list of messages with a role and content, both text, got no such field",
+    ),
     "ShareGPT": ({**ROWS[0], "messages": [{"from": "human", "value": "x"}]}, "messages must be a list of messages"),
     "messages as text": ({**ROWS[0], "messages": "hello"}, "messages must be a list of messages"),
     "no tools": (without("tools"), "tools must be a list of declarations"),
@@ -42,6 +46,18 @@ BAD_ROWS = {
         "arguments of 'x' must be a mapping",
     ),
     "NaN": ({**ROWS[0], "gold": [{"name": "x", "arguments": {"a": float("nan")}}]}, "a number must be finite, got nan"),
+    "a message without text": (
+        {**ROWS[0], "messages": [{"role": "user", "content": None}]},
+        "messages must be a list of messages with a role and content, both text",
+    ),
+    "a gold call of no tool": (
+        {**ROWS[0], "gold": [{"name": "unheard_of", "arguments": {}}]},
+        f"gold must call declared tools, but {ROWS[0]['row_id']!r} calls 'unheard_of', which is none of its tools",
+    ),
+    "tools without a floor": (
+        {**ROWS[0], "tools": [*ROWS[0]["tools"], {"function": {"name": "x", "parameters": DEEP}}]},
+        f"tools must not nest deeper than 100 levels, but those of {ROWS[0]['row_id']!r} do",
+    ),
     "a row twice": (ROWS[1], "row 2: a row_id must be its row's own"),
 }
 

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from fgtools.alignment import GAP, Alignment, align_characters
 from fgtools.calls import render_calls, row_calls
 from fgtools.cer import count_edits
-from fgtools.metrics import score
+from fgtools.constraint import ConstraintError
+from fgtools.metrics import Scores, score
 from fgtools.outcomes import find_violations, has_valid_arguments
 from fgtools.playground import answer_request, render_answer_table
 from fgtools.widgets import ANY_ERROR, BROKEN, FIXED, Playground, RowBrowser, select_rows
@@ -132,6 +133,9 @@ def test_a_row_is_shown_whole_and_escaped():
 def test_a_browser_takes_one_evaluation(watched):
     with pytest.raises(ValueError, match="got 24 rows, 23 replies and 24 scores"):
         RowBrowser(ROWS, REPLIES[:-1], AFTER)
+    for options in ({"scores": Scores(AFTER.rows[::-1])}, {"scores": AFTER, "before": Scores(BEFORE.rows[::-1])}):
+        with pytest.raises(ValueError, match="the same rows in the same order"):
+            RowBrowser(ROWS, REPLIES, **options)
 
 
 def test_an_answer_has_prompt_reply_call_and_validity_with_the_callers_own_names(model, tokenizer):
@@ -147,6 +151,26 @@ def test_what_cannot_be_asked_is_said(model, tokenizer):
         answer_request(model, tokenizer, " ", TOOLS)
     with pytest.raises(ValueError, match="JSON"):
         answer_request(model, tokenizer, REQUEST, "[{")
+    with pytest.raises(ValueError, match="halves of surrogate pairs"):
+        answer_request(model, tokenizer, REQUEST + "\ud800", TOOLS)
+    with pytest.raises(ConstraintError, match="the recipe's are 'tutorial'"):
+        answer_request(model, tokenizer, REQUEST, TOOLS, "tutorial", constrained=True)
+
+
+def water_plants(room: str, liters: float = 1.0):
+    """Water the plants.
+
+    Args:
+        room: Which room.
+        liters: How much.
+    """
+
+
+def test_the_playground_shows_what_python_functions_declare(watched, model, tokenizer):
+    playground = Playground(model, tokenizer, "water the plants in the hall", [water_plants], max_new_tokens=8)
+    _, tools, _, view = playground.build().children
+    assert '"water_plants"' in tools.value and "water_plants" in view.value
+    assert LIVE in playground._repr_mimebundle_()
 
 
 def test_the_playground_answers_and_says_what_is_wrong(watched, model, tokenizer):

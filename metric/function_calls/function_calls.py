@@ -6,6 +6,7 @@ Knows evaluate's interface; how calls are read and judged is fgtools' own (`outc
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ import evaluate
 from fgtools.metrics import score
 from fgtools.rowfiles import find_row_problem
 
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 _UNASKED = [{"role": "user", "content": ""}]
 
 DESCRIPTION = """Tool calls of FunctionGemma against gold: how far up the ladder from "in the grammar" to "exact match"
@@ -50,6 +52,17 @@ class FunctionCalls(evaluate.Metric):
             reference_urls=["https://gorilla.cs.berkeley.edu/leaderboard.html"],
         )
 
+    def add(self, *, prediction: str | None = None, reference: str | None = None, **inputs: Any) -> None:
+        """Add a reply and its reference; half a character, which evaluate cannot store, is replaced."""
+        super().add(prediction=_replace_halves(prediction), reference=reference, **inputs)
+
+    def add_batch(
+        self, *, predictions: Sequence[str] | None = None, references: Sequence[str] | None = None, **inputs: Any
+    ) -> None:
+        """Add replies and their references; half a character, which evaluate cannot store, is replaced."""
+        predictions = None if predictions is None else [_replace_halves(text) for text in predictions]
+        super().add_batch(predictions=predictions, references=references, **inputs)
+
     def _compute(self, predictions: Sequence[str], references: Sequence[str]) -> dict[str, Any]:
         rows = [_read_reference(number, text) for number, text in enumerate(references)]
         saved = score(rows, predictions, "tutorial" if self.config_name == "tutorial" else "native").to_dict()
@@ -62,6 +75,10 @@ class FunctionCalls(evaluate.Metric):
             else:
                 values[name] = value
         return values
+
+
+def _replace_halves(text: Any) -> Any:
+    return _LONE_SURROGATE.sub("\ufffd", text) if isinstance(text, str) else text
 
 
 def _read_reference(number: int, text: str) -> dict[str, Any]:

@@ -23,8 +23,14 @@ FORGETTING = ("false_calls", "right_behaviour", "missed_calls")
 
 
 def shorten_code(code: str) -> str:
-    """Give an error code as tables and figures show it: without the checker's name; `right` for none."""
-    return (code.rpartition(":")[2] if "_checker" in code else code) or RIGHT
+    """Give an error code as tables and figures show it: without the checker's name; `right` for none.
+
+    A wrong count keeps the checker's first word, since BFCL counts apart for one tool, several tools and several calls.
+    """
+    checker, _, rest = code.rpartition(":")
+    if not checker.endswith(("_checker", "_no_order")):
+        return code or RIGHT
+    return f"{checker.partition('_')[0]}:{rest}" if rest == "wrong_count" else rest
 
 
 def count_outcomes(comparison: Comparison) -> dict[str, int]:

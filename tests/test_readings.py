@@ -7,7 +7,7 @@ import pytest
 
 matplotlib.use("Agg")
 
-from fgtools import figures
+from fgtools import ast_match, figures
 from fgtools.breakdowns import (
     count_argument_types,
     split_by_calls,
@@ -28,6 +28,7 @@ from fgtools.readings import (
     render_outcomes_table,
     render_transitions_table,
     render_types_table,
+    shorten_code,
 )
 from fgtools.rows import build_rows
 from fgtools.style import AFTER, BEFORE
@@ -225,3 +226,12 @@ def test_a_change_says_the_same_after_it_was_saved(comparison):
     saved = Comparison.from_dict(comparison.to_dict())
     assert [dataclasses.astuple(one) for one in saved.changes] == [dataclasses.astuple(o) for o in comparison.changes]
     assert [one.reading for one in saved.changes] == [one.reading for one in comparison.changes]
+
+
+def test_codes_that_differ_are_shown_differently():
+    named = [one for one in vars(ast_match).values() if isinstance(one, str) and ":" in one and " " not in one]
+    codes = ["", "false_call", *named]
+    assert len(codes) > 12 and len({shorten_code(code) for code in codes}) == len(set(codes))
+    assert shorten_code("simple_function_checker:missing_required") == "missing_required"
+    assert shorten_code("parallel_function_checker_no_order:wrong_count") == "parallel:wrong_count"
+    assert shorten_code("") == "right" and shorten_code("type_error:simple") == "type_error:simple"

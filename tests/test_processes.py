@@ -142,8 +142,8 @@ def test_more_processes_are_started_where_there_are_gpus_and_rows_enough(gpus, m
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a process with its parent")
 def test_processes_end_with_the_one_that_started_them(prepared, tmp_path):
     """Killed outright: what it started must not go on writing into the folder."""
-    words = ["evaluate", "--model", "standin", "--rows", str(prepared / "rows.eval.jsonl"), "--out", str(tmp_path)]
-    command = [sys.executable, "-m", "fgtools", *words, "--processes", "2"]
+    words = ["evaluate", "--model", "standin", "--rows", str(prepared / "rows.train.jsonl"), "--out", str(tmp_path)]
+    command = [sys.executable, "-m", "fgtools", *words, "--processes", "2", "--batch-size", "1"]
     job = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     mark = str(tmp_path).encode()
 
@@ -156,10 +156,11 @@ def test_processes_end_with_the_one_that_started_them(prepared, tmp_path):
                 continue
         return found
 
-    wait_until(lambda: len(others()) >= 2)
+    wait_until(lambda: len(list(tmp_path.glob("*.part*"))) == 2 and len(others()) >= 2)  # in the midst of it
     job.kill()
     job.wait()
     wait_until(lambda: not others())
+    assert not list(tmp_path.glob("scores*"))  # those that live on finish the evaluation
 
 
 def wait_until(condition, seconds=60):

@@ -24,14 +24,13 @@ from typing import Any
 
 from datasets.utils.logging import disable_progress_bar
 
-from fgtools.artifacts import read_jsonl
-from fgtools.encoder import encode_rows
+from fgtools.files import read_jsonl
 from fgtools.models import load_tokenizer
 from fgtools.profiles import DEVELOPER_TEXT
-from fgtools.prompts import encode_row
+from fgtools.prompts import encode_row, encode_rows
 from fgtools.rows import build_rows
-from fgtools.schema import forget_readings
-from fgtools.tutorial import TutorialError, tutorial_gold, tutorial_row
+from fgtools.schema.tools import forget_readings
+from fgtools.schema.tutorial import TutorialError, tutorial_gold, tutorial_row
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 LIMIT = 1_000_000

@@ -36,15 +36,15 @@ import torch
 from transformers import Gemma3ForCausalLM, GenerationConfig
 
 from benchmarks.train import LENGTHS, build_model, synchronize
-from fgtools.artifacts import write_text
 from fgtools.calls import render_calls, row_calls
-from fgtools.generate import generate_tokens
+from fgtools.files import write_text
+from fgtools.generate.replies import generate_tokens
 from fgtools.metrics import score
 from fgtools.models import load_model
 from fgtools.offline.samples import build_samples
+from fgtools.report.table import render_markdown_table
 from fgtools.rows import build_rows
-from fgtools.session import quiet_libraries
-from fgtools.tables import render_markdown_table
+from fgtools.run.session import quiet_libraries
 
 SHARED_PART = 0.75
 TOGETHER = 3

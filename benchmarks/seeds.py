@@ -18,17 +18,17 @@ from typing import Any
 os.environ.setdefault("FGTOOLS_BATCH", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-from fgtools.artifacts import open_run, write_text
-from fgtools.figures import new_axes, plot_comparison, save_figure
+from fgtools.files import write_text
 from fgtools.metrics import Comparison, compare
 from fgtools.models import load_model, load_tokenizer
-from fgtools.preparation import prepare
 from fgtools.profiles import PROFILES, RECIPES, build_training
-from fgtools.report import render_comparison_table
-from fgtools.sources import load_raw_rows
-from fgtools.stages import evaluate
+from fgtools.report.figures import new_axes, plot_comparison, save_figure
+from fgtools.report.tables import render_comparison_table
+from fgtools.rows import load_raw_rows, prepare
+from fgtools.run.folder import open_run
+from fgtools.run.stages import evaluate
+from fgtools.run.training import hold_out_rows
 from fgtools.train import train
-from fgtools.training import hold_out_rows
 
 RESULTS = Path(__file__).parents[1] / "results"
 SHOWN = ("right_tool_calls", "ast_match")

@@ -42,17 +42,16 @@ import torch
 from transformers import Gemma3ForCausalLM, Gemma3TextConfig
 from trl import SFTConfig, SFTTrainer
 
-from fgtools.artifacts import read_jsonl, write_text
-from fgtools.batches import count_padding, split_by_tokens
-from fgtools.encoder import encode_rows
-from fgtools.engine import build_trainer, plan_training
-from fgtools.labelled import restore_forward
-from fgtools.memory import peak_memory_bytes
+from fgtools.files import read_jsonl, write_text
 from fgtools.models import load_tokenizer
 from fgtools.profiles import RECIPES, Training
-from fgtools.prompts import IGNORED, Encoded
+from fgtools.prompts import IGNORED, Encoded, encode_rows
 from fgtools.rows import build_rows
-from fgtools.session import quiet_libraries
+from fgtools.run.session import quiet_libraries
+from fgtools.train.batches import count_padding, split_by_tokens
+from fgtools.train.loss import restore_forward
+from fgtools.train.memory import peak_memory_bytes
+from fgtools.train.plan import build_trainer, plan_training
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 LENGTHS = ((294, 33), (384, 32), (467, 41), (557, 36), (660, 45), (762, 39), (874, 52), (1019, 47))

@@ -14,18 +14,19 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fgtools.artifacts import RunFolder, open_run, read_jsonl, sha256_of
+from fgtools.files import read_jsonl, sha256_of
 from fgtools.profiles import ENGINES, OVER_LENGTH, PRECISIONS, PROFILES, RECIPES
-from fgtools.rowfiles import load_rows
-from fgtools.session import quiet_libraries
-from fgtools.shapes import SHAPES
+from fgtools.rows import load_rows
+from fgtools.rows.formats import SHAPES
+from fgtools.run.folder import RunFolder, open_run
+from fgtools.run.session import quiet_libraries
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from fgtools.preparation import Prepared
     from fgtools.profiles import Recipe
-    from fgtools.remedies import Coverage
+    from fgtools.rows import Prepared
+    from fgtools.rows.remedies import Coverage
     from fgtools.train import TrainResult
 
 EXPECTED_ERRORS = (ValueError, OSError, RuntimeError)
@@ -135,8 +136,8 @@ def _build_parser() -> argparse.ArgumentParser:
 
 
 def _run(options: argparse.Namespace) -> None:
-    from fgtools.pipeline import parse_parameters, run_series
-    from fgtools.stages import render_summary
+    from fgtools.run.notebooks import parse_parameters, run_series
+    from fgtools.run.stages import render_summary
 
     named = {"PROFILE": options.profile, "RECIPE": options.recipe, "DATA": options.data, "MODEL": options.model}
     given = {name: value for name, value in named.items() if value is not None}
@@ -173,10 +174,10 @@ def _add_data_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _prepared(options: argparse.Namespace, tokenizer: PreTrainedTokenizerBase) -> tuple[Prepared, Coverage]:
-    from fgtools.coverage import probe_template
-    from fgtools.preparation import load_requests, prepare
     from fgtools.profiles import adapt_recipe, get_recipe
-    from fgtools.sources import load_raw_rows
+    from fgtools.prompts import probe_template
+    from fgtools.rows import load_raw_rows, prepare
+    from fgtools.rows.preparation import load_requests
 
     hub = {"split": options.split, "config": options.config, "revision": options.revision}
     raw = load_raw_rows(options.data, options.n_total or sys.maxsize, options.seed, **hub)
@@ -196,7 +197,7 @@ def _prepared(options: argparse.Namespace, tokenizer: PreTrainedTokenizerBase) -
 
 def _prepare(options: argparse.Namespace) -> None:
     from fgtools.models import load_tokenizer
-    from fgtools.report import render_funnel_table
+    from fgtools.report.tables import render_funnel_table
 
     prepared, _ = _prepared(options, load_tokenizer(options.model))
     prepared.write(open_run(options.out))
@@ -206,9 +207,10 @@ def _prepare(options: argparse.Namespace) -> None:
 
 
 def _audit(options: argparse.Namespace) -> None:
-    from fgtools.audit import audit_rows, require_clean
     from fgtools.models import load_tokenizer
-    from fgtools.report import render_audit_table, render_coverage_table
+    from fgtools.prompts import audit_rows
+    from fgtools.prompts.audit import require_clean
+    from fgtools.report.tables import render_audit_table, render_coverage_table
 
     tokenizer = load_tokenizer(options.model, options.chat_template)
     prepared, coverage = _prepared(options, tokenizer)
@@ -219,7 +221,7 @@ def _audit(options: argparse.Namespace) -> None:
     print(render_audit_table(audit))
     print("lengths of the training rows, in tokens:", audit.lengths.to_dict())
     if options.out:
-        from fgtools.figures import new_axes, plot_lengths, save_figure
+        from fgtools.report.figures import new_axes, plot_lengths, save_figure
 
         out = open_run(options.out)
         out.write_json("audit.json", audit.to_dict())
@@ -229,8 +231,8 @@ def _audit(options: argparse.Namespace) -> None:
 
 
 def _train(options: argparse.Namespace) -> None:
-    from fgtools.launch import LAUNCHED, launch
-    from fgtools.training import train_seeds
+    from fgtools.run.processes import LAUNCHED, launch
+    from fgtools.run.training import train_seeds
 
     if options.processes > 1 and LAUNCHED not in os.environ:  # those that are launched read the same words
         launch("train", options.processes, options.words)
@@ -248,11 +250,11 @@ def _train(options: argparse.Namespace) -> None:
 def _train_one(options: argparse.Namespace, seed: int, out: RunFolder) -> TrainResult:
     from accelerate import PartialState
 
-    from fgtools.audit import require_clean
     from fgtools.models import load_model, load_tokenizer
     from fgtools.profiles import adapt_recipe, build_training, get_recipe, resolve_profile
-    from fgtools.session import detect_capability
-    from fgtools.training import train_and_write
+    from fgtools.prompts.audit import require_clean
+    from fgtools.run.session import detect_capability
+    from fgtools.run.training import train_and_write
 
     capability = detect_capability()
     state = PartialState(cpu=capability is None)
@@ -292,8 +294,7 @@ def _audit_once(
     recipe: Recipe,
 ) -> dict[str, Any]:
     """Give the audit of these very files that is there, or make it."""
-    from fgtools.audit import audit_rows
-    from fgtools.coverage import probe_template
+    from fgtools.prompts import audit_rows, probe_template
 
     if (out.root / "audit.json").exists():
         saved = out.read_json("audit.json")
@@ -307,11 +308,11 @@ def _audit_once(
 def _evaluate(options: argparse.Namespace) -> None:
     from accelerate import PartialState
 
-    from fgtools.launch import LAUNCHED, choose_processes, launch
     from fgtools.models import load_model, load_tokenizer
-    from fgtools.report import render_ladder_table
-    from fgtools.session import detect_capability
-    from fgtools.stages import evaluate, list_inputs, name_files
+    from fgtools.report.tables import render_ladder_table
+    from fgtools.run.processes import LAUNCHED, choose_processes, launch
+    from fgtools.run.session import detect_capability
+    from fgtools.run.stages import evaluate, list_inputs, name_files
 
     rows = load_rows(Path(options.rows))
     processes, reason = choose_processes(len(rows), options.processes)
@@ -340,7 +341,7 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 
 def _score(options: argparse.Namespace) -> None:
-    from fgtools.stages import match_replies, score_rows
+    from fgtools.run.stages import match_replies, score_rows
 
     rows = load_rows(Path(options.rows))
     replies = match_replies(rows, read_jsonl(Path(options.replies)))

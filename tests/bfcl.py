@@ -22,12 +22,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fgtools.artifacts import write_text
 from fgtools.calls import ToolCall, render_calls, row_calls
+from fgtools.files import write_text
+from fgtools.metrics import score_row
 from fgtools.offline.samples import build_samples
-from fgtools.outcomes import score_row
+from fgtools.report.table import Table
 from fgtools.rows import build_rows
-from fgtools.tables import Table
 
 CHANGES = (
     *("right", "wrong value", "other case", "missing", "extra", "undeclared", "wrong type"),

@@ -27,7 +27,7 @@ def model():
 @pytest.fixture(scope="session")
 def coverage(tokenizer):
     """What the stand-in's template shows the model."""
-    from fgtools.coverage import probe_template
+    from fgtools.prompts import probe_template
 
     return probe_template(tokenizer)
 

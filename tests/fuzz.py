@@ -21,16 +21,16 @@ from typing import Any
 from jsonschema import Draft202012Validator
 
 from fgtools.calls import parse_reply
-from fgtools.checks import reads_back
-from fgtools.fitting import drop_context, drop_declarations
-from fgtools.outcomes import score_row
-from fgtools.packed import pack_row
+from fgtools.metrics import score_row
 from fgtools.profiles import RECIPES
-from fgtools.prompts import render_completion
-from fgtools.remedies import Coverage, apply_remedies
+from fgtools.prompts.checks import reads_back
+from fgtools.prompts.encode import render_completion
+from fgtools.prompts.fitting import drop_context, drop_declarations
 from fgtools.rows import build_rows, split_rows
+from fgtools.rows.formats import SHAPES
+from fgtools.rows.packed import pack_row
+from fgtools.rows.remedies import Coverage, apply_remedies
 from fgtools.schema import normalize_tools
-from fgtools.shapes import SHAPES
 from tests.toys import SHARED
 
 JUNK = [
@@ -149,7 +149,7 @@ def load_rows(path: Path) -> list[Any]:
     if path.is_file():
         with path.open(encoding="utf-8") as file:
             return [json.loads(line) for line in file]
-    from tests.test_shapes import ROWS
+    from tests.rows.test_formats import ROWS
 
     return list(ROWS.values())
 
@@ -161,7 +161,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=SHARED / "data" / "dev.jsonl")
     parser.add_argument("--seed", type=int, default=7)
     options = parser.parse_args()
-    from tests.test_shapes import ROWS
+    from tests.rows.test_formats import ROWS
 
     draw = random.Random(options.seed)
     sources = {"rows of the file": load_rows(options.data), "one row of every shape": list(ROWS.values())}

@@ -5,8 +5,8 @@ import ast
 import nbformat
 import pytest
 
-from fgtools.artifacts import STAGES
-from fgtools.pipeline import read_parameters
+from fgtools.run.folder import STAGES
+from fgtools.run.notebooks import read_parameters
 from tests.normal_form import CELL_ID, NOTEBOOKS, normalize_notebook
 
 PATHS = [NOTEBOOKS / f"{stage}.ipynb" for stage in STAGES]

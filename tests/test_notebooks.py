@@ -10,7 +10,7 @@ import nbformat
 import pytest
 
 from fgtools.__main__ import main
-from fgtools.artifacts import MADE_BY, STAGES
+from fgtools.run.folder import MADE_BY, STAGES
 from tests.normal_form import NOTEBOOKS
 
 SMALL = ("-p", "N_TOTAL", "150", "-p", "N_EVAL", "20", "-p", "EPOCHS", "0.3")

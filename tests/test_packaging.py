@@ -8,9 +8,9 @@ from pathlib import Path
 
 import yaml
 
-from fgtools.artifacts import STAGES
 from fgtools.profiles import FUNCTIONGEMMA, HERMES
-from fgtools.session import NEEDED
+from fgtools.run.folder import STAGES
+from fgtools.run.session import NEEDED
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

@@ -14,7 +14,7 @@ import datasets
 import evaluate
 
 from fgtools.metrics import score
-from fgtools.rowfiles import find_row_problem
+from fgtools.rows.store import find_row_problem
 
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 _UNASKED = [{"role": "user", "content": ""}]

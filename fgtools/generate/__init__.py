@@ -1,0 +1,13 @@
+"""Generate: replies of a model to many rows at once, kept as they come, constrained on request.
+
+Knows models and prompts; not gold or scores.
+"""
+
+from fgtools.generate.replies import generate_replies
+
+__all__ = [
+    "constrained",
+    "generate_replies",
+    "replies",
+    "reply_log",
+]

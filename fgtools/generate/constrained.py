@@ -1,0 +1,283 @@
+"""Constrained decoding: nothing but prose or calls of declared tools, declared arguments and values of their types.
+
+Knows tools, the call grammar and a tokenizer's vocabulary. Automaton and masks are xgrammar's; what is written here is
+the grammar of one tool list. It settles form alone: a model that is held to it still chooses tools and values, so its
+scores say something else than those of free replies and are reported apart.
+
+Arguments come in the order in which the format writes them, sorted by name. A text may hold anything but control
+tokens; one that is spelled out, character by character, is neutralised as in prompts and targets, since who reads the
+reply cannot tell the two apart. Not held: bounds, lengths, patterns and formats, and that a mapping of undeclared keys
+names each of them once.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from fgtools.calls import CONTROL_TOKENS, END_CALL, ESCAPE, START_CALL, render_key, render_value
+from fgtools.models.load import stop_ids
+from fgtools.profiles import Recipe, get_recipe
+from fgtools.prompts.encode import neutralize_control_tokens
+
+_MARKS = {START_CALL: "\ue000", END_CALL: "\ue001", ESCAPE: "\ue002"}
+"""Marks are single tokens; in the grammar each is a character that no text holds, so that none can be spelled out."""
+
+_BYTE_OF_MARKS = "<0xEE>"
+"""The byte that these characters begin with; without it they cannot be spelled in bytes either."""
+
+_CLASS = "\ue000-\ue002"
+
+_RULES = f"""
+text ::= [^{_CLASS}]*
+string ::= "\ue002" text "\ue002"
+integer ::= "-"? ("0" | [1-9] [0-9]{{0,30}})
+number ::= integer ("." [0-9]{{1,30}})? ([eE] [+\\-]? [0-9]{{1,2}})?
+boolean ::= "true" | "false"
+null ::= "None"
+any ::= string | number | boolean | null | list | mapping
+list ::= "[" (any ("," any)*)? "]"
+mapping ::= "{{" (pair ("," pair)*)? "}}"
+pair ::= (string | [^{_CLASS},:{{}}[\\]]+) ":" any
+"""
+"""Numbers stay within what a float holds: a parser refuses those beyond it."""
+
+_NEVER = re.compile(f"^<unused|[{_CLASS}]")
+
+_SIMPLE = {name: name for name in ("string", "integer", "number", "boolean", "null")}
+
+
+class ConstraintError(RuntimeError):
+    """Constrained decoding is not to be had; the message says what to do."""
+
+
+def require_native(recipe: str | Recipe) -> None:
+    """Check that a recipe's calls are those the grammar describes.
+
+    Raises:
+        ConstraintError: They are written in the tutorial's notation.
+    """
+    style = get_recipe(recipe).call_style
+    if style != "native":
+        raise ConstraintError(
+            f"constrained replies stand in FunctionGemma's own grammar, but the recipe's are {style!r}: leave it off, "
+            "or use the recipe native"
+        )
+
+
+def render_grammar(tools: Sequence[Mapping[str, Any]]) -> str:
+    """Write the grammar of a row's replies.
+
+    Args:
+        tools: Its tools, function schemas; control tokens in them are neutralised, as in the prompt.
+
+    Returns:
+        EBNF as xgrammar reads it; its root is prose, or one call after the other.
+    """
+    rules: list[str] = []
+    names = []
+    for tool in neutralize_control_tokens(tools):
+        function = tool["function"]
+        arguments = _arguments(function.get("parameters"), rules)
+        names.append(f"{_literal(function['name'])} {arguments}")
+    root = "root ::= text"
+    if names:
+        root += " | call+"
+        rules.append(f"call ::= {_literal(START_CALL + 'call:')} ({' | '.join(names)}) {_literal(END_CALL)}")
+    return "\n".join([root, *rules]) + _RULES
+
+
+def _literal(text: str) -> str:
+    for mark, character in _MARKS.items():
+        text = text.replace(mark, character)
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _arguments(schema: Any, rules: list[str]) -> str:
+    """Give the name of a new rule for a mapping with declared names; required ones are there, none comes twice."""
+    properties, required = _read_object(schema)
+    place = len(rules)
+    rules.append("")  # keeps the number taken while values add rules of their own
+    first, rest = '""', '""'
+    for name in reversed(sorted(properties, key=str.lower)):  # names that differ in case alone stay in order
+        pair = f"{_literal(render_key(name) + ':')} {_value(properties[name], rules)}"
+        later = _add(rules, rest)
+        if name in required:
+            first, rest = f"{pair} {later}", f'"," {pair} {later}'
+        else:
+            first, rest = f"{pair} {later} | {_add(rules, first)}", f'"," {pair} {later} | {later}'
+    rules[place] = f'r{place} ::= "{{" {_add(rules, first)} "}}"'
+    return f"r{place}"
+
+
+def _read_object(schema: Any) -> tuple[Mapping[str, Any], Sequence[str]]:
+    """Give a schema's properties and required names, as far as they are such."""
+    parts = schema if isinstance(schema, Mapping) else {}
+    properties, required = parts.get("properties"), parts.get("required")
+    named = (
+        {key: value for key, value in properties.items() if isinstance(key, str)}
+        if isinstance(properties, Mapping)
+        else {}
+    )
+    return named, required if isinstance(required, list) else ()
+
+
+def _add(rules: list[str], body: str) -> str:
+    name = f"r{len(rules)}"
+    rules.append(f"{name} ::= {body}")
+    return name
+
+
+def _value(schema: Any, rules: list[str]) -> str:
+    """Give the name of a rule for values of a schema."""
+    if not isinstance(schema, Mapping):
+        return "any"
+    alternatives = _alternatives(schema, rules)
+    if schema.get("nullable") is True and isinstance(schema.get("type"), str) and "any" not in alternatives:
+        alternatives.append("null")
+    unique = list(dict.fromkeys(alternatives))
+    return unique[0] if len(unique) == 1 else _add(rules, " | ".join(unique))
+
+
+def _alternatives(schema: Mapping[str, Any], rules: list[str]) -> list[str]:
+    kinds = schema.get("type")
+    names = kinds if isinstance(kinds, list) else [kinds]
+    values = [schema["const"]] if "const" in schema else schema.get("enum")
+    if isinstance(values, list) and values:
+        fitting = [value for value in values if any(_is_of_type(value, kind) for kind in names)]
+        return [_add(rules, " | ".join(_literal(render_value(value)) for value in fitting or values))]
+    for word in ("anyOf", "oneOf"):
+        if isinstance(schema.get(word), list) and schema[word]:
+            return [_value(one, rules) for one in schema[word]]
+    return [_of_type(kind, schema, rules) for kind in names] or ["any"]
+
+
+def _is_of_type(value: Any, kind: Any) -> bool:
+    """Tell whether a value of an enum is of its declared type; other values would never be valid."""
+    of_kind = {
+        "string": isinstance(value, str),
+        "integer": isinstance(value, int) and not isinstance(value, bool),
+        "number": isinstance(value, (int, float)) and not isinstance(value, bool),
+        "boolean": isinstance(value, bool),
+        "null": value is None,
+        "array": isinstance(value, list),
+        "object": isinstance(value, Mapping),
+    }
+    return of_kind.get(kind, True) if isinstance(kind, str) else True
+
+
+def _of_type(kind: Any, schema: Mapping[str, Any], rules: list[str]) -> str:
+    if kind == "array":
+        item = _value(schema.get("items"), rules)
+        return _add(rules, f'"[" ({item} ("," {item})*)? "]"')
+    if kind == "object":
+        return _arguments(schema, rules) if _read_object(schema)[0] else "mapping"
+    return _SIMPLE.get(kind, "any") if isinstance(kind, str) else "any"
+
+
+class Constraints:
+    """The grammars of one tokenizer, each compiled once."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, vocabulary: int) -> None:
+        """Read the vocabulary.
+
+        Args:
+            tokenizer: The tokenizer; SentencePiece with byte fallback, as Gemma's.
+            vocabulary: Logits of the model.
+
+        Raises:
+            ConstraintError: xgrammar is not installed.
+        """
+        try:
+            import xgrammar
+        except ImportError as error:
+            raise ConstraintError(
+                "constrained decoding needs xgrammar, which is not installed: pip install 'fgtools[constrained]', or "
+                "leave it off"
+            ) from error
+        self.xgrammar, self.stops, self.tokenizer = xgrammar, stop_ids(tokenizer), tokenizer
+        words = [""] * vocabulary  # a token without text is never allowed
+        control = set(CONTROL_TOKENS) | {
+            token.content for token in tokenizer.added_tokens_decoder.values() if token.special
+        }
+        never = control | {_BYTE_OF_MARKS}
+        for token, number in tokenizer.get_vocab().items():
+            if number < vocabulary and token in _MARKS:
+                words[number] = _MARKS[token]
+            elif number < vocabulary and token not in never and not _NEVER.search(token):
+                words[number] = token
+        kind = xgrammar.VocabType.BYTE_FALLBACK
+        information = xgrammar.TokenizerInfo(words, kind, vocab_size=vocabulary, stop_token_ids=self.stops)
+        self.compiler = xgrammar.GrammarCompiler(information)
+        self.vocabulary = vocabulary
+        self.control = {number for token, number in tokenizer.get_vocab().items() if token in CONTROL_TOKENS}
+
+    def read_tools(self, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+        """Write the grammars of rows, before any of them is answered.
+
+        Args:
+            rows: Row dicts.
+
+        Returns:
+            One grammar a row.
+
+        Raises:
+            ConstraintError: A row's tools cannot be written as a grammar.
+        """
+        grammars = []
+        for row in rows:
+            try:
+                grammars.append(render_grammar(row["tools"]))
+                grammars[-1].encode()
+            except (ValueError, RecursionError) as error:
+                raise ConstraintError(
+                    f"the tools of row {row['row_id']!r} must be writable as a grammar, but {error}: leave the row or "
+                    "the constraint out"
+                ) from error
+        return grammars
+
+    def choose(self, grammars: Sequence[str]) -> Choice:
+        """Give what chooses the tokens of a batch: each row's grammar, in the order of its prompts."""
+        compiled = [self.compiler.compile_grammar(grammar) for grammar in grammars]
+        return Choice(self, [self.xgrammar.GrammarMatcher(grammar) for grammar in compiled])
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Give the text of a reply; control tokens that ordinary tokens spell out get a space after their "<"."""
+        parts = []
+        for is_control, part in itertools.groupby(ids, self.control.__contains__):
+            text = self.tokenizer.decode(list(part), clean_up_tokenization_spaces=False)
+            parts.append(text if is_control else neutralize_control_tokens(text))
+        return "".join(parts)
+
+
+class Choice:
+    """Chooses the most likely allowed token for every row of a batch."""
+
+    def __init__(self, constraints: Constraints, matchers: Sequence[Any]) -> None:
+        """Begin a batch: one automaton a row."""
+        self.xgrammar, self.stops, self.matchers = constraints.xgrammar, set(constraints.stops), matchers
+        self.mask = self.xgrammar.allocate_token_bitmask(len(matchers), constraints.vocabulary)
+
+    def __call__(self, rows: Sequence[int], logits: torch.Tensor) -> list[int]:
+        """Choose.
+
+        Args:
+            rows: Numbers of the rows, as they were given.
+            logits: [rows, vocabulary].
+
+        Returns:
+            One token id a row.
+        """
+        for place, row in enumerate(rows):
+            self.matchers[row].fill_next_token_bitmask(self.mask, place)
+        self.xgrammar.apply_token_bitmask_inplace(logits, self.mask[: len(rows)].to(logits.device))
+        chosen = logits.argmax(-1).tolist()
+        for row, token in zip(rows, chosen, strict=True):
+            self.matchers[row].accept_token(token)
+        return chosen

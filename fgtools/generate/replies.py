@@ -1,0 +1,215 @@
+"""Replies: greedy generation of many rows at once, the same before and after training.
+
+Knows a model, its tokenizer and rows; not scores. The work is done in `slab`; decided here is which rows go together:
+prompts are sorted by their ids, so that rows with the same tools are neighbours and what they share is read once, and
+a batch holds what fits the memory. A reply ends at a stop id: FunctionGemma writes <start_function_response> after its
+last call, so parallel calls are whole. In fp32 the replies are those of one row at a time.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from tqdm.auto import tqdm
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from fgtools.files import is_watched
+from fgtools.generate.kv_cache import Slab, common_length, decode_greedily, read_prompts
+from fgtools.models.load import stop_ids
+from fgtools.prompts.encode import encode_prompt
+
+CPU_BYTES = 2**30
+"""Memory for keys and values of one batch on a CPU."""
+
+GPU_SHARE = 0.5
+"""Share of a GPU's free memory for keys and values of one batch; the passes need the rest."""
+
+GPU_TOKENS = 16_384
+"""Tokens of prompts that a GPU reads in one pass, padding included; a CPU reads one prompt at a time."""
+
+NEIGHBOURS = 0.5
+"""Prompts are read in one pass when they share this much of the shorter one, or differ little in length."""
+
+
+def generate_replies(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    max_new_tokens: int,
+    batch_size: int = 64,
+    constrained: bool = False,
+    on_reply: Callable[[int, str], None] | None = None,
+) -> list[str]:
+    """Generate one reply a row.
+
+    Args:
+        model: The model, Gemma 3 or one built like it.
+        tokenizer: Its tokenizer, with chat template.
+        rows: Row dicts; only messages and tools are read.
+        max_new_tokens: Budget of one reply, in tokens.
+        batch_size: Rows generated at once, at most; fewer where memory is short.
+        constrained: Whether declared tools, arguments and types are all that can be written; see `constraint`.
+        on_reply: Called with a row's number and its reply as each one ends, in the order in which they end.
+
+    Returns:
+        The replies in the order of the rows: special tokens kept, the stop token included where one was reached.
+
+    Raises:
+        ValueError: A number is not positive.
+        ConstraintError: It is to be constrained, and xgrammar is not installed.
+        torch.OutOfMemoryError: A single row does not fit the memory.
+    """
+    if max_new_tokens < 1 or batch_size < 1:
+        raise ValueError(
+            f"MAX_NEW_TOKENS and BATCH_SIZE must be at least 1, got {max_new_tokens} and {batch_size}: use 0 only in a "
+            "notebook, where it means the profile's own"
+        )
+    prompts = [encode_prompt(row, tokenizer) for row in rows]
+    replies = [""] * len(rows)
+    constraints = choices = None
+    if constrained:
+        from fgtools.generate.constrained import Constraints
+
+        constraints = Constraints(tokenizer, model.config.get_text_config().vocab_size)
+        grammars = constraints.read_tools(rows)
+
+        def choices(numbers: Sequence[int]) -> Callable[[Sequence[int], torch.Tensor], list[int]]:
+            return constraints.choose([grammars[number] for number in numbers])
+
+    with tqdm(total=len(rows), desc="replies", unit="row", disable=not is_watched()) as bar:
+
+        def finish(number: int, ids: Sequence[int]) -> None:
+            plain = constraints is None
+            replies[number] = (
+                tokenizer.decode(ids, clean_up_tokenization_spaces=False) if plain else constraints.decode(ids)
+            )
+            bar.update()
+            if on_reply is not None:
+                on_reply(number, replies[number])
+
+        budgets = [max_new_tokens] * len(rows)
+        generate_tokens(model, prompts, stop_ids(tokenizer), budgets, finish, batch_size=batch_size, choices=choices)
+    return replies
+
+
+def generate_tokens(
+    model: PreTrainedModel,
+    prompts: Sequence[Sequence[int]],
+    stops: Collection[int],
+    budgets: Sequence[int],
+    on_reply: Callable[[int, list[int]], None],
+    *,
+    batch_size: int = 64,
+    choices: Callable[[Sequence[int]], Callable[[Sequence[int], torch.Tensor], list[int]]] | None = None,
+) -> None:
+    """Generate one reply a prompt, in batches that fit the memory.
+
+    Args:
+        model: As for generate_replies.
+        prompts: Token ids.
+        stops: Ids that end a reply.
+        budgets: Tokens each reply may take.
+        on_reply: Called with a prompt's number and its reply's ids, the stop included, as each one ends.
+        batch_size: Prompts answered at once, at most.
+        choices: Called with the numbers of a batch's prompts, for what chooses their tokens (see
+            slab.decode_greedily); None: the most likely ones.
+
+    Raises:
+        ValueError: As slab.Slab.
+        torch.OutOfMemoryError: A single prompt does not fit the memory.
+    """
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    waiting, limit = sorted(range(len(prompts)), key=lambda number: prompts[number]), batch_size
+    was_training = model.training
+    model.eval()
+    try:
+        while waiting:
+            ahead = waiting[:limit]
+            sizes = [len(prompts[number]) + budgets[number] for number in ahead]
+            batch, ended, short = ahead[: _count_fitting(sizes, inner)], set(), False
+            parts, ends = [prompts[number] for number in batch], [budgets[number] for number in batch]
+            try:
+                with torch.inference_mode():
+                    choose = choices(batch) if choices else None
+                    for place, ids in _generate_batch(inner, parts, stops, ends, choose):
+                        on_reply(batch[place], ids)
+                        ended.add(batch[place])
+            except RuntimeError as error:
+                if len(batch) == 1 or not _is_out_of_memory(error):
+                    raise
+                short = True  # within this block the traceback still holds the batch's memory
+            if short:
+                limit = len(batch) // 2
+                print(f"out of memory: {limit} rows at once from here on", flush=True)
+                gc.collect()
+                torch.cuda.empty_cache()
+            waiting = [number for number in waiting if number not in ended]
+    finally:
+        model.train(was_training)
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    from accelerate.utils.memory import should_reduce_batch_size
+
+    known = isinstance(error, torch.OutOfMemoryError) or should_reduce_batch_size(error)
+    return known or "CUBLAS_STATUS_ALLOC_FAILED" in str(error)
+
+
+def _generate_batch(
+    model: PreTrainedModel,
+    prompts: Sequence[Sequence[int]],
+    stops: Collection[int],
+    budgets: Sequence[int],
+    choose: Callable[[Sequence[int], torch.Tensor], list[int]] | None = None,
+) -> Iterator[tuple[int, list[int]]]:
+    """Give the places and replies of a batch, in the order in which they end."""
+    slab = Slab(model, len(prompts), max(map(len, prompts)) + max(budgets))
+    states = read_prompts(slab, prompts, group_prompts(prompts, 1 if model.device.type == "cpu" else GPU_TOKENS))
+    return decode_greedily(slab, prompts, states, stops, budgets, choose)
+
+
+def group_prompts(prompts: Sequence[Sequence[int]], tokens: int) -> list[list[int]]:
+    """Say which neighbouring prompts are read in one pass.
+
+    Args:
+        prompts: Token ids, sorted.
+        tokens: Tokens of one pass at most, padding included.
+
+    Returns:
+        Prompt numbers by pass.
+    """
+    groups: list[list[int]] = []
+    for number, prompt in enumerate(prompts):
+        if groups:
+            first = prompts[groups[-1][0]]
+            widest = max(len(prompt), *(len(prompts[one]) for one in groups[-1]))
+            alike = common_length(first, prompt) >= NEIGHBOURS * min(len(first), len(prompt))
+            alike = alike or min(len(first), len(prompt)) >= 0.8 * widest
+            if alike and widest * (len(groups[-1]) + 1) <= tokens:
+                groups[-1].append(number)
+                continue
+        groups.append([number])
+    return groups
+
+
+def _count_fitting(sizes: Sequence[int], model: PreTrainedModel) -> int:
+    """Count the rows, from the first on, whose keys and values fit the memory together; one at least."""
+    config = model.config.get_text_config()
+    per_token = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * model.dtype.itemsize
+    free = CPU_BYTES if model.device.type != "cuda" else int(GPU_SHARE * _count_free(model.device))
+    longest = 0
+    for count, size in enumerate(sizes, start=1):
+        longest = max(longest, size)
+        if count * longest * per_token > free:
+            return max(1, count - 1)
+    return len(sizes)
+
+
+def _count_free(device: torch.device) -> int:
+    """Give a GPU's free bytes; what torch keeps of earlier batches is free, though the driver counts it as used."""
+    unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return torch.cuda.mem_get_info(device)[0] + unused

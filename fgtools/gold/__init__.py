@@ -1,0 +1,15 @@
+"""Gold: the call or calls that a model should answer a conversation with, or the reason why there are none.
+
+Knows turns and the notations of calls in them; not rows, splits or models.
+"""
+
+from fgtools.gold.extract import Gold, Rejected, developer_text, extract_gold, shorten_reply
+
+__all__ = [
+    "Gold",
+    "Rejected",
+    "developer_text",
+    "extract_gold",
+    "shorten_reply",
+    "turns",
+]

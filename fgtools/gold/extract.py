@@ -1,0 +1,288 @@
+"""The gold of a conversation: the call or calls a model should answer with, or the reason why there is none.
+
+Knows turns and roles. It does not know tool definitions: whether a called tool is declared is for `rows` to say. The
+text of a turn is read by `blocks`; the `tutorial` recipe is `tutorial`'s own reading.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fgtools.calls import Problem, ToolCall
+from fgtools.gold.turns import TurnReading, read_turn
+from fgtools.profiles import DEVELOPER_TEXT, Recipe, get_recipe
+from fgtools.schema.literals import decode_text, plain_value, show
+from fgtools.schema.tutorial import TutorialError, tutorial_gold
+
+_ROLES = {
+    "human": "user",
+    "user": "user",
+    "gpt": "assistant",
+    "assistant": "assistant",
+    "model": "assistant",
+    "system": "system",
+    "developer": "system",
+    "tool": "tool",
+    "function": "tool",
+    "observation": "tool",
+    "ipython": "tool",
+}
+_CALL_ROLES = frozenset({"function_call", "tool_call"})
+"""Roles of turns that are nothing but calls, without the marks around them (ShareGPT with tools)."""
+
+_BOILERPLATE = re.compile(
+    r"</?tools?>|</?tool_calls?>|</?function_calls?>|<tool_response>|<start_function_declaration>"
+    r"|</?(?:think|thinking|reasoning|scratch_?pad)>"  # how to reason: the reasoning is removed
+    r"|(?:function|tool)[- ]calling (?:ai )?(?:model|assistant|agent)|function signatures"
+    r"|\b(?:have|with|given) access to (?:the )?(?:following|below|these) (?:tools|functions|apis)"
+    r"|\b(?:set|list) of (?:available |possible |provided )?(?:tools|functions)\b",
+    re.IGNORECASE,
+)
+_SENTENCE_END = re.compile(r"[.!?](?=\s)|[。！？]|(?=\n)")
+_TOOLS_JSON = re.compile(r"""["']parameters["']\s*:\s*[\[{]""")
+
+
+@dataclass(frozen=True)
+class Gold:
+    """What a model should answer, and to which prompt.
+
+    Attributes:
+        calls: The calls of the first turn that calls anything; () where the right answer is no call.
+        turn: Index of the prompt's user turn in the conversation, from 0.
+        prompt_messages: The developer turn and the conversation up to the prompt's user turn, as {"role", "content"}.
+        problems: What could not be read but does not hinder: kinds of `blocks`, stray_turn.
+        reply: The assistant's own text where there is no call, reasoning removed; else "".
+        answer_turn: Index of the assistant turn that holds the calls or the reply.
+    """
+
+    calls: tuple[ToolCall, ...]
+    turn: int
+    prompt_messages: list[dict[str, str]]
+    problems: tuple[Problem, ...] = ()
+    reply: str = ""
+    answer_turn: int = -1
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """Why a conversation has no gold.
+
+    Attributes:
+        reason: One of not_a_row, bad_conversation, no_user_turn, no_assistant_turn, empty_request, broken_call,
+            no_reply, unclosed_reasoning; under the tutorial recipe bad_row, no_user_turn, no_call.
+        detail: What was found, for people.
+    """
+
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class _Turn:
+    """One turn, read: role is user, assistant, system, tool, or unreadable (then the text says why)."""
+
+    index: int
+    role: str
+    text: str
+
+
+def extract_gold(row: Mapping[str, Any], recipe: str | Recipe = "native") -> Gold | Rejected:
+    """Find the gold of a raw row.
+
+    Native: reasoning is removed, the first assistant turn with call blocks decides, all its readable calls are the
+    gold, and the user turn before it is the prompt turn; earlier turns are kept as context. Without any block the gold
+    is no call, at the first user turn that has a reply. Tutorial: the first block after the turn aligned with `task`.
+
+    Args:
+        row: A mapping with `conversations`: turns as {from, value} or {role, content}, or JSON text of them. `no_call`
+            True says that no call is right where no reply says so in words; the gold's reply is "" then.
+        recipe: "native" or "tutorial" (arguments as found, even when they are not a mapping).
+
+    Returns:
+        Gold, or Rejected with its reason.
+
+    Raises:
+        ValueError: The recipe is unknown.
+    """
+    recipe = get_recipe(recipe)
+    if not isinstance(row, Mapping):
+        return Rejected("not_a_row", f"a row must be a mapping, got {show(row)}")
+    if recipe.call_style == "tutorial":
+        return _tutorial_gold(row)
+    turns = _read_turns(row.get("conversations"))
+    if isinstance(turns, Rejected):
+        return turns
+    readings = {turn.index: read_turn(turn.text) for turn in turns if turn.role == "assistant"}
+    caller = next((turn for turn in turns if turn.role == "assistant" and readings[turn.index].blocks), None)
+    if caller:
+        gold = _call_gold(turns, readings, caller)
+    else:
+        gold = _no_call_gold(turns, readings, silent=row.get("no_call") is True)
+    # A turn that cannot be read matters when it belongs to the prompt, or may be the one that is missed.
+    end = gold.answer_turn if isinstance(gold, Gold) else len(turns)
+    unreadable = next((turn for turn in turns[:end] if turn.role == "unreadable"), None)
+    return Rejected("bad_conversation", unreadable.text) if unreadable else gold
+
+
+def _call_gold(turns: list[_Turn], readings: dict[int, TurnReading], caller: _Turn) -> Gold | Rejected:
+    reading = readings[caller.index]
+    if not reading.calls:
+        detail = next((item.detail for item in reading.problems if item.kind == "broken_call"), "")
+        return Rejected("broken_call", f"turn {caller.index}: {detail}")
+    prompt = next((turn for turn in reversed(turns) if turn.role == "user" and turn.index < caller.index), None)
+    if prompt is None:
+        return Rejected("no_user_turn", f"turn {caller.index} calls before any user turn")
+    return _gold(turns, readings, prompt, caller, calls=reading.calls)
+
+
+def _no_call_gold(turns: list[_Turn], readings: dict[int, TurnReading], silent: bool) -> Gold | Rejected:
+    prompt: _Turn | None = None
+    answered = False
+    for turn in turns:
+        if turn.role == "user":
+            prompt = turn
+        elif turn.role == "assistant" and prompt is not None:
+            answered = True
+            if readings[turn.index].text:
+                return _gold(turns, readings, prompt, turn, reply=readings[turn.index].text)
+            break
+    if prompt is None:
+        return Rejected("no_user_turn", f"{len(turns)} turns, none of a user")
+    if silent and not answered:
+        return _gold(turns, readings, prompt, prompt)
+    if not answered:
+        return Rejected("no_assistant_turn", f"{len(turns)} turns, no reply to a user")
+    if any(problem.kind == "unclosed_reasoning" for reading in readings.values() for problem in reading.problems):
+        return Rejected("unclosed_reasoning", "the first reply does not come out of its reasoning")
+    return Rejected("no_reply", "the first reply is empty once reasoning is removed")
+
+
+def _gold(
+    turns: list[_Turn],
+    readings: dict[int, TurnReading],
+    prompt: _Turn,
+    answer: _Turn,
+    calls: tuple[ToolCall, ...] = (),
+    reply: str = "",
+) -> Gold | Rejected:
+    if not prompt.text.strip():
+        return Rejected("empty_request", f"turn {prompt.index} is empty")
+    problems = list(readings[answer.index].problems) if answer.index in readings else []
+    system: list[str] = []
+    messages: list[dict[str, str]] = []
+    for turn in turns:
+        if turn.index > prompt.index:
+            stray = turn.index < answer.index and turn.role != "system"
+            problems.extend([Problem("stray_turn", f"{turn.role} turn {turn.index}")] if stray else [])
+        elif turn.role == "system":
+            system.append(turn.text)
+        elif turn.role == "user":
+            messages.append({"role": "user", "content": turn.text})
+        elif turn.role == "assistant" and readings[turn.index].text:
+            messages.append({"role": "assistant", "content": readings[turn.index].text})
+        elif turn.role == "tool":
+            problems.append(Problem("stray_turn", f"tool turn {turn.index} before any call"))
+    developer = {"role": "developer", "content": developer_text("\n".join(system))}
+    return Gold(calls, prompt.index, [developer, *messages], tuple(problems), reply, answer.index)
+
+
+def developer_text(system: str) -> str:
+    """Give the developer turn's text: the sentence that switches to calling, after the row's own system text.
+
+    A system text that only introduces tools (their list, their JSON, how to write calls in another format) is dropped:
+    the chat template declares the tools, and another format's rules would contradict the answer.
+
+    Args:
+        system: The row's system text, or "".
+
+    Returns:
+        The text.
+    """
+    context = system.strip()
+    if not context or _BOILERPLATE.search(context) or _TOOLS_JSON.search(context):
+        return DEVELOPER_TEXT
+    return context if DEVELOPER_TEXT in context else f"{context}\n{DEVELOPER_TEXT}"
+
+
+def shorten_reply(text: str, limit: int) -> str:
+    """Give the first whole sentences or lines of a reply.
+
+    Args:
+        text: The reply.
+        limit: Characters that may stay; the first sentence stays whole, however long it is. 0: no limit.
+
+    Returns:
+        The reply itself where it is short enough.
+    """
+    if not limit or len(text) <= limit:
+        return text
+    ends = [match.end() for match in _SENTENCE_END.finditer(text)]
+    fitting = [end for end in ends if end <= limit]
+    end = fitting[-1] if fitting else next(iter(ends), len(text))
+    return text[:end].rstrip()
+
+
+def _read_turns(raw: Any) -> list[_Turn] | Rejected:
+    try:
+        raw = decode_text(raw) if isinstance(raw, str) and raw.strip() else raw
+    except ValueError as error:
+        return Rejected("bad_conversation", f"conversations cannot be read: {error}")
+    if not isinstance(raw, (list, tuple)) or not raw:
+        return Rejected("bad_conversation", f"conversations must be a list of turns, got {show(raw)}")
+    turns: list[_Turn] = []
+    for index, item in enumerate(raw):
+        turns.append(_read_turn(index, item))
+    return turns
+
+
+def _read_turn(index: int, item: Any) -> _Turn:
+    if not isinstance(item, Mapping):
+        return _Turn(index, "unreadable", f"turn {index} must be a mapping, got {show(item)}")
+    role = item.get("from") if item.get("from") is not None else item.get("role")
+    word = role.strip().lower() if isinstance(role, str) else ""
+    role = "assistant" if word in _CALL_ROLES else _ROLES.get(word)
+    text = _text(item["value"] if item.get("value") is not None else item.get("content"))
+    if text is not None and word in _CALL_ROLES and "<tool_call>" not in text:
+        text = f"<tool_call>\n{text}\n</tool_call>"
+    if role is None:
+        return _Turn(index, "unreadable", f"turn {index} has an unknown role: {show(item)}")
+    if text is None:
+        return _Turn(index, "unreadable", f"turn {index} holds no text: {show(item)}")
+    return _Turn(index, role, text)
+
+
+def _text(raw: Any) -> str | None:
+    """Give a turn's text; parts ({"type": "text", "text"}) are joined, a structured tool result is written as JSON."""
+    if raw is None:
+        return ""
+    if isinstance(raw, str):
+        return raw
+    if isinstance(raw, (list, tuple)) and raw and all(isinstance(part, Mapping) for part in raw):
+        texts = [part.get("text") for part in raw]
+        if all(isinstance(text, str) for text in texts):
+            return "".join(texts)
+    try:
+        return json.dumps(plain_value(raw), ensure_ascii=False) if isinstance(raw, (Mapping, list, tuple)) else None
+    except ValueError:
+        return None
+
+
+def _tutorial_gold(row: Mapping[str, Any]) -> Gold | Rejected:
+    try:
+        gold = tutorial_gold(row)
+    except (TutorialError, RecursionError) as error:
+        return Rejected("bad_row", str(error))
+    if gold is None:
+        roles = [str(turn.get("from")).lower().strip() for turn in row["conversations"]]
+        if not any(_ROLES.get(role) == "user" for role in roles):
+            return Rejected("no_user_turn", f"{len(roles)} turns, none of a user")
+        return Rejected("no_call", "no readable call between the task's user turn and the next one")
+    messages = [
+        {"role": "developer", "content": DEVELOPER_TEXT},
+        {"role": "user", "content": row.get("task") or ""},
+    ]
+    return Gold((ToolCall(gold.name, gold.arguments),), gold.turn, messages)

@@ -1,0 +1,34 @@
+"""Metrics: what replies are worth beside the gold, row by row, and what a difference between two models means.
+
+Knows calls and schemas; not models, files or how a reply was generated.
+"""
+
+from fgtools.metrics.cer import CerResult, tc_cer
+from fgtools.metrics.comparison import Change, Comparison, compare
+from fgtools.metrics.intervals import Ratio, Share
+from fgtools.metrics.ladder import LADDER, RowScore, score_row
+from fgtools.metrics.scores import Scores
+from fgtools.metrics.scoring import score
+
+__all__ = [
+    "LADDER",
+    "CerResult",
+    "Change",
+    "Comparison",
+    "Ratio",
+    "RowScore",
+    "Scores",
+    "Share",
+    "behaviours",
+    "breakdowns",
+    "cer",
+    "compare",
+    "comparison",
+    "intervals",
+    "ladder",
+    "protocol",
+    "score",
+    "score_row",
+    "scores",
+    "tc_cer",
+]

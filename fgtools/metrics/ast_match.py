@@ -1,0 +1,342 @@
+"""Whether predicted calls mean what the gold calls mean: the AST match of the Berkeley Function Calling Leaderboard.
+
+Knows calls and function schemas; not texts. The rules are BFCL's (`ast_checker`): every required argument there, none
+that is not declared, values of the right type, strings compared without case, spaces and the marks , . / - _ * ^, whole
+numbers allowed where the schema says number, parallel calls in any order. BFCL lists every accepted value; a row here
+has one, and an optional argument that the gold leaves out, or that equals its default, may be left out or given as its
+default, inside an object too. The error codes, and which of several comes first, are BFCL's.
+
+A schema may be anything a data set holds: what is not there in the form of JSON Schema is read as not there.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
+from itertools import permutations
+from typing import Any, NamedTuple
+
+from fgtools.calls import ToolCall
+from fgtools.schema.types import JSON_TYPES, read_type
+
+WRONG_NAME = "simple_function_checker:wrong_func_name"
+MISSING_REQUIRED = "simple_function_checker:missing_required"
+MISSING_OPTIONAL = "simple_function_checker:missing_optional"
+UNEXPECTED = "simple_function_checker:unexpected_param"
+TYPE_SIMPLE, TYPE_NESTED = "type_error:simple", "type_error:nested"
+VALUE_STRING, VALUE_LIST, VALUE_OTHERS = "value_error:string", "value_error:list/tuple", "value_error:others"
+VALUE_KEY, VALUE_VALUE = "value_error:dict_key", "value_error:dict_value"
+WRONG_COUNT_SIMPLE, WRONG_COUNT_MULTIPLE = (
+    "simple_function_checker:wrong_count",
+    "multiple_function_checker:wrong_count",
+)
+WRONG_COUNT = "parallel_function_checker_no_order:wrong_count"
+NO_MATCH = "parallel_function_checker_no_order:cannot_find_match"
+
+_IGNORED = re.compile(r"[ ,./\-_*^]")
+_ABSENT = object()
+_MOST_WAYS = 5040
+"""Ways to pair calls that are all tried; seven with seven."""
+
+
+class ObjectSchema(NamedTuple):
+    """What a schema says of an object: the specifications of its properties, and which of them are required."""
+
+    properties: Mapping[str, Any]
+    required: frozenset[str]
+
+
+class Agreement(NamedTuple):
+    """How far the arguments of two calls agree; an optional one at its default counts only where both have it.
+
+    Attributes:
+        right: Names of arguments that mean the same in both.
+        gold: Names of the gold call's arguments.
+        n_predicted: Arguments of the predicted call.
+    """
+
+    right: tuple[str, ...]
+    gold: tuple[str, ...]
+    n_predicted: int
+
+    @property
+    def n_wrong(self) -> int:
+        """Arguments on either side without one that means the same on the other."""
+        return len(self.gold) + self.n_predicted - 2 * len(self.right)
+
+
+def read_object(schema: Any) -> ObjectSchema:
+    """Read what a schema says of an object; every reading of a tool's parameters goes through here.
+
+    Args:
+        schema: The parameters of a tool or the specification of an object; anything.
+
+    Returns:
+        The ObjectSchema, empty where there is nothing in the form of JSON Schema.
+    """
+    if not isinstance(schema, Mapping):
+        return ObjectSchema({}, frozenset())
+    properties, required = schema.get("properties"), schema.get("required")
+    return ObjectSchema(
+        properties if isinstance(properties, Mapping) else {},
+        frozenset(name for name in required if isinstance(name, str)) if isinstance(required, list) else frozenset(),
+    )
+
+
+def declared_type(spec: Any) -> str:
+    """Give the JSON type a specification declares, in whatever words ("float", "String"); "" for none.
+
+    Args:
+        spec: The specification of a parameter; anything.
+
+    Returns:
+        A name of JSON Schema; of several types the first that is not null.
+    """
+    kinds = spec.get("type") if isinstance(spec, Mapping) else None
+    for kind in kinds if isinstance(kinds, list) else [kinds]:
+        if isinstance(kind, str) and kind:
+            reading = kind if kind in JSON_TYPES else _read_word(kind)
+            if reading and (reading != "null" or kinds == kind):
+                return reading
+    return ""
+
+
+def _read_word(text: str) -> str:
+    reading = read_type(text)
+    return str(reading.schema["type"]) if reading.known else ""
+
+
+def find_error(predicted: Sequence[ToolCall], gold: Sequence[ToolCall], tools: Mapping[str, Any]) -> str:
+    """Say why predicted calls do not match the gold calls.
+
+    Args:
+        predicted: The calls of a reply.
+        gold: The row's calls; at least one.
+        tools: Parameters schema by tool name, {"properties", "required"}.
+
+    Returns:
+        BFCL's error code, "" for a match.
+    """
+    if len(predicted) != len(gold):
+        one_due = WRONG_COUNT_MULTIPLE if len(tools) > 1 else WRONG_COUNT_SIMPLE  # "multiple" are the tools
+        return one_due if len(gold) == 1 else WRONG_COUNT
+    if len(gold) == 1:
+        return _find_call_error(predicted[0], gold[0], tools.get(gold[0].name))
+
+    def fits(wanted: int, call: int) -> bool:
+        return not _find_call_error(predicted[call], gold[wanted], tools.get(gold[wanted].name))
+
+    return "" if len(assign(len(gold), len(predicted), fits)) == len(gold) else NO_MATCH
+
+
+def assign(n_gold: int, n_calls: int, fits: Callable[[int, int], bool]) -> dict[int, int]:
+    """Give as many gold calls as can be a predicted call of their own (augmenting paths, the shortest first).
+
+    Args:
+        n_gold: How many gold calls there are.
+        n_calls: How many predicted calls there are.
+        fits: Whether the gold call of one index may have the predicted call of another.
+
+    Returns:
+        Index of the predicted call by index of the gold call.
+    """
+    fits = cache(fits)
+    held: dict[int, int] = {}
+    taken: dict[int, int] = {}
+    for wanted in range(n_gold):
+        found_by: dict[int, int] = {}
+        free: int | None = None
+        queue = [wanted]
+        for current in queue:  # grows by the gold calls whose predicted call could go to another
+            for call in sorted(range(n_calls), key=taken.__contains__):  # free ones first
+                if call in found_by or not fits(current, call):
+                    continue
+                found_by[call] = current
+                if call not in taken:
+                    free = call
+                    break
+                queue.append(taken[call])
+            if free is not None:
+                break
+        while free is not None:
+            owner = found_by[free]
+            before = held.get(owner)
+            held[owner], taken[free] = free, owner
+            free = before
+    return held
+
+
+def pair_calls(
+    predicted: Sequence[ToolCall], gold: Sequence[ToolCall], tools: Mapping[str, Any]
+) -> list[tuple[ToolCall | None, Agreement]]:
+    """Pair predicted calls with gold calls of their name, so that the fewest arguments are wrong.
+
+    Of many calls of one tool, those that match are paired first and the rest one after the other.
+
+    Args:
+        predicted: The calls of a reply.
+        gold: The row's calls.
+        tools: Parameters schema by tool name.
+
+    Returns:
+        (gold call or None, how the predicted one agrees with it): one for every pair and every call left alone. In a
+        match all agree fully.
+    """
+    pairs: list[tuple[ToolCall | None, Agreement]] = []
+    for name in dict.fromkeys(call.name for call in (*gold, *predicted)):
+        wanted = [call for call in gold if call.name == name]
+        found = [call for call in predicted if call.name == name]
+        pairs.extend(_pair_tool(wanted, found, tools.get(name)))
+    return pairs
+
+
+def _pair_tool(
+    wanted: Sequence[ToolCall], found: Sequence[ToolCall], schema: Any
+) -> Iterator[tuple[ToolCall | None, Agreement]]:
+    @cache
+    def agree(place: int, other: int) -> Agreement:
+        return compare_arguments(found[other].arguments, wanted[place].arguments, schema)
+
+    held = _find_best(wanted, found, agree)
+    for place, call in enumerate(wanted):
+        yield call, agree(place, held[place]) if place in held else Agreement((), tuple(call.arguments), 0)
+    taken = set(held.values())
+    for other, call in enumerate(found):
+        if other not in taken:
+            yield None, Agreement((), (), len(call.arguments))
+
+
+def _find_best(
+    wanted: Sequence[ToolCall], found: Sequence[ToolCall], agree: Callable[[int, int], Agreement]
+) -> dict[int, int]:
+    few, many = sorted((len(wanted), len(found)))
+    if math.perm(many, few) <= _MOST_WAYS:
+
+        def cost(ways: dict[int, int]) -> tuple[int, list[Agreement]]:
+            """Count the wrong arguments against leaving every call alone; names break ties, so that no order does."""
+            chosen = sorted(agree(*pair) for pair in ways.items())
+            paired = sum(len(wanted[place].arguments) + len(found[other].arguments) for place, other in ways.items())
+            return sum(one.n_wrong for one in chosen) - paired, chosen
+
+        if len(wanted) <= len(found):
+            ways = (dict(enumerate(order)) for order in permutations(range(many), few))
+        else:
+            ways = (dict(zip(order, range(few), strict=True)) for order in permutations(range(many), few))
+        return min(ways, key=cost)
+    held = assign(len(wanted), len(found), lambda place, other: not agree(place, other).n_wrong)
+    taken = set(held.values())
+    left = dict.fromkeys(other for other in range(len(found)) if other not in taken)
+    for place in range(len(wanted)):
+        if place not in held and left:
+            held[place] = min(left, key=lambda other: agree(place, other).n_wrong)
+            del left[held[place]]
+    return held
+
+
+def compare_arguments(given: Mapping[str, Any], gold: Mapping[str, Any], schema: Any) -> Agreement:
+    """Compare the arguments of two calls of one tool.
+
+    Args:
+        given: The predicted arguments.
+        gold: The gold arguments.
+        schema: The tool's parameters schema.
+
+    Returns:
+        The Agreement.
+    """
+    properties = read_object(schema).properties
+    shared = [name for name in gold if name in given]
+    right = [name for name in shared if not find_value_error(given[name], gold[name], properties.get(name))]
+    wanted = [*shared, *missing_names(given, gold, schema)]
+    return Agreement(tuple(right), tuple(wanted), len(shared) + len(unexpected_names(given, gold, schema)))
+
+
+def _find_call_error(call: ToolCall, gold: ToolCall, schema: Any) -> str:
+    if call.name != gold.name:
+        return WRONG_NAME
+    properties, required = read_object(schema)
+    missing = missing_names(call.arguments, gold.arguments, schema)
+    if any(name in required for name in missing):
+        return MISSING_REQUIRED
+    unexpected = set(unexpected_names(call.arguments, gold.arguments, schema))
+    for name, value in call.arguments.items():
+        if name in unexpected:
+            return UNEXPECTED
+        if name in gold.arguments:
+            error = find_value_error(value, gold.arguments[name], properties.get(name))
+            if error:
+                return error
+    return MISSING_OPTIONAL if missing else ""
+
+
+def missing_names(given: Mapping[str, Any], gold: Mapping[str, Any], schema: Any) -> list[str]:
+    """Give the gold arguments that are left out, those at their default aside."""
+    return [name for name in gold if name not in given and not _is_at_default(name, gold[name], schema)]
+
+
+def unexpected_names(given: Mapping[str, Any], gold: Mapping[str, Any], schema: Any) -> list[str]:
+    """Give the arguments that the gold does not have, those at their default aside."""
+    return missing_names(gold, given, schema)
+
+
+def _is_at_default(name: str, value: Any, schema: Any) -> bool:
+    """Tell whether an argument is optional and has the value it has anyway."""
+    properties, required = read_object(schema)
+    spec = properties.get(name)
+    if not isinstance(spec, Mapping) or name in required:
+        return False
+    default = spec.get("default", _ABSENT)
+    return default is not _ABSENT and not find_value_error(value, default, spec)
+
+
+def find_value_error(value: Any, gold: Any, spec: Any = None, nested: bool = False) -> str:
+    """Say why a value does not mean what the gold value means.
+
+    Args:
+        value: The predicted value.
+        gold: The gold value.
+        spec: The parameter's schema; its type "number" lets whole numbers and decimals meet.
+        nested: Whether the value stands inside a list or a mapping.
+
+    Returns:
+        BFCL's error code, "" for equal meaning.
+    """
+    if _kind(value) != _kind(gold) and not _are_numbers(value, gold, spec):
+        return TYPE_NESTED if nested else TYPE_SIMPLE
+    if isinstance(gold, str):
+        return "" if _plain(value) == _plain(gold) else VALUE_STRING
+    if isinstance(gold, (list, tuple)):
+        if len(value) != len(gold):
+            return VALUE_LIST
+        items = spec.get("items") if isinstance(spec, Mapping) else None
+        errors = (find_value_error(*pair, items, True) for pair in zip(value, gold, strict=True))
+        return next((error if error == TYPE_NESTED else VALUE_LIST for error in errors if error), "")
+    if isinstance(gold, Mapping):
+        if missing_names(value, gold, spec) or unexpected_names(value, gold, spec):
+            return VALUE_KEY
+        properties = read_object(spec).properties
+        shared = [key for key in gold if key in value]
+        errors = (find_value_error(value[key], gold[key], properties.get(key), True) for key in shared)
+        return next((error if error == TYPE_NESTED else VALUE_VALUE for error in errors if error), "")
+    return "" if value == gold else VALUE_OTHERS
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "object"
+    if isinstance(value, (list, tuple)):
+        return "array"
+    return type(value).__name__
+
+
+def _are_numbers(value: Any, gold: Any, spec: Any) -> bool:
+    if any(isinstance(item, bool) or not isinstance(item, (int, float)) for item in (value, gold)):
+        return False
+    kind = declared_type(spec)
+    return kind == "number" or (isinstance(gold, float) and kind != "integer")
+
+
+def _plain(text: str) -> str:
+    return _IGNORED.sub("", text).lower().replace("'", '"')

@@ -1,0 +1,134 @@
+"""Scores taken apart: by number of tools, number of calls, prompt length, tools seen in training, type of argument.
+
+Knows outcomes; not replies. Every part is a Scores of its own, so it has the same measures with counts and intervals;
+parts without rows are left out. Arguments are counted with intervals over rows, since those of one row go together.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from bisect import bisect_left
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+from fgtools.metrics.intervals import Ratio, bootstrap_ratio, wilson_interval
+from fgtools.metrics.ladder import RowScore
+from fgtools.metrics.scores import Scores, require_same_ids
+
+Parts = dict[str, Scores]
+"""Label -> the scores of its rows, in the order in which they are shown."""
+
+TOOL_BINS = (1, 3, 7)
+CALL_BINS = (0, 1, 2)
+
+
+def split_by_tools(scores: Scores) -> Parts:
+    """Take scores apart by the number of declared tools."""
+    return _split(scores, lambda row: row.n_tools, TOOL_BINS)
+
+
+def split_by_calls(scores: Scores) -> Parts:
+    """Take scores apart by the number of calls that are due."""
+    return _split(scores, lambda row: row.n_gold, CALL_BINS)
+
+
+def split_by_length(scores: Scores, edges: Sequence[int] = ()) -> Parts:
+    """Take scores apart by the length of the prompt, in characters of messages and tools, not tokens.
+
+    Args:
+        scores: The scores.
+        edges: Longest prompt of every part but the last; () for those that make four parts of like size.
+
+    Returns:
+        The parts.
+    """
+    lengths = sorted(row.prompt_characters for row in scores.rows)
+    quarters = sorted({lengths[len(lengths) * part // 4 - 1] for part in (1, 2, 3) if len(lengths) >= 4})
+    return _split(scores, lambda row: row.prompt_characters, tuple(edges) or tuple(quarters))
+
+
+def split_by_seen(scores: Scores, rows: Sequence[Mapping[str, Any]], trained: Collection[str]) -> Parts:
+    """Take scores apart by whether training declared the tools that are due; rows without a call stand apart.
+
+    Args:
+        scores: The scores.
+        rows: The rows that were scored, in the same order.
+        trained: Names of all tools that the training rows declare.
+
+    Returns:
+        The parts "seen in training", "not seen" (at least one was not) and "no call due".
+
+    Raises:
+        ValueError: The rows are not those that were scored, in their order.
+    """
+    require_same_ids((row.row_id for row in scores.rows), (row["row_id"] for row in rows))
+    labels = []
+    for row in rows:
+        names = {call["name"] for call in row["gold"]}
+        labels.append("no call due" if not names else "seen in training" if names <= set(trained) else "not seen")
+    order = ("seen in training", "not seen", "no call due")
+    chosen = {label: [one for one, own in zip(scores.rows, labels, strict=True) if own == label] for label in order}
+    return {label: dataclasses.replace(scores, rows=tuple(rows)) for label, rows in chosen.items() if rows}
+
+
+def require_same_parts(before: Parts, after: Parts) -> None:
+    """Check that two sets of parts are of the same rows.
+
+    Args:
+        before: Parts.
+        after: Parts.
+
+    Raises:
+        ValueError: They differ in their names or in a part's rows.
+    """
+    ids = [
+        {name: sorted(row.row_id for row in scores.rows) for name, scores in parts.items()} for parts in (before, after)
+    ]
+    if ids[0] != ids[1]:
+        sizes = [{name: len(rows) for name, rows in parts.items()} for parts in ids]
+        raise ValueError(
+            f"both must be the same rows in the same parts, got {sizes[0]} and {sizes[1]} rows: split both alike"
+        )
+
+
+def count_argument_types(scores: Scores) -> dict[str, Ratio]:
+    """Give the right ones among the gold's arguments by JSON type, the commonest first.
+
+    Args:
+        scores: The scores.
+
+    Returns:
+        JSON type -> Ratio; its interval is the bootstrap's over the rows that hold the type, or Wilson's of these rows
+        where all arguments are right or all wrong, since there the bootstrap has no width.
+    """
+    counts: dict[str, list[tuple[int, int]]] = {}
+    for row in scores.rows:
+        for kind, right, gold in row.arguments_by_type:
+            counts.setdefault(kind, []).append((right, gold))
+    ratios = {kind: _pool(pairs) for kind, pairs in counts.items()}
+    return dict(sorted(ratios.items(), key=lambda item: (-item[1].denominator, item[0])))
+
+
+def _pool(pairs: Sequence[tuple[int, int]]) -> Ratio:
+    ratio = bootstrap_ratio(*zip(*pairs, strict=True))
+    if ratio.numerator not in (0, ratio.denominator):
+        return ratio
+    low, high = wilson_interval(len(pairs) if ratio.numerator else 0, len(pairs))
+    return dataclasses.replace(ratio, low=low, high=high)
+
+
+def _split(scores: Scores, measure: Callable[[RowScore], int], edges: Sequence[int]) -> Parts:
+    """Put every row into the part whose upper edge it does not exceed; the last part has none."""
+    parts: dict[int, list[RowScore]] = {}
+    for row in scores.rows:
+        parts.setdefault(bisect_left(edges, measure(row)), []).append(row)
+    return {_label(edges, place): dataclasses.replace(scores, rows=tuple(parts[place])) for place in sorted(parts)}
+
+
+def _label(edges: Sequence[int], place: int) -> str:
+    low = edges[place - 1] + 1 if place else 0
+    if place == len(edges):
+        return f"{low:,} or more"
+    if place == 0 and edges[0] > 1:
+        return f"up to {edges[0]:,}"
+    return f"{edges[place]:,}" if place == 0 or low == edges[place] else f"{low:,} to {edges[place]:,}"

@@ -1,0 +1,269 @@
+"""Two models on the same rows, paired row by row.
+
+Knows scores; claims a change only where McNemar's exact test and the interval of the difference both say so.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fgtools.metrics.intervals import (
+    Ratio,
+    Share,
+    bootstrap_difference,
+    format_p,
+    from_json,
+    mcnemar_exact,
+    paired_interval,
+    to_json,
+)
+from fgtools.metrics.ladder import LADDER, RowScore
+from fgtools.metrics.scores import RATIOS, Scores
+
+BETTER, WORSE, NO_EVIDENCE, NOT_COUNTED = "better", "WORSE", "no evidence of a change", "nothing to count"
+"""What a Change may read."""
+
+LOWER_IS_BETTER = ("missed_calls", "false_calls", "cer", "cer_rendered")
+
+_OF_THE_ROW = {
+    "n_tools": "tools",
+    "n_gold": "golds",
+    "arguments_gold": "golds",
+    "characters": "golds",
+    "prompt_characters": "prompts",
+    "behaviour_gold": "right answers",
+}
+"""What of a row's outcome is the row's alone, whatever the reply, and what it is called."""
+
+_SAVED = ("low", "high", "fixed", "broken", "p", "lower_is_better")
+
+
+@dataclass(frozen=True)
+class Change:
+    """One measure before and after, on the same rows.
+
+    Attributes:
+        name: Its name in Scores.
+        before: A Share, or a Ratio for error rates and arguments.
+        after: The same afterwards.
+        low: Lower end of the 95 % interval of the difference, after minus before: Bonett and Price's of paired shares,
+            the bootstrap's over pairs of rows for a Ratio; nan where a Ratio has no denominator.
+        high: Upper end.
+        fixed: Rows wrong before and right after; 0 for a Ratio.
+        broken: Rows right before and wrong after; 0 for a Ratio.
+        p: McNemar's exact p; None for a Ratio.
+        lower_is_better: Whether a smaller value is the better one, as of false calls.
+    """
+
+    name: str
+    before: Share | Ratio
+    after: Share | Ratio
+    low: float
+    high: float
+    fixed: int = 0
+    broken: int = 0
+    p: float | None = None
+    lower_is_better: bool = False
+
+    @property
+    def difference(self) -> float:
+        """After minus before; nan where nothing was counted."""
+        return self.after.rate - self.before.rate
+
+    @property
+    def reading(self) -> str:
+        """What the evidence says: BETTER, WORSE, NO_EVIDENCE, or NOT_COUNTED where a side has no denominator.
+
+        A change is read off the interval of the difference and, for shares, McNemar's exact test at 0.05: both must
+        say so.
+        """
+        if math.isnan(self.difference):
+            return NOT_COUNTED
+        tested = self.p is None or self.p < 0.05
+        rose, fell = tested and self.low > 0, tested and self.high < 0
+        if self.lower_is_better:
+            rose, fell = fell, rose
+        return BETTER if rose else WORSE if fell else NO_EVIDENCE
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the change as JSON values."""
+        fields = {name: getattr(self, name) for name in _SAVED} | {"low": to_json(self.low), "high": to_json(self.high)}
+        sides = {"before": self.before.to_dict(), "after": self.after.to_dict()}
+        return {"name": self.name, **sides, "difference": to_json(self.difference), **fields}
+
+    @classmethod
+    def from_dict(cls, saved: Mapping[str, Any]) -> Change:
+        """Read what to_dict gave."""
+        fields = {name: saved[name] for name in ("name", *_SAVED)}
+        fields |= {name: from_json(saved[name]) for name in ("low", "high")}
+        return cls(before=_measure(saved["before"]), after=_measure(saved["after"]), **fields)
+
+
+def _measure(saved: Mapping[str, Any]) -> Share | Ratio:
+    if "k" in saved:
+        return Share(saved["k"], saved["n"])
+    return Ratio(saved["numerator"], saved["denominator"], from_json(saved["low"]), from_json(saved["high"]))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two models on the same rows, paired row by row.
+
+    Attributes:
+        n: Rows.
+        changes: One Change a measure: the ladder, then the calls, then error rates and arguments.
+        fixed: Ids of the rows whose AST match was gained.
+        broken: Ids of the rows whose AST match was lost.
+        transitions: (error code before, error code after, rows), "" for an AST match; the commonest first.
+    """
+
+    n: int
+    changes: tuple[Change, ...]
+    fixed: tuple[str, ...]
+    broken: tuple[str, ...]
+    transitions: tuple[tuple[str, str, int], ...]
+
+    def change(self, name: str) -> Change:
+        """Give the change of one measure; raises KeyError for an unknown one."""
+        for change in self.changes:
+            if change.name == name:
+                return change
+        raise KeyError(name)
+
+    @property
+    def verdict(self) -> str:
+        """What the evidence says of the AST match, in a sentence that claims no more."""
+        change = self.change("ast_match")
+        counts = f"{change.before.k}/{change.before.n} to {change.after.k}/{change.after.n}"
+        evidence = (
+            f"{change.fixed} rows fixed, {change.broken} broken; difference {100 * change.difference:+.1f} points "
+            f"[{100 * change.low:+.1f}, {100 * change.high:+.1f}], McNemar's exact p {format_p(change.p)}"
+        )
+        if change.reading == BETTER:
+            return f"AST match rose from {counts}: {evidence}."
+        if change.reading == WORSE:
+            return f"AST match FELL from {counts}: {evidence}."
+        return f"No evidence that AST match changed, from {counts}: {evidence}."
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the JSON object of compare.json."""
+        return {
+            "n": self.n,
+            "verdict": self.verdict,
+            "changes": [change.to_dict() for change in self.changes],
+            "fixed": list(self.fixed),
+            "broken": list(self.broken),
+            "transitions": [list(one) for one in self.transitions],
+        }
+
+    @classmethod
+    def from_dict(cls, saved: Mapping[str, Any]) -> Comparison:
+        """Read what to_dict gave.
+
+        Raises:
+            ValueError: The object is not a comparison.
+        """
+        try:
+            changes = tuple(Change.from_dict(change) for change in saved["changes"])
+            transitions = tuple((before, after, count) for before, after, count in saved["transitions"])
+            return cls(saved["n"], changes, tuple(saved["fixed"]), tuple(saved["broken"]), transitions)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"a comparison must stand as this version writes it ({error}): compare again") from error
+
+
+def compare(before: Scores, after: Scores) -> Comparison:
+    """Compare two sets of scores of the same rows.
+
+    Args:
+        before: Scores of the first model.
+        after: Scores of the second one; the rows may stand in another order.
+
+    Returns:
+        The Comparison.
+
+    Raises:
+        ValueError: There are no rows, they are not the same with the same tools, golds and prompts, not all of them
+            have an id of their own, the sides were read in different notations, or one was constrained and the other
+            free.
+    """
+    if not before.rows and not after.rows:
+        raise ValueError("at least one row must be compared, got none: score the replies to a rows file")
+    if before.style != after.style:
+        raise ValueError(
+            f"both scores must be of replies in one notation, got {before.style!r} and {after.style!r}: score both "
+            "with one recipe"
+        )
+    if before.constrained != after.constrained:
+        raise ValueError(
+            "both scores must be of free replies or both of constrained ones, got one of each: what a constraint "
+            "settles is not what training settled; evaluate both alike"
+        )
+    by_id = {row.row_id: row for row in after.rows}
+    ids = [row.row_id for row in before.rows]
+    if len(set(ids)) < len(ids) or len(by_id) < len(after.rows):
+        raise ValueError("every row must have an id of its own to be paired, but some ids occur twice")
+    if set(ids) != set(by_id):
+        odd = sorted(set(ids) ^ set(by_id))
+        raise ValueError(
+            f"both scores must be of the same rows, but {len(odd)} rows have only one of them, such as {odd[0]!r}: "
+            "evaluate both models on one rows file"
+        )
+    after = dataclasses.replace(after, rows=tuple(by_id[row_id] for row_id in ids))
+    _require_same_rows(before.rows, after.rows)
+    changes = [_share_change(name, name, before.rows, after.rows) for name in (*LADDER, "strict_match")]
+    pair = (before.call_rows, after.call_rows)
+    changes.append(_share_change("right_tool_calls", "right_tools", *pair))
+    changes.append(_share_change("missed_calls", "missed_call", *pair))
+    changes.append(_share_change("false_calls", "false_call", before.no_call_rows, after.no_call_rows))
+    changes.append(_share_change("right_behaviour", "right_behaviour", before.behaviour_rows, after.behaviour_rows))
+    changes.append(_share_change("tool_accuracy", "first_name_right", *pair))
+    changes.extend(_cer_change(name, before, after) for name in ("cer", "cer_rendered"))
+    changes.extend(_argument_change(name, before, after) for name in RATIOS)
+    rows = [(old.row_id, old.ast_match, new.ast_match) for old, new in zip(before.rows, after.rows, strict=True)]
+    fixed = tuple(row_id for row_id, was, now in rows if now and not was)
+    broken = tuple(row_id for row_id, was, now in rows if was and not now)
+    pairs = Counter((old.error, new.error) for old, new in zip(before.rows, after.rows, strict=True))
+    transitions = tuple((*codes, count) for codes, count in pairs.most_common())
+    return Comparison(len(rows), tuple(changes), fixed, broken, transitions)
+
+
+def _require_same_rows(before: Sequence[RowScore], after: Sequence[RowScore]) -> None:
+    for old, new in zip(before, after, strict=True):
+        for field, what in _OF_THE_ROW.items():
+            if getattr(old, field) != getattr(new, field):
+                raise ValueError(
+                    f"both scores must be of the same rows, but their {what} differ, first in row {old.row_id!r} "
+                    f"({field} {getattr(old, field)!r} and {getattr(new, field)!r}): evaluate both on one rows file"
+                )
+
+
+def _share_change(name: str, field: str, before: Sequence[RowScore], after: Sequence[RowScore]) -> Change:
+    was, now = ([int(getattr(row, field)) for row in rows] for rows in (before, after))
+    gained = sum(new > old for old, new in zip(was, now, strict=True))
+    lost = sum(new < old for old, new in zip(was, now, strict=True))
+    interval = paired_interval(gained, lost, len(was))
+    lower = name in LOWER_IS_BETTER
+    fixed, broken = (lost, gained) if lower else (gained, lost)
+    shares = Share(sum(was), len(was)), Share(sum(now), len(now))
+    return Change(name, *shares, *interval, fixed, broken, mcnemar_exact(fixed, broken), lower)
+
+
+def _cer_change(name: str, before: Scores, after: Scores) -> Change:
+    field = {"cer": "edits", "cer_rendered": "edits_rendered"}[name]
+    sides = [
+        ([getattr(row, field) for row in scores.call_rows], [row.characters for row in scores.call_rows])
+        for scores in (before, after)
+    ]
+    ratios = [getattr(scores, name).ratio for scores in (before, after)]
+    return Change(name, *ratios, *bootstrap_difference(*sides), lower_is_better=True)
+
+
+def _argument_change(name: str, before: Scores, after: Scores) -> Change:
+    kind = name.removeprefix("argument_")
+    low, high = bootstrap_difference(before.argument_counts(kind), after.argument_counts(kind))
+    return Change(name, getattr(before, name), getattr(after, name), low, high)

@@ -1,0 +1,133 @@
+"""The tutorial's evaluation beside ours, on the same model: what its two figures measure, taken apart.
+
+Knows the tutorial's protocol: rows with a call alone, 128 tokens before training and 64 after, the first name found
+anywhere, character errors of the first block against the gold in the tutorial's own notation. That notation wraps the
+arguments as JSON text in one parameter `args`, which no model writes before it was trained to: most of the tutorial's
+error before training, and most of its gain, is notation. So the same replies are also read for what they mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from fgtools.calls import parse_reply, parse_tutorial_prediction, render_calls, row_calls
+from fgtools.metrics.cer import CerResult, tc_cer
+from fgtools.metrics.intervals import Share
+from fgtools.metrics.scoring import score
+from fgtools.report.table import Table
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+TOKENS_BEFORE, TOKENS_AFTER = 128, 64
+"""Budgets of a reply, in tokens, in the tutorial's evaluations before and after training."""
+
+N_ROWS = 50
+"""Rows of the tutorial's evaluation."""
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """The tutorial's figures of some replies, and what is in them.
+
+    Attributes:
+        tool_accuracy: Rows whose first name found anywhere is the gold's.
+        cer: Its TC-CER: the first block as it stands against the gold in the tutorial's notation.
+        cer_native: The first block as it stands against the gold in FunctionGemma's own grammar.
+        cer_content: The first call, read from its notation and written in FunctionGemma's grammar, which sorts
+            arguments, against the gold in it: content without notation.
+        ast_match: Rows whose calls mean what the gold means, in whichever notation they stand.
+        style: The notation that the replies are scored in for ast_match: "native" or "tutorial".
+    """
+
+    tool_accuracy: Share
+    cer: CerResult
+    cer_native: CerResult
+    cer_content: CerResult
+    ast_match: Share
+    style: str
+
+
+def score_protocol(rows: Sequence[Mapping[str, Any]], replies: Sequence[str], style: str = "native") -> Protocol:
+    """Score replies as the tutorial does, and take its error rate apart.
+
+    Args:
+        rows: Row dicts that need a call.
+        replies: One reply a row.
+        style: Notation the replies are in, for the AST match.
+
+    Returns:
+        The Protocol.
+
+    Raises:
+        ValueError: A row needs no call, or as metrics.score.
+    """
+    odd = [row["row_id"] for row in rows if not row["gold"]]
+    if odd:
+        raise ValueError(f"the tutorial scores rows with a call alone, but row {odd[0]!r} needs none: leave it out")
+    scores = score(rows, replies, style)
+    first = [row_calls(row)[:1] for row in rows]
+    blocks = [parse_tutorial_prediction(text).block for text in replies]
+    golds = {notation: [render_calls(calls, notation) for calls in first] for notation in ("native", "tutorial")}
+    content = [_rewrite(text, block, style) for text, block in zip(replies, blocks, strict=True)]
+    return Protocol(
+        scores.tool_accuracy,
+        tc_cer(blocks, golds["tutorial"]),
+        tc_cer(blocks, golds["native"]),
+        tc_cer(content, golds["native"]),
+        scores.ast_match,
+        style,
+    )
+
+
+def _rewrite(text: str, block: str, style: str) -> str:
+    """Write a reply's first call in FunctionGemma's grammar; what cannot be read or written stays as it is."""
+    try:
+        return render_calls(parse_reply(text, style).calls[:1])
+    except ValueError:
+        return block
+
+
+def select_protocol_rows(rows: Sequence[Mapping[str, Any]], limit: int = N_ROWS) -> list[Mapping[str, Any]]:
+    """Give the rows of the tutorial's evaluation: the first ones that need a call, `limit` at most."""
+    return [row for row in rows if row["gold"]][:limit]
+
+
+def run_protocol(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: Sequence[Mapping[str, Any]],
+    max_new_tokens: int,
+    style: str = "native",
+) -> Protocol:
+    """Let a model answer rows under the tutorial's budget, and score them its way.
+
+    Args:
+        model: The model.
+        tokenizer: Its tokenizer.
+        rows: Row dicts that need a call.
+        max_new_tokens: TOKENS_BEFORE or TOKENS_AFTER.
+        style: Notation the model was taught.
+
+    Returns:
+        The Protocol.
+    """
+    from fgtools.generate import generate_replies
+
+    return score_protocol(rows, generate_replies(model, tokenizer, rows, max_new_tokens=max_new_tokens), style)
+
+
+def render_protocol_table(before: Protocol, after: Protocol) -> Table:
+    """Give the tutorial's figures before and after, and beneath them what they are made of."""
+    labels = {
+        "tool_accuracy": "tool accuracy, the tutorial's",
+        "cer": "TC-CER, gold in the tutorial's notation",
+        "cer_native": "CER against the gold in FunctionGemma's grammar",
+        "cer_content": "CER of the call's content, notation alike",
+        "ast_match": "AST match, ours, on the same replies",
+    }
+    rows = [(label, str(getattr(before, name)), str(getattr(after, name))) for name, label in labels.items()]
+    budgets = f"before, {TOKENS_BEFORE} tokens", f"after, {TOKENS_AFTER} tokens"
+    return Table(("the tutorial's protocol", *budgets), tuple(rows))

@@ -1,0 +1,15 @@
+"""Models: weights and tokenizer from wherever they lie, and where and in which number format they run.
+
+Knows transformers' loaders, hubs and devices; not prompts or rows.
+"""
+
+from fgtools.models.load import ModelError, load_model, load_tokenizer, save_model
+
+__all__ = [
+    "ModelError",
+    "load",
+    "load_model",
+    "load_tokenizer",
+    "lora",
+    "save_model",
+]

@@ -1,0 +1,309 @@
+"""Weights and tokenizer from kagglehub, the hub, a folder or the offline stand-in; device and dtype with reasons.
+
+Knows files, hubs and transformers' loaders; not prompts or rows. What it decides it prints, with the reason.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+)
+
+from fgtools.calls import BOS, END_CALL, EOS, ESCAPE, PAD, START_CALL, STOP_TOKENS
+from fgtools.files import replace_folder
+from fgtools.offline import CHECKPOINT
+from fgtools.profiles import FUNCTIONGEMMA
+from fgtools.run.session import detect_capability
+
+STANDIN = "standin"
+_KAGGLE_HANDLE = re.compile(r"[\w-]+(/[\w.-]+){3,4}\Z")
+_HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+\Z")
+_WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+_NOT_THE_MODELS = frozenset({"_name_or_path", "transformers_version", "use_cache"})
+"""What a config holds that decides no token."""
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+class ModelError(ValueError):
+    """A model or tokenizer cannot be had or does not fit the format; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Where a model runs and in which number format, with the reason for people."""
+
+    device: str
+    dtype: torch.dtype
+    reason: str
+
+
+def choose_device_and_dtype(capability: tuple[int, int] | None, dtype: str = "auto") -> Decision:
+    """Decide where a model runs and in which number format.
+
+    Args:
+        capability: CUDA compute capability of the first visible GPU, as detect_capability gives it; None without one.
+        dtype: "auto", or "float32", "bfloat16" or "float16" to overrule.
+
+    Returns:
+        The Decision. It rests on the compute capability: torch.cuda.is_bf16_supported() says yes on a T4, which only
+        emulates bf16.
+
+    Raises:
+        ValueError: The dtype is unknown.
+    """
+    device = "cpu" if capability is None else f"cuda:{os.environ.get('LOCAL_RANK', '0')}"  # one GPU a process
+    if dtype != "auto":
+        if dtype not in _DTYPES:
+            raise ValueError(f"DTYPE must be 'auto' or one of {sorted(_DTYPES)}, got {dtype!r}")
+        return Decision(device, _DTYPES[dtype], "asked for by name")
+    if capability is None:
+        return Decision(device, torch.float32, "no GPU is visible, and a CPU is exact in fp32")
+    sm = f"sm_{capability[0]}{capability[1]}"
+    if capability >= (8, 0):
+        return Decision(device, torch.bfloat16, f"{sm} computes in bf16")
+    return Decision(device, torch.float32, f"{sm} has no bf16, and Gemma 3's activations overflow fp16")
+
+
+def find_model(name: str) -> Path:
+    """Give the local folder of a model, fetching it where it is not local.
+
+    Args:
+        name: "standin", a folder, a kagglehub handle (owner/model/framework/variation, with or without a version) or
+            a hub id (owner/name). A folder that exists goes first.
+
+    Returns:
+        The folder; it holds config.json.
+
+    Raises:
+        ModelError: There is nothing of that name, it cannot be fetched, or the folder is no model.
+    """
+    if name == STANDIN:
+        return _require(CHECKPOINT, "config.json", "the stand-in's")
+    path = Path(name)
+    if name and path.is_dir():
+        return _require(path, "config.json", "the model")
+    if path.is_file():
+        raise ModelError(f"MODEL must be a folder, got the file {name!r}: give the folder it lies in")
+    if name.startswith((".", "/", "~")):
+        raise ModelError(f"MODEL must be an existing folder, but {name!r} does not exist: check the path")
+    if _KAGGLE_HANDLE.match(name):
+        return _require(_fetch_from_kaggle(name), "config.json", "the fetched")
+    if _HUB_ID.match(name):
+        return _require(_fetch_from_hub(name), "config.json", "the fetched")
+    raise ModelError(
+        f"MODEL must be {STANDIN!r}, an existing folder, a hub id such as 'google/functiongemma-270m-it' or a "
+        f"kagglehub handle such as {FUNCTIONGEMMA!r}, got {name!r}"
+    )
+
+
+def _require(folder: Path, file: str, what: str) -> Path:
+    if not (folder / file).is_file():
+        raise ModelError(f"{what} folder {folder.name!r} must hold {file}, but does not: check MODEL")
+    return folder
+
+
+def _fetch_from_kaggle(handle: str) -> Path:
+    import kagglehub
+    from kagglehub import exceptions
+
+    try:
+        return Path(kagglehub.model_download(handle))
+    except (
+        OSError,
+        ValueError,
+        exceptions.BackendError,
+        exceptions.CredentialError,
+        exceptions.KaggleEnvironmentError,
+        exceptions.NotFoundError,
+        exceptions.UnauthenticatedError,
+        exceptions.DataCorruptionError,
+    ) as error:
+        raise ModelError(
+            f"kagglehub could not fetch {handle!r} ({type(error).__name__}): check the handle, accept the model's "
+            "licence on its Kaggle page, switch the notebook's internet on, or give MODEL a local folder"
+        ) from error
+
+
+def _fetch_from_hub(repo_id: str) -> Path:
+    import huggingface_hub
+    from huggingface_hub.errors import HFValidationError, HTTPError
+
+    try:
+        return Path(huggingface_hub.snapshot_download(repo_id))
+    except (OSError, HTTPError, HFValidationError) as error:
+        raise ModelError(
+            f"the hub could not give {repo_id!r} ({type(error).__name__}): check its name, log in (notebook 1) if it "
+            "is gated and accept its licence, switch the internet on, or give MODEL a local folder"
+        ) from error
+
+
+def load_tokenizer(name_or_path: str | Path, chat_template: str | Path = "") -> PreTrainedTokenizerBase:
+    """Load a tokenizer that can write FunctionGemma's format.
+
+    Args:
+        name_or_path: As for find_model; with a `chat_template`, a folder that holds nothing but tokenizer.json will do.
+        chat_template: A Jinja file to use in place of the tokenizer's own template; "standin" for the stand-in's, which
+            renders as FunctionGemma's does; "" for its own.
+
+    Returns:
+        The tokenizer, padding on the right.
+
+    Raises:
+        ModelError: There is none, it has no chat template, or the marks of a call are not one token each.
+    """
+    template = _read_template(chat_template)
+    bare = Path(name_or_path) / "tokenizer.json"
+    if template and bare.is_file() and not bare.with_name("tokenizer_config.json").exists():
+        folder = bare.parent
+        tokenizer = PreTrainedTokenizerFast(
+            tokenizer_file=str(bare), bos_token=BOS, eos_token=EOS, pad_token=PAD, unk_token="<unk>"
+        )
+    else:
+        folder = find_model(str(name_or_path))
+        _require(folder, "tokenizer_config.json", "the model")
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(folder)
+        except (OSError, ValueError) as error:
+            message = f"the tokenizer of {folder.name!r} must load, but {type(error).__name__}: {error}"
+            raise ModelError(message) from error
+    tokenizer.chat_template = template or tokenizer.chat_template
+    if not tokenizer.chat_template:
+        raise ModelError(f"the tokenizer of {folder.name!r} must carry a chat template: copy chat_template.jinja there")
+    require_control_tokens(tokenizer, folder.name)
+    if tokenizer.pad_token_id is None:
+        raise ModelError(f"the tokenizer of {folder.name!r} must have a pad token, but has none")
+    return tokenizer
+
+
+def require_control_tokens(tokenizer: PreTrainedTokenizerBase, name: str = "") -> None:
+    """Make sure that the marks of a call and the ends of a reply are one token each.
+
+    Args:
+        tokenizer: The tokenizer.
+        name: What messages call it.
+
+    Raises:
+        ModelError: One of them is split.
+    """
+    for token in (START_CALL, END_CALL, ESCAPE, *STOP_TOKENS):
+        if len(tokenizer(token, add_special_tokens=False)["input_ids"]) != 1:
+            of = f" of {name!r}" if name else ""
+            raise ModelError(
+                f"the tokenizer{of} must know {token} as one token, but splits it: use a FunctionGemma tokenizer"
+            )
+
+
+def _read_template(chat_template: str | Path) -> str:
+    if not chat_template:
+        return ""
+    path = CHECKPOINT / "chat_template.jinja" if str(chat_template) == STANDIN else Path(chat_template)
+    if not path.is_file():
+        raise ModelError(
+            f"the chat template {str(chat_template)!r} must be a Jinja file or {STANDIN!r}: check the path"
+        )
+    return path.read_text(encoding="utf-8")
+
+
+def load_model(
+    name_or_path: str | Path, *, dtype: str = "auto", device: str | None = None, quiet: bool = False
+) -> PreTrainedModel:
+    """Load a model where it is to run, and say where, in which format and why.
+
+    Args:
+        name_or_path: As for find_model.
+        dtype: As for choose_device_and_dtype.
+        device: Overrules the device, such as "cpu".
+        quiet: Whether to print nothing.
+
+    Returns:
+        The model, in evaluation mode.
+
+    Raises:
+        ModelError: There is none, it has no weights, or they do not fit its config.
+    """
+    folder = find_model(str(name_or_path))
+    if not any((folder / file).is_file() for file in _WEIGHTS):
+        raise ModelError(
+            f"the model folder {folder.name!r} must hold weights ({_WEIGHTS[0]}), but holds none: was it saved whole?"
+        )
+    capability = None if device == "cpu" else detect_capability()
+    decision = choose_device_and_dtype(capability, dtype)
+    try:
+        model, loading = AutoModelForCausalLM.from_pretrained(folder, dtype=decision.dtype, output_loading_info=True)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise ModelError(f"the model {folder.name!r} must load, but {type(error).__name__}: {error}") from error
+    if loading["missing_keys"]:
+        raise ModelError(
+            f"the weights of {folder.name!r} must hold every layer of its config, but {len(loading['missing_keys'])} "
+            f"tensors are missing, such as {min(loading['missing_keys'])}: was it saved whole?"
+        )
+    if not quiet:
+        attention = model.config._attn_implementation
+        print(f"{device or decision.device}, {str(decision.dtype).removeprefix('torch.')}: {decision.reason}")
+        print(f"attention {attention}: what transformers chooses here")
+    return model.to(device or decision.device).eval()
+
+
+def stop_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Give the ids that end a reply: FunctionGemma's 1, 50 and 106, those of them that the tokenizer has."""
+    return sorted(tokenizer.convert_tokens_to_ids(token) for token in STOP_TOKENS if token in tokenizer.get_vocab())
+
+
+def fingerprint_model(model: PreTrainedModel) -> str:
+    """Give a hash by which a model is known again.
+
+    It is of the config, and of the name, format, shape and 256 numbers at equal steps of every weight.
+    """
+    config = {name: value for name, value in model.config.to_dict().items() if name not in _NOT_THE_MODELS}
+    digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
+    for name, weight in model.named_parameters():
+        step = max(1, weight.numel() // 256)
+        numbers = weight.detach().flatten()[::step].float().tolist()
+        digest.update(f"{name} {weight.dtype} {tuple(weight.shape)} {numbers}".encode())
+    return digest.hexdigest()
+
+
+def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: str | Path) -> Path:
+    """Save a model that plain transformers loads: weights, tokenizer with template, generation settings.
+
+    Args:
+        model: The model; its config gets `use_cache` true, its generation settings the stop ids.
+        tokenizer: Its tokenizer.
+        folder: Where it goes; an older folder stays until the new one is whole.
+
+    Returns:
+        The folder.
+    """
+    folder = Path(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    model.config.use_cache = True
+    settings = model.generation_config
+    settings.use_cache = True
+    settings.eos_token_id = stop_ids(tokenizer)
+    settings.pad_token_id = tokenizer.pad_token_id
+    settings.bos_token_id = tokenizer.bos_token_id
+    scratch = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    scratch.chmod(0o755)
+    try:
+        model.save_pretrained(scratch)
+        tokenizer.save_pretrained(scratch)
+    except BaseException:
+        shutil.rmtree(scratch)
+        raise
+    return replace_folder(scratch, folder)

@@ -1,0 +1,344 @@
+"""The checks of an audit: what ids, labels, schemas and sides of the very rows that are trained on say.
+
+Knows rows, their encodings, a tokenizer and a recipe; each function gives its findings as Checks. Which of them stop a
+training, and what a whole audit is, is for `audit` to say.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from fgtools.calls import (
+    BOS,
+    CONTROL_TOKENS,
+    END_CALL,
+    END_DECLARATION,
+    ESCAPE,
+    START_CALL,
+    START_DECLARATION,
+    START_RESPONSE,
+    START_TURN,
+    parse_reply,
+    row_calls,
+)
+from fgtools.metrics.ladder import has_valid_arguments
+from fgtools.profiles import Recipe
+from fgtools.prompts.encode import IGNORED, Encoded, neutralize_control_tokens
+from fgtools.prompts.template import find_hidden_names
+from fgtools.rows.keys import RowKey, build_key, cluster_rows
+from fgtools.rows.remedies import Coverage, describe_facts
+from fgtools.schema.names import parameter_names
+
+ERROR, WARNING, NOTE = "error", "warning", "note"
+
+_CONTROL = re.compile("|".join(re.escape(token) for token in CONTROL_TOKENS))
+_SINGLE = (START_TURN, START_DECLARATION, END_DECLARATION, START_CALL, END_CALL, START_RESPONSE, ESCAPE)
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at.
+
+    Attributes:
+        name: A short word.
+        severity: "error", "warning" or "note": how much a count above 0 matters.
+        count: In how many rows (or what `what` says) it was found.
+        n: Of how many.
+        what: What was counted, for people.
+        remedy: What to do about it, or what was done.
+        examples: Row ids, three at most.
+    """
+
+    name: str
+    severity: str
+    count: int
+    n: int
+    what: str
+    remedy: str = ""
+    examples: tuple[str, ...] = ()
+
+    @property
+    def is_error(self) -> bool:
+        """Whether training should not start."""
+        return self.severity == ERROR and self.count > 0
+
+
+class _Finder:
+    """Counts rows by name and keeps the first ids."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self.ids: dict[str, list[str]] = {}
+
+    def note(self, name: str, row: Mapping[str, Any]) -> None:
+        """Count a row."""
+        self.counts[name] += 1
+        if len(self.ids.setdefault(name, [])) < 3:
+            self.ids[name].append(str(row.get("row_id", "")))
+
+    def check(self, name: str, severity: str, n: int, what: str, remedy: str = "") -> Check:
+        """Give the count as a Check."""
+        return Check(name, severity, self.counts[name], n, what, remedy, tuple(self.ids.get(name, ())))
+
+
+# what the tokens say
+
+
+def token_checks(
+    rows: Sequence[Mapping[str, Any]],
+    encoded: Sequence[Encoded],
+    tokenizer: PreTrainedTokenizerBase,
+    recipe: Recipe,
+) -> list[Check]:
+    """Check ids and labels: one <bos>, the labels the recipe promises, targets that read back, no token that is text.
+
+    Args:
+        rows: Row dicts.
+        encoded: Their encodings, nothing cut or left out.
+        tokenizer: The tokenizer that made them.
+        recipe: The recipe they were made by.
+
+    Returns:
+        The Checks.
+    """
+    split = [token for token in _SINGLE if len(tokenizer(token, add_special_tokens=False)["input_ids"]) != 1]
+    vocabulary = Check(
+        "control_tokens_in_vocabulary",
+        ERROR,
+        len(split),
+        len(_SINGLE),
+        "control tokens are not one id",
+        "use the tokenizer of a FunctionGemma folder",
+        tuple(split[:3]),
+    )
+    found = _Finder()
+    turn, call, first = (tokenizer.convert_tokens_to_ids(token) for token in (START_TURN, START_CALL, BOS))
+    for row, one in zip(rows, encoded, strict=True):
+        prompt, completion = one.input_ids[: one.n_prompt], one.input_ids[one.n_prompt :]
+        if one.input_ids[:1] != [first] or one.input_ids.count(first) != 1:
+            found.note("bos", row)
+        if prompt.count(turn) != len(row["messages"]) + 1 or call in prompt:
+            found.note("active_control_tokens", row)
+        if not _labels_are_right(one, recipe):
+            found.note("label_mask", row)
+        if not reads_back(row, tokenizer.decode(completion, skip_special_tokens=False), recipe):
+            found.note("round_trip", row)
+        for place in _control_token_places(row):
+            found.note(f"control_tokens_in_{place}", row)
+    n = len(rows)
+    promise = "the whole text" if recipe.loss == "all" else "exactly the completion"
+    return [
+        vocabulary,
+        found.check("round_trip", ERROR, n, "targets do not read back as their gold", "report the row: a fault here"),
+        found.check("bos", ERROR, n, "texts do not begin with the one <bos>", "check the tokenizer's template"),
+        found.check("label_mask", ERROR, n, f"labels are not {promise}", "report the row: a fault here"),
+        found.check("active_control_tokens", ERROR, n, "prompts hold a turn or call that is text", "report the row"),
+        *(
+            found.check(f"control_tokens_in_{place}", NOTE, n, f"rows hold one in {place}", "neutralised with a space")
+            for place in ("messages", "tools", "gold")
+        ),
+    ]
+
+
+def _labels_are_right(one: Encoded, recipe: Recipe) -> bool:
+    if recipe.loss == "all":
+        return one.labels == one.input_ids
+    start = one.n_prompt
+    return all(label == IGNORED for label in one.labels[:start]) and one.labels[start:] == one.input_ids[start:]
+
+
+def reads_back(row: Mapping[str, Any], text: str, recipe: Recipe) -> bool:
+    """Tell whether a completion, as text again, holds exactly the gold: names, values and types.
+
+    Args:
+        row: A row dict.
+        text: The completion, control tokens kept.
+        recipe: The recipe it was written by.
+
+    Returns:
+        True, too, where there is no call in either.
+    """
+    reply = parse_reply(text, recipe.call_style)
+    wanted = [[call.name, neutralize_control_tokens(call.arguments)] for call in row_calls(row)]
+    got = [[call.name, call.arguments] for call in reply.calls]
+    return not reply.problems and _typed(got) == _typed(wanted)
+
+
+def _typed(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, ensure_ascii=False)
+
+
+def _control_token_places(row: Mapping[str, Any]) -> list[str]:
+    return [place for place in ("messages", "tools", "gold") if _CONTROL.search(_typed(row[place]))]
+
+
+# what the schemas say
+
+
+def schema_checks(
+    rows: Sequence[Mapping[str, Any]], tokenizer: PreTrainedTokenizerBase, recipe: Recipe, coverage: Coverage
+) -> list[Check]:
+    """Check tools and gold against each other and against what the prompt shows of them.
+
+    Args:
+        rows: Row dicts.
+        tokenizer: A tokenizer with the chat template.
+        recipe: The recipe; what it promises to mend is an error where it is not mended.
+        coverage: What the template hides.
+
+    Returns:
+        The Checks.
+    """
+    found = _Finder()
+    names = {
+        name for row in rows for tool in row["tools"] for name in parameter_names(tool["function"].get("parameters"))
+    }
+    hidden = coverage.hidden_names & names
+    hidden |= find_hidden_names(_unusual(names - hidden), tokenizer)
+    unsaid: Counter[str] = Counter()
+    n_calls = 0
+    for row in rows:
+        schemas = {tool["function"]["name"]: tool["function"].get("parameters") or {} for tool in row["tools"]}
+        calls = row_calls(row)
+        n_calls += bool(calls)
+        before = unsaid.total()
+        for schema in schemas.values():
+            describe_facts(schema, coverage, unsaid)
+        if unsaid.total() > before:
+            found.note("hidden_facts", row)
+        if any(hidden & parameter_names(schema) for schema in schemas.values()):
+            found.note("hidden_parameters", row)
+        if any(hidden & set(call.arguments) & parameter_names(schemas.get(call.name)) for call in calls):
+            found.note("hidden_gold_arguments", row)
+        if any(call.name not in schemas for call in calls):
+            found.note("undeclared_tool", row)
+        if calls and not has_valid_arguments(calls, schemas):
+            found.note("gold_fails_schema", row)
+        if row.get("renamed"):
+            found.note("renamed", row)
+    n = len(rows)
+    facts = ", ".join(f"{name.removesuffix('_described')} {count}" for name, count in unsaid.most_common())
+    severity = ERROR if recipe.apply_remedies else WARNING
+    shown = ", ".join(sorted(hidden))
+    return [
+        found.check("undeclared_tool", ERROR, n, "golds call a tool that is not declared", "drop the rows"),
+        found.check(
+            "hidden_gold_arguments",
+            severity,
+            n_calls,
+            f"golds use a parameter that the prompt does not show ({shown})"
+            if shown
+            else "golds use hidden parameters",
+            "the native recipe renames them",
+        ),
+        found.check("hidden_parameters", WARNING, n, "rows declare a parameter that is not shown", "as above"),
+        found.check(
+            "hidden_facts",
+            WARNING,
+            n,
+            f"rows hold facts that are not shown ({facts})" if facts else "rows hold facts that are not shown",
+            "the native recipe says them in the description",
+        ),
+        found.check("renamed", NOTE, n, "rows hold names that were replaced", "names.restore_calls puts them back"),
+        found.check(
+            "gold_fails_schema",
+            WARNING,
+            n_calls,
+            "golds do not fit their own schema",
+            "mend or drop them at the source",
+        ),
+    ]
+
+
+def _unusual(names: set[str]) -> set[str]:
+    """Give the names that are no plain words: what a template may stumble over beside the words it knows."""
+    return {name for name in names if not re.fullmatch(r"[A-Za-z_][\w.\-]*", name)}
+
+
+# what the split says
+
+
+def length_check(rows: Sequence[Mapping[str, Any]], lengths: Sequence[int], budget: int, recipe: Recipe) -> Check:
+    """Check which training rows exceed the budget.
+
+    Args:
+        rows: Row dicts.
+        lengths: Their lengths in tokens.
+        budget: The longest text that is trained on whole, in tokens.
+        recipe: The recipe; says what happens to the others.
+
+    Returns:
+        The Check.
+    """
+    found = _Finder()
+    for row, length in zip(rows, lengths, strict=True):
+        if length > budget:
+            found.note("over_budget", row)
+    remedies = {
+        "cut": "this recipe cuts them silently, the answer first: use the native recipe or raise MAX_LENGTH",
+        "reject": "they lose old context or stay out: raise MAX_LENGTH, or OVER_LENGTH = 'prune' offers fewer tools",
+        "prune": "declarations of other tools are dropped until they fit",
+    }
+    return found.check(
+        "over_budget", WARNING, len(rows), f"training rows exceed {budget} tokens", remedies[recipe.over_length]
+    )
+
+
+def leak_checks(sides: Mapping[str, Sequence[Mapping[str, Any]]], recipe: Recipe) -> list[Check]:
+    """Check the sides against each other: copies and near duplicates across, copies in training, rows without a call.
+
+    Args:
+        sides: Row dicts by side; all but "train" are held out.
+        recipe: The recipe; a leak is an error where it splits by group.
+
+    Returns:
+        The Checks.
+    """
+    found = _Finder()
+    keys = {side: [_key(row) for row in rows] for side, rows in sides.items()}
+    everything = [key for side in keys.values() for key in side]
+    clusters = iter(cluster_rows(everything).clusters)
+    by_side = {side: [next(clusters) for _ in rows] for side, rows in keys.items()}
+    trained_groups = {key.group for key in keys.get("train", ())}
+    trained = set(by_side.get("train", ()))
+    n_held = 0
+    for side in set(sides) - {"train"}:
+        for row, key, cluster in zip(sides[side], keys[side], by_side[side], strict=True):
+            n_held += 1
+            if key.group in trained_groups:
+                found.note("leaks", row)
+            elif key.request and cluster in trained:
+                found.note("near_leaks", row)
+    seen: set[tuple[str, str]] = set()
+    for row, key in zip(sides.get("train", ()), keys.get("train", ()), strict=True):
+        if (key.group, key.gold) in seen:
+            found.note("duplicates", row)
+        seen.add((key.group, key.gold))
+    n_train = len(keys.get("train", ()))
+    severity = ERROR if recipe.split == "group" else WARNING
+    return [
+        found.check("leaks", severity, n_held, "held-out rows have their request and tools in training", "split anew"),
+        found.check(
+            "near_leaks", WARNING, n_held, "held-out rows have nearly their request in training", "compare with care"
+        ),
+        found.check("duplicates", WARNING, n_train, "training rows are copies", "prepare the data anew"),
+        Check(
+            "no_call_rows",
+            NOTE,
+            sum(not key.called for key in keys.get("train", ())),
+            n_train,
+            "training rows have no call as their right answer",
+            f"NO_CALL_SHARE; at most {recipe.no_call_share:.0%} here",
+        ),
+    ]
+
+
+def _key(row: Mapping[str, Any]) -> RowKey:
+    return build_key(row if "group" in row else {**row, "group": str(row.get("row_id", ""))})

@@ -1,0 +1,16 @@
+"""Report: what people look at: tables, figures, widgets and the model card.
+
+Knows scores, rows and pandas; each file is loaded when it is asked for, since figures and widgets are slow to load.
+"""
+
+__all__ = [
+    "alignment",
+    "card",
+    "curves",
+    "figures",
+    "readings",
+    "style",
+    "table",
+    "tables",
+    "widgets",
+]

@@ -1,0 +1,115 @@
+"""The model card: what a run's own files say, as a Markdown text with the hub's metadata.
+
+Knows the JSON objects of the run folder; computes nothing anew and knows no hub.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fgtools.metrics import Comparison
+from fgtools.report.table import Table
+from fgtools.report.tables import render_comparison_table, render_funnel_table
+
+MAX_NAMES = 40
+"""Replaced names that are listed."""
+
+NEEDED = ("run", "funnel", "train", "compare")
+
+
+def render_card(facts: Mapping[str, Mapping[str, Any]], repo_id: str = "", banner: str = "") -> str:
+    """Write the card of a tuned model.
+
+    Args:
+        facts: The run's JSON objects by name without suffix; those in NEEDED must be there.
+        repo_id: "owner/name"; "" before it has one.
+        banner: What every figure must be read with; "" when it needs no caveat.
+
+    Returns:
+        Markdown with the hub's YAML metadata in front.
+
+    Raises:
+        ValueError: An object is missing.
+    """
+    missing = [name for name in NEEDED if name not in facts]
+    if missing:
+        raise ValueError(f"a card needs {', '.join(NEEDED)}, but lacks {', '.join(missing)}: run the earlier notebooks")
+    run, funnel, training = facts["run"], facts["funnel"], facts["train"]
+    comparison = Comparison.from_dict(facts["compare"])
+    title = repo_id or "FunctionGemma, tuned"
+    parts = [
+        _metadata(run),
+        f"# {title}",
+        *([f"> **{banner}**"] if banner else []),
+        f"`{_public_name(run['model'])}`, fine-tuned to call the tools of `{funnel['origin']}` with the recipe "
+        f"`{run['recipe']}`.",
+        "## Before and after",
+        f"{comparison.n} held-out rows, the same before and after, greedy replies. {comparison.verdict}",
+        render_comparison_table(comparison).to_markdown(),
+        "Shares carry Wilson intervals, their differences Bonett and Price's, the rest bootstrap intervals over rows. "
+        "AST match follows the rules of the Berkeley Function Calling Leaderboard. Tool accuracy is the tutorial's. "
+        "TC-CER is its error rate, but with the gold in the notation that the model was taught.",
+        "## Data",
+        f"{funnel['rows_in']} raw rows from {funnel['origin']}. What became of them:",
+        render_funnel_table(funnel["funnel"]).to_markdown(),
+        _render_split(funnel["split"]),
+        *_render_names(funnel.get("renamed", {})),
+        "## Training",
+        f"{training['n_train']} rows ({training['n_too_long']} were too long and left out), {training['steps']} steps, "
+        f"{training['tokens']:,} tokens of which {training['label_tokens']:,} carried a label. Learning rate "
+        f"{training['learning_rate']:g}, {training['epochs']:g} epochs, {training['batch_size']} x "
+        f"{training['accumulation_steps']} rows a step, seed {training['seed']}, {run['dtype']}; computed in "
+        f"{training['precision']}.{_render_choice(training)}",
+        "## What it is not for",
+        "It was scored on one turn at a time, on tools like those of its data. It was not scored on safety, on long "
+        "conversations, or on tools of other kinds. Check every call against your schema before you carry it out.",
+        "## Versions",
+        ", ".join(f"{name} {version}" for name, version in run["environment"].items()),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _render_choice(training: Mapping[str, Any]) -> str:
+    if not training["choose_best"]:
+        return ""
+    return (
+        f" The weights after step {training['saved_step']} were saved: {training['n_eval']} training rows, held out, "
+        "chose them; the evaluation rows had no part in it."
+    )
+
+
+def _metadata(run: Mapping[str, Any]) -> str:
+    lines = ["---", "license: gemma", "library_name: transformers", "pipeline_tag: text-generation"]
+    if run["model"].count("/") == 1 and not run["model"].startswith((".", "/")):
+        lines.append(f"base_model: {run['model']}")
+    elif run["model"].startswith("google/functiongemma/"):
+        lines.append("base_model: google/functiongemma-270m-it")
+    return "\n".join([*lines, "tags: [function-calling, functiongemma]", "---"])
+
+
+def _public_name(model: str) -> str:
+    """Give a model's name without the folders of this machine."""
+    return Path(model).name if Path(model).is_absolute() or model.startswith(".") else model
+
+
+def _render_names(renamed: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Say which names the model uses in place of the author's, since a server has to put these back."""
+    tools = [(new, "", old) for new, old in renamed.get("tools", {}).items()]
+    named = renamed.get("parameters", {})
+    rows = tools + [(tool, new, old) for tool, names in named.items() for new, old in names.items()]
+    if not rows:
+        return []
+    shown = Table(("tool", "parameter", "its author's name"), tuple(rows[:MAX_NAMES])).to_markdown()
+    more = [f"... and {len(rows) - MAX_NAMES} more, in `funnel.json`."] if len(rows) > MAX_NAMES else []
+    return [
+        "The chat template drops some parameter names, and the call grammar cannot carry some tool names. The model "
+        "uses others for these; `fgtools.schema.names.restore_calls` puts the author's back:",
+        shown,
+        *more,
+    ]
+
+
+def _render_split(split: Mapping[str, Any]) -> str:
+    return "Split: " + ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in split.items()) + "."

@@ -1,0 +1,300 @@
+"""What a person tries by hand in a notebook: a browser over scored rows, and a playground for the model.
+
+Knows ipywidgets, scores and `playground`; computes no score. Where nobody watches (papermill, nbval, a saved Kaggle
+version) or ipywidgets is missing, the same objects show a static table; where a page cannot run widgets, it falls back
+to that table too, since every display carries it.
+"""
+
+from __future__ import annotations
+
+import html
+import importlib.util
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from fgtools.calls import STOP_TOKENS, parse_reply, render_calls, row_calls
+from fgtools.files import is_watched
+from fgtools.metrics import Scores
+from fgtools.profiles import Recipe, get_recipe
+from fgtools.report.alignment import Alignment
+from fgtools.report.table import Table
+from fgtools.report.tables import render_inspection, render_plain_calls
+from fgtools.schema import normalize_tools
+from fgtools.serve import Answer, answer_request
+from fgtools.serve.answer import render_answer_table
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+VERDICTS = ("all", "right", "wrong")
+"""What a browser's rows may be filtered by; with scores before training also FIXED and BROKEN."""
+
+FIXED, BROKEN = "fixed", "broken"
+
+_VIEW = "application/vnd.jupyter.widget-view+json"
+"""How a notebook is told to show a widget, in every version of ipywidgets."""
+
+ANY_ERROR = "any"
+"""The filter that lets every error class pass."""
+
+
+def has_front_end() -> bool:
+    """Tell whether widgets can be used: a person watches, and ipywidgets is installed."""
+    return is_watched() and importlib.util.find_spec("ipywidgets") is not None
+
+
+def select_rows(
+    scores: Scores, verdict: str = "all", error: str = ANY_ERROR, before: Scores | None = None
+) -> list[int]:
+    """Choose scored rows by what became of them.
+
+    Args:
+        scores: The scores.
+        verdict: One of VERDICTS, or FIXED or BROKEN.
+        error: An error code, or ANY_ERROR.
+        before: Scores before training, of the same rows in the same order; needed for FIXED and BROKEN.
+
+    Returns:
+        Indices, in order.
+
+    Raises:
+        ValueError: The verdict is unknown, or needs scores before training.
+    """
+    if verdict not in (*VERDICTS, FIXED, BROKEN) or (verdict in (FIXED, BROKEN) and before is None):
+        known = (*VERDICTS, *((FIXED, BROKEN) if before else ()))
+        raise ValueError(f"the verdict must be one of {', '.join(known)}, got {verdict!r}")
+    old = before.rows if before is not None else scores.rows
+    keeps = {
+        "all": lambda was, now: True,
+        "right": lambda was, now: now,
+        "wrong": lambda was, now: not now,
+        FIXED: lambda was, now: now and not was,
+        BROKEN: lambda was, now: was and not now,
+    }[verdict]
+    pairs = zip(old, scores.rows, strict=True)
+    return [
+        index
+        for index, (was, now) in enumerate(pairs)
+        if keeps(was.ast_match, now.ast_match) and error in (ANY_ERROR, now.error)
+    ]
+
+
+class _Shown:
+    """A widget that is a static table where there is no front end."""
+
+    def static(self) -> Table:
+        """Give the table that stands in for the widget."""
+        raise NotImplementedError
+
+    def build(self) -> Any:
+        """Build the ipywidgets widget."""
+        raise NotImplementedError
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
+        table = self.static()
+        plain = {"text/plain": str(table), "text/html": table._repr_html_()}
+        if not has_front_end():
+            return plain
+        view = {"version_major": 2, "version_minor": 0, "model_id": self.build().model_id}
+        return {**plain, _VIEW: view}
+
+
+class RowBrowser(_Shown):
+    """Scored rows, one at a time: filtered by verdict and error class, predicted and gold character by character."""
+
+    def __init__(
+        self,
+        rows: Sequence[Mapping[str, Any]],
+        replies: Sequence[str],
+        scores: Scores,
+        recipe: str | Recipe = "native",
+        *,
+        before: Scores | None = None,
+        first: Sequence[int] = (0,),
+    ) -> None:
+        """Keep what is shown.
+
+        Args:
+            rows: Row dicts.
+            replies: One reply a row.
+            scores: Their scores, in the same order.
+            recipe: How the model was trained.
+            before: Scores before training, for the filters FIXED and BROKEN.
+            first: The rows of the static table; the first of them is shown first.
+        """
+        if not len(rows) == len(replies) == len(scores.rows):
+            counts = f"{len(rows)} rows, {len(replies)} replies and {len(scores.rows)} scores"
+            raise ValueError(f"every row must have a reply and a score, got {counts}: pass those of one evaluation")
+        names = [[row.row_id for row in one.rows] for one in (scores, before or scores)]
+        if names[0] != names[1] or names[0] != [str(row["row_id"]) for row in rows]:
+            raise ValueError(
+                "rows and scores, those before too, must be of the same rows in the same order: score again"
+            )
+        self.rows, self.replies, self.scores, self.before = rows, replies, scores, before
+        self.style = get_recipe(recipe).call_style
+        self.first = [index for index in first if 0 <= index < len(rows)]
+
+    def static(self) -> Table:
+        """Give the rows `first` as a table."""
+        return render_inspection(self.rows, self.replies, self.first, style=self.style)
+
+    def align(self, index: int) -> Alignment:
+        """Align a row's reply with the right one, both as the model writes them, without the token that ends a turn."""
+        row = self.rows[index]
+        gold = render_calls(row_calls(row), self.style) if row["gold"] else str(row.get("reply", ""))
+        reply = self.replies[index]
+        for token in STOP_TOKENS:
+            reply = reply.removesuffix(token)
+        return Alignment(reply, gold)
+
+    def render_row(self, index: int) -> str:
+        """Write one row as HTML: request, tools, calls, alignment; everything of the row is escaped."""
+        row, score = self.rows[index], self.scores.rows[index]
+        calls = parse_reply(self.replies[index], self.style).calls
+        tools = [tool["function"] for tool in row["tools"]]
+        said = "".join(
+            f"<div><b>{html.escape(message['role'])}</b> {_text(str(message.get('content') or ''))}</div>"
+            for message in row["messages"]
+            if message["role"] != "developer"
+        )
+        verdict = score.error or "right"
+        if self.before is not None:
+            verdict = f"{self.before.rows[index].error or 'right'} → {verdict}"
+        pairs = (("predicted", calls), ("gold", row_calls(row)))
+        shown = "".join(
+            f"<div><b>{name}</b> <code>{_text(render_plain_calls(calls) or '(no call)')}</code></div>"
+            for name, calls in pairs
+        )
+        declared = json.dumps(tools, ensure_ascii=False, indent=1)
+        names = ", ".join(str(tool["name"]) for tool in tools)
+        return (
+            f"<div><b>row {index}</b> {html.escape(str(row['row_id']))} · {html.escape(verdict)}</div>{said}"
+            f"<details><summary>{len(tools)} tools: {html.escape(names)}</summary>"
+            f"<pre>{html.escape(declared)}</pre></details>{shown}{self.align(index)._repr_html_()}"
+        )
+
+    def build(self) -> Any:
+        """Build the widget: two filters, previous and next, the row."""
+        import ipywidgets
+
+        verdicts = [*VERDICTS, *((FIXED, BROKEN) if self.before is not None else ())]
+        verdict = ipywidgets.Dropdown(options=verdicts, description="verdict")
+        error = ipywidgets.Dropdown(options=[("any", ANY_ERROR)], description="error")
+        place = ipywidgets.BoundedIntText(value=1, min=1, description="shown", layout=ipywidgets.Layout(width="11em"))
+        back, ahead = ipywidgets.Button(description="◀ previous"), ipywidgets.Button(description="next ▶")
+        count, view = ipywidgets.Label(), ipywidgets.HTML()
+        chosen: list[int] = []
+
+        def show(_: Any = None) -> None:
+            count.value = f"of {len(chosen)}"
+            inside = chosen and 1 <= place.value <= len(chosen)
+            view.value = self.render_row(chosen[place.value - 1]) if inside else "no such rows"
+
+        def choose(_: Any = None) -> None:
+            chosen[:] = select_rows(self.scores, verdict.value, error.value or ANY_ERROR, self.before)
+            place.max = max(1, len(chosen))
+            place.value = 1
+            show()
+
+        def list_errors(_: Any = None) -> None:
+            among = select_rows(self.scores, verdict.value, ANY_ERROR, self.before)
+            codes = Counter(self.scores.rows[index].error for index in among if self.scores.rows[index].error)
+            error.options = [("any", ANY_ERROR), *((f"{code} ({n})", code) for code, n in codes.most_common())]
+            choose()
+
+        def step(by: int) -> None:
+            place.value = min(max(1, place.value + by), max(1, len(chosen)))
+
+        back.on_click(lambda _: step(-1))
+        ahead.on_click(lambda _: step(1))
+        list_errors()
+        if self.first:
+            place.value = self.first[0] + 1
+        show()
+        verdict.observe(list_errors, "value")
+        error.observe(choose, "value")
+        place.observe(show, "value")
+        return ipywidgets.VBox([ipywidgets.HBox([verdict, error]), ipywidgets.HBox([back, place, count, ahead]), view])
+
+
+class Playground(_Shown):
+    """A model to try by hand: type a request, edit the tools, see prompt, raw reply, parsed call and validity."""
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        request: str,
+        tools: Any,
+        recipe: str | Recipe = "native",
+        *,
+        max_new_tokens: int = 128,
+    ) -> None:
+        """Keep the model and what is asked first.
+
+        Args:
+            model: The model.
+            tokenizer: Its tokenizer.
+            request: The first request.
+            tools: The first tools, as `answer_request` takes them.
+            recipe: How the model was trained.
+            max_new_tokens: Budget of a reply, in tokens.
+        """
+        self.model, self.tokenizer, self.request, self.tools = model, tokenizer, request, tools
+        self.recipe, self.max_new_tokens = recipe, max_new_tokens
+
+    def answer(self, request: str, tools: Any, constrained: bool = False) -> Answer:
+        """Let the model answer; raises as `answer_request`."""
+        options = {"max_new_tokens": self.max_new_tokens, "constrained": constrained}
+        return answer_request(self.model, self.tokenizer, request, tools, self.recipe, **options)
+
+    def static(self) -> Table:
+        """Give the answer to the first request as a table."""
+        return render_answer_table(self._first)
+
+    @cached_property
+    def _first(self) -> Answer:
+        return self.answer(self.request, self.tools)
+
+    def build(self) -> Any:
+        """Build the widget: request, tools, a button, the answer."""
+        import ipywidgets
+
+        wide = ipywidgets.Layout(width="98%")
+        request = ipywidgets.Textarea(value=self.request, description="request", layout=wide)
+        text = self.tools
+        if not isinstance(text, str):  # Python functions are shown as what they declare
+            text = json.dumps(normalize_tools(self.tools, self.recipe), ensure_ascii=False, indent=1)
+        tall = ipywidgets.Layout(width="98%", height="14em")
+        tools = ipywidgets.Textarea(value=text, description="tools", layout=tall)
+        constrained = ipywidgets.Checkbox(value=False, description="write declared tools and types alone", indent=False)
+        button, view = ipywidgets.Button(description="Ask", button_style="primary"), ipywidgets.HTML()
+
+        def ask(_: Any = None) -> None:
+            button.disabled = True
+            try:
+                answer = self.answer(request.value, tools.value, constrained.value)
+                view.value = _render_answer(answer)
+            except (ValueError, RuntimeError) as error:  # what people typed, or a missing xgrammar: said, not raised
+                view.value = f"<pre>{html.escape(str(error))}</pre>"
+            finally:
+                button.disabled = False
+
+        button.on_click(ask)
+        view.value = _render_answer(self._first)
+        return ipywidgets.VBox([request, tools, ipywidgets.HBox([button, constrained]), view])
+
+
+def _render_answer(answer: Answer) -> str:
+    """Write an answer as HTML: a prompt that can be scrolled, the rest as a table."""
+    style = "max-height:14em;overflow:auto;white-space:pre-wrap;line-height:1.3;border:1px solid #ccc;padding:4px"
+    table = render_answer_table(answer)
+    rest = Table(table.columns, tuple(row for row in table.rows if row[0] != "prompt"))
+    return f"<b>prompt</b><pre style='{style}'>{html.escape(answer.prompt)}</pre>{rest._repr_html_()}"
+
+
+def _text(text: str) -> str:
+    return html.escape(text).replace("\n", "<br>")

@@ -1,0 +1,274 @@
+"""Raw rows in local files: JSON lines, JSON, Parquet and CSV, read one by one and never through Arrow's structs.
+
+Knows files and encodings; not what a row means. JSON lines are indexed, not loaded: a row is read when it is asked for,
+so that a set larger than the memory can be worked through. Arrow fills keys that a row of a nested column lacks with
+null; in such columns they are dropped.
+"""
+
+from __future__ import annotations
+
+import csv
+import datetime
+import json
+import sys
+from array import array
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from fgtools.files import DataFileError
+
+SUFFIXES = (".jsonl", ".json", ".parquet", ".csv")
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+_ROW_WORDS = {"messages", "conversations", "question", "query", "id"}
+"""A JSON object with one of these is a row, not a file of rows."""
+
+ANSWERS = "possible_answer"
+"""BFCL keeps the answers to a file of questions in a file of the same name in this folder beside it."""
+
+
+class LocalRowsError(ValueError):
+    """A path that holds no rows; the message says what it must hold."""
+
+
+class JsonLines(Sequence[Any]):
+    """The rows of a JSON-lines file, read when they are asked for.
+
+    Attributes:
+        path: The file.
+    """
+
+    def __init__(self, path: Path, lines: Sequence[tuple[int, int]] | None = None) -> None:
+        """Find the lines of a file; none is read as JSON yet.
+
+        Args:
+            path: The file.
+            lines: (first byte, line number) of the lines to take; None: all that are not empty.
+        """
+        self.path = path
+        pairs = self._find_lines() if lines is None else lines
+        self._starts = array("q", (start for start, _ in pairs))
+        self._numbers = array("q", (number for _, number in pairs))
+
+    def _find_lines(self) -> list[tuple[int, int]]:
+        found, position = [], 0
+        with self.path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                body = line.strip()
+                if body:
+                    mark = len(_BYTE_ORDER_MARK) if position == 0 and body.startswith(_BYTE_ORDER_MARK) else 0
+                    if not (body[mark : mark + 1] == b"{" and body.endswith(b"}")):
+                        self._parsed(line[mark:], number)  # broken, most likely; better known now than later
+                    found.append((position + mark, number))
+                position += len(line)
+        return found
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    def __getitem__(self, index: Any) -> Any:
+        chosen = range(len(self))[index]
+        return list(self.select(chosen)) if isinstance(index, slice) else next(iter(self.select([chosen])))
+
+    def select(self, indices: Sequence[int]) -> JsonLines:
+        """Give some of the rows, in the order of `indices`."""
+        return JsonLines(self.path, [(self._starts[index], self._numbers[index]) for index in indices])
+
+    def __iter__(self) -> Iterator[Any]:
+        """Read the rows one by one.
+
+        Raises:
+            DataFileError: A line is not a JSON object in UTF-8; file and line are named.
+        """
+        with self.path.open("rb") as file:
+            for start, number in zip(self._starts, self._numbers, strict=True):
+                file.seek(start)
+                yield self._parsed(file.readline(), number)
+
+    def _parsed(self, line: bytes, number: int) -> Any:
+        try:
+            row = json.loads(line.decode("utf-8"))
+        except (ValueError, RecursionError) as error:
+            shown = line[:60].decode("utf-8", "replace")
+            raise DataFileError(
+                f"{self.path}, line {number}: must be a JSON object, but {error}: {shown!r}; mend or delete the line"
+            ) from error
+        if not isinstance(row, dict):
+            raise DataFileError(f"{self.path}, line {number}: must be a JSON object, got a {type(row).__name__}")
+        return row
+
+
+class TableRows(Sequence[Any]):
+    """The rows of an Arrow table as plain values, made when they are asked for.
+
+    Nested columns have lost which keys a row really had: keys whose value is null are dropped there.
+
+    Attributes:
+        table: The pyarrow.Table.
+        nested: Names of its columns in which rows may lack keys.
+    """
+
+    def __init__(self, table: Any) -> None:
+        """Take a table; no value is copied."""
+        import pyarrow.types as types
+
+        self.table = table
+        self.nested = [field.name for field in table.schema if _has_optional_keys(field.type, types)]
+        self._json = {field.name: field.type for field in table.schema if _holds_json(field.type, types)}
+
+    def __len__(self) -> int:
+        return self.table.num_rows
+
+    def __getitem__(self, index: Any) -> Any:
+        chosen = range(len(self))[index]
+        return list(self.select(chosen)) if isinstance(index, slice) else next(iter(self.select([chosen])))
+
+    def select(self, indices: Sequence[int]) -> TableRows:
+        """Give some of the rows, in the order of `indices`."""
+        return TableRows(self.table.take(list(indices)))
+
+    def __iter__(self) -> Iterator[Any]:
+        """Give the rows one by one."""
+        import pyarrow.types as types
+
+        for batch in self.table.to_batches(max_chunksize=256):
+            for row in batch.to_pylist():
+                for column in self.nested:
+                    row[column] = _without_null(row[column])
+                for column, kind in self._json.items():  # a null in there is its author's own
+                    row[column] = _decode_json(row[column], kind, types)
+                yield row
+
+
+def open_local_rows(path: Path) -> list[tuple[str, Sequence[Any]]]:
+    """Open the rows of a file, or of a folder's files in the order of their names.
+
+    Args:
+        path: A .jsonl, .json (one list, {"data": list} or JSON lines), .parquet or .csv file, or a folder of such.
+
+    Returns:
+        (name without suffix, rows) a file.
+
+    Raises:
+        DataFileError: A file is malformed.
+        LocalRowsError: The folder holds no such file, or the suffix is unknown.
+    """
+    if not path.exists():
+        raise LocalRowsError(f"the file or folder {path} must exist, but it does not: check the path")
+    if not path.is_dir():
+        return [(path.stem, _open_file(path))]
+    files = sorted(file for file in path.iterdir() if file.suffix in SUFFIXES)
+    if not files:
+        raise LocalRowsError(f"the folder {path} must hold {', '.join(SUFFIXES)} files, but it holds none")
+    return [(file.stem, _open_file(file)) for file in files]
+
+
+def _open_file(path: Path) -> Sequence[Any]:
+    if path.suffix == ".jsonl":
+        return _with_answers(path, JsonLines(path))
+    if path.suffix == ".json":
+        return _with_answers(path, _load_json(path))
+    if path.suffix == ".parquet":
+        return _load_parquet(path)
+    if path.suffix == ".csv":
+        return _load_csv(path)
+    raise LocalRowsError(f"{path} must end in one of {', '.join(SUFFIXES)}, got {path.suffix or 'no suffix'!r}")
+
+
+def _load_json(path: Path) -> Sequence[Any]:
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        if str(error).startswith("Extra data"):  # JSON lines under another name
+            return JsonLines(path)
+        raise DataFileError(f"{path} must hold one JSON list of rows, but reading it failed: {error}") from error
+    if isinstance(rows, dict):
+        lists = [rows[name] for name in ("data", "rows", "train") if isinstance(rows.get(name), list)]
+        rows = lists[0] if lists else [rows] if _ROW_WORDS & set(rows) else rows
+    if not isinstance(rows, list):
+        raise DataFileError(f"{path} must hold one JSON list of rows, got a {type(rows).__name__}")
+    return rows
+
+
+def _with_answers(path: Path, rows: Sequence[Any]) -> Sequence[Any]:
+    """Join BFCL's answers, which lie in a file of their own, to the questions by their id."""
+    answers = path.parent / ANSWERS / path.name
+    if path.parent.name == ANSWERS or not answers.is_file():
+        return rows
+    truths = {row["id"]: row for row in _load_json(answers) if isinstance(row, dict) and isinstance(row.get("id"), str)}
+    return [
+        {**truths[row["id"]], **row}
+        if isinstance(row, dict) and isinstance(row.get("id"), str) and row["id"] in truths
+        else row
+        for row in rows
+    ]
+
+
+def _load_csv(path: Path) -> list[dict[str, Any]]:
+    csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = list(csv.DictReader(file, strict=True))
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise DataFileError(f"{path} must be a CSV file in UTF-8 with a line of names, but {error}") from error
+    for number, row in enumerate(rows, start=2):
+        if None in row:
+            raise DataFileError(f"{path}, row {number}: must have as many fields as there are names: quote the commas")
+    return [{name: value for name, value in row.items() if value not in (None, "")} for row in rows]
+
+
+def _load_parquet(path: Path) -> TableRows:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        table = pyarrow.parquet.read_table(path)
+    except pyarrow.ArrowInvalid as error:
+        raise DataFileError(f"{path} must be a Parquet file, but reading it failed: {error}") from error
+    rows = TableRows(table)
+    if rows.nested:
+        print(f"{path.name}: nulls are dropped from {', '.join(rows.nested)}: Arrow fills missing keys with them")
+    return rows
+
+
+def _has_optional_keys(kind: Any, types: Any) -> bool:
+    """Tell a column in which rows may lack keys; turns of {from, value} or {role, content} always have both."""
+    if types.is_struct(kind):
+        names = {kind.field(index).name for index in range(kind.num_fields)}
+        plain = all(types.is_string(kind.field(index).type) for index in range(kind.num_fields))
+        return not (plain and names in ({"from", "value"}, {"role", "content"}))
+    if types.is_list(kind) or types.is_large_list(kind):
+        return _has_optional_keys(kind.value_type, types)
+    return False
+
+
+def _holds_json(kind: Any, types: Any) -> bool:
+    """Tell a column that holds JSON text under a type of its own, as datasets' Json feature does."""
+    if getattr(kind, "extension_name", "") == "arrow.json":
+        return True
+    if types.is_struct(kind):
+        return any(_holds_json(kind.field(index).type, types) for index in range(kind.num_fields))
+    return (types.is_list(kind) or types.is_large_list(kind)) and _holds_json(kind.value_type, types)
+
+
+def _decode_json(value: Any, kind: Any, types: Any) -> Any:
+    if value is None:
+        return None
+    if getattr(kind, "extension_name", "") == "arrow.json":
+        return json.loads(value) if isinstance(value, str) else value
+    if types.is_struct(kind):
+        return {name: _decode_json(item, kind.field(name).type, types) for name, item in value.items()}
+    if types.is_list(kind) or types.is_large_list(kind):
+        return [_decode_json(item, kind.value_type, types) for item in value]
+    return value
+
+
+def _without_null(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_null(item) for key, item in value.items() if item is not None}
+    if isinstance(value, list):
+        return [_without_null(item) for item in value]
+    if isinstance(value, (datetime.datetime, datetime.date, datetime.time)):
+        return value.isoformat()  # text that Arrow took for a date
+    return value

@@ -1,0 +1,162 @@
+"""What a chat template hides of a tool, put where it shows: parameters renamed, facts said in the description.
+
+Knows tools in normal form, rows, and a Coverage; which facts a template hides is found by `coverage`, by rendering.
+Both remedies lose nothing: a row remembers the names it replaced (`names.restore_calls` puts them back), and a fact
+that is said in the description keeps its keyword, which scoring goes by.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fgtools.schema.names import rename_arguments, rename_parameters, replace_parameter_names
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """What a chat template does not show.
+
+    Attributes:
+        hidden_names: Parameter names that it drops.
+        hidden_facts: (JSON type, keyword) of the facts about a parameter that leave the text as it is.
+    """
+
+    hidden_names: frozenset[str] = frozenset()
+    hidden_facts: frozenset[tuple[str, str]] = frozenset()
+
+
+def _value(value: Any) -> str:
+    return value if isinstance(value, str) and value.strip() else json.dumps(value, ensure_ascii=False)
+
+
+def _listed(values: Any) -> str:
+    return ", ".join(_value(value) for value in values)
+
+
+SENTENCES: dict[str, Callable[[Any], str]] = {
+    "enum": lambda value: f"one of {_listed(value)}",
+    "const": lambda value: f"always {_value(value)}",
+    "anyOf": lambda value: " or ".join(dict.fromkeys(str(one.get("type")) for one in value)),
+    "default": lambda value: "" if value is None else f"default {_value(value)}",  # none at all is no news
+    "minimum": lambda value: f"at least {value}",
+    "exclusiveMinimum": lambda value: f"more than {value}",
+    "maximum": lambda value: f"at most {value}",
+    "exclusiveMaximum": lambda value: f"less than {value}",
+    "multipleOf": lambda value: f"a multiple of {value}",
+    "minLength": lambda value: f"at least {value} characters",
+    "maxLength": lambda value: f"at most {value} characters",
+    "minItems": lambda value: f"at least {value} items",
+    "maxItems": lambda value: f"at most {value} items",
+    "uniqueItems": lambda value: "no item twice" if value else "",
+    "format": lambda value: f"format {value}",
+    "pattern": lambda value: f"matches {value}",
+    "nullable": lambda value: "may be null" if value else "",
+}
+"""How a fact is said, by its keyword."""
+
+_MAX_SENTENCE = 300
+"""Characters; a list of a thousand choices would drown the tool it belongs to."""
+
+
+def apply_remedies(row: Row, coverage: Coverage) -> tuple[Row, Counter[str]]:
+    """Give a row whose tools show what the template would hide.
+
+    Args:
+        row: A row dict; not changed.
+        coverage: What the template hides.
+
+    Returns:
+        The row (itself where nothing is hidden), and how many parameters were changed by kind: parameter_renamed,
+        default_described, enum_described and so on.
+    """
+    applied: Counter[str] = Counter()
+    tools, renamed = [], {}
+    schemas: dict[str, Any] = {}
+    for tool in row["tools"]:
+        function = tool["function"]
+        schemas[function["name"]] = function["parameters"]
+        new_names = replace_parameter_names(function["parameters"], coverage.hidden_names)
+        parameters = describe_facts(function["parameters"], coverage, applied)
+        if new_names:
+            old_to_new = {old: new for new, old in new_names.items()}
+            parameters = rename_parameters(parameters, old_to_new)
+            renamed[function["name"]] = new_names
+            applied["parameter_renamed"] += len(new_names)
+        changed = parameters != function["parameters"]
+        tools.append({**tool, "function": {**function, "parameters": parameters}} if changed else tool)
+    if not applied:
+        return row, applied
+    result = {**row, "tools": tools}
+    if renamed:
+        result["gold"] = [
+            {
+                **call,
+                "arguments": rename_arguments(
+                    call["arguments"],
+                    schemas.get(call["name"]),
+                    {old: new for new, old in renamed.get(call["name"], {}).items()},
+                ),
+            }
+            for call in row["gold"]
+        ]
+        before = row.get("renamed", {"tools": {}, "parameters": {}})
+        result["renamed"] = {**before, "parameters": {**before["parameters"], **renamed}}
+    return result, applied
+
+
+def describe_facts(schema: Mapping[str, Any], coverage: Coverage, applied: Counter[str]) -> dict[str, Any]:
+    """Give a copy of a parameters schema that says hidden facts in the parameters' descriptions.
+
+    Args:
+        schema: Parameters in normal form.
+        coverage: What the template hides.
+        applied: Counts what was said, by kind; added to.
+
+    Returns:
+        The copy; a fact whose words stand in the description already is not said again.
+    """
+    result = dict(schema)
+    properties = schema.get("properties")
+    if isinstance(properties, Mapping):
+        result["properties"] = {
+            name: _described(spec, coverage, applied) if isinstance(spec, Mapping) else spec
+            for name, spec in properties.items()
+        }
+    if isinstance(schema.get("items"), Mapping):
+        result["items"] = describe_facts(schema["items"], coverage, applied)
+    return result
+
+
+def _described(spec: Mapping[str, Any], coverage: Coverage, applied: Counter[str]) -> dict[str, Any]:
+    result = describe_facts(spec, coverage, applied)
+    text = str(spec.get("description", ""))
+    said = []
+    for keyword, sentence in SENTENCES.items():
+        if keyword not in spec or (spec.get("type"), keyword) not in coverage.hidden_facts:
+            continue
+        words = sentence(spec[keyword])
+        if words and len(words) <= _MAX_SENTENCE and not _says(text, keyword, spec[keyword], words):
+            said.append(words)
+            applied[f"{keyword}_described"] += 1
+    if not said:
+        return result
+    end = f"({'; '.join(said)})"
+    return {**result, "description": f"{text.rstrip()} {end}" if text.strip() else end}
+
+
+def _says(text: str, keyword: str, value: Any, words: str) -> bool:
+    """Tell whether a description has the fact already, in our words or in its author's."""
+    if words in text:
+        return True
+    lowered = text.lower()
+    if keyword == "default":
+        return "default" in lowered
+    if keyword == "enum":
+        return all(_value(choice).lower() in lowered for choice in value)
+    return keyword == "nullable" and "null" in lowered

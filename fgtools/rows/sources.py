@@ -1,0 +1,207 @@
+"""Where raw rows come from: the offline sample, a local file or folder, a hub data set.
+
+Knows names of data and the order in which rows are taken; files are read by `datafiles`, and what a row means is for
+others to say. Rows are read when they are asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+from fgtools.profiles import HERMES
+from fgtools.rows.datafiles import SUFFIXES, LocalRowsError, TableRows, open_local_rows
+
+
+class SourceError(ValueError):
+    """The data cannot be had; the message says what to do."""
+
+
+class _Place(NamedTuple):
+    """Where a row stands: its part, its index there, and its position in the whole."""
+
+    part: int
+    index: int
+    position: int
+
+
+class OrderedRows(Sequence[Any]):
+    """Rows of one or several files in a given order; a slice holds no other rows, so that it can be sent elsewhere.
+
+    A row keeps the `row_id` and `source` it has; without them it gets its `id` or position and its file's name, so that
+    a counted rejection can be traced.
+    """
+
+    def __init__(self, parts: Sequence[tuple[str, Sequence[Any]]], places: Sequence[_Place] | None = None) -> None:
+        """Put parts together.
+
+        Args:
+            parts: (name, rows), in order.
+            places: The rows to take; None: all, as they come.
+        """
+        self._parts = list(parts)
+        if places is None:
+            every = ((part, index) for part, (_, rows) in enumerate(self._parts) for index in range(len(rows)))
+            places = [_Place(part, index, position) for position, (part, index) in enumerate(every)]
+        self._places = list(places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, index: Any) -> Any:
+        chosen = range(len(self))[index]
+        return self.select(chosen) if isinstance(index, slice) else next(iter(self.select([chosen])))
+
+    def select(self, indices: Sequence[int]) -> OrderedRows:
+        """Give some of the rows, in the order of `indices`."""
+        wanted: list[list[int]] = [[] for _ in self._parts]
+        places = []
+        for place in (self._places[index] for index in indices):
+            places.append(_Place(place.part, len(wanted[place.part]), place.position))
+            wanted[place.part].append(place.index)
+        chosen = zip(self._parts, wanted, strict=True)
+        return OrderedRows([(name, _select(rows, indices)) for (name, rows), indices in chosen], places)
+
+    def __iter__(self) -> Iterator[Any]:
+        """Read the rows one by one; raises DataFileError for a malformed line."""
+        readers = [iter(rows) for _, rows in self.select(range(len(self)))._parts]
+        for place in self._places:
+            yield _labelled(next(readers[place.part]), place.position, self._parts[place.part][0])
+
+
+def _select(rows: Sequence[Any], indices: Sequence[int]) -> Sequence[Any]:
+    select = getattr(rows, "select", None)
+    return select(indices) if select else [rows[index] for index in indices]
+
+
+def _labelled(row: Any, position: int, name: str) -> Any:
+    if not isinstance(row, dict):
+        return row
+    own = row.get("id") if isinstance(row.get("id"), (str, int)) and row["id"] != "" else position
+    label = {} if row.get("row_id") else {"row_id": str(own)}
+    label.update({} if "source" in row else {"source": name})
+    return {**row, **label} if label else row
+
+
+@dataclass(frozen=True)
+class RawRows:
+    """Raw rows in the order they are used.
+
+    Attributes:
+        rows: The rows taken, shuffled.
+        available: How many there were before taking.
+        origin: What they are, for people: "offline sample", a file name or a hub id.
+    """
+
+    rows: Sequence[dict[str, Any]]
+    available: int
+    origin: str
+
+    def find(self, row_id: str) -> dict[str, Any]:
+        """Give the first raw row of an id, also of one that was made unique ("a#2"); {} where there is none."""
+        names = (row_id, row_id.rpartition("#")[0])
+        found = (row for row in self.rows if isinstance(row, dict) and row.get("row_id") in names)
+        return next(found, {})
+
+
+def load_raw_rows(
+    data: str, n_total: int, seed: int, *, split: str = "train", config: str = "", revision: str = ""
+) -> RawRows:
+    """Open rows, shuffle them as the tutorial does and take the first ones.
+
+    Args:
+        data: "sample", the path of a JSONL, JSON, Parquet or CSV file, a folder of such files, or a hub data set id.
+        n_total: Rows to take; fewer are there: all of them.
+        seed: Seed of the shuffle (datasets' Dataset.shuffle, so that the same rows come out as in the tutorial) and of
+            the offline sample.
+        split: Split of a hub data set.
+        config: Configuration of a hub data set; "" for its only or default one.
+        revision: Commit, tag or branch of a hub data set; "" for the newest.
+
+    Returns:
+        The RawRows.
+
+    Raises:
+        SourceError: The data cannot be found or loaded.
+        DataFileError: A file is malformed; file and, once that line is read, line are named.
+        ValueError: n_total is not positive.
+    """
+    if n_total < 1:
+        raise ValueError(f"N_TOTAL must be at least 1, got {n_total}")
+    if data == "sample":
+        from fgtools.offline.samples import build_samples
+
+        return _take([("", build_samples(n_total, seed))], n_total, seed, "offline sample")
+    path = Path(data)
+    if path.exists():
+        try:
+            return _take(open_local_rows(path), n_total, seed, path.name)
+        except LocalRowsError as error:
+            raise SourceError(str(error)) from error
+    if path.suffix in SUFFIXES or data.count("/") != 1 or data.startswith((".", "/", "~")):
+        raise SourceError(
+            f"DATA must be 'sample', an existing file or folder ({', '.join(SUFFIXES)}), or a hub data set id such as "
+            f"{HERMES!r}, but got {data!r}, which does not exist: check the path"
+        )
+    return _take([(data, _load_hub_rows(data, split, config, revision))], n_total, seed, data)
+
+
+def shuffled_order(n_rows: int, seed: int) -> list[int]:
+    """Give the order in which datasets' Dataset.shuffle(seed) puts n_rows rows."""
+    from datasets import Dataset
+
+    return Dataset.from_dict({"index": range(n_rows)}).shuffle(seed=seed)["index"][:]
+
+
+def _take(parts: list[tuple[str, Sequence[Any]]], n_total: int, seed: int, origin: str) -> RawRows:
+    rows = OrderedRows(parts)
+    if not len(rows):
+        raise SourceError(f"{origin} must hold at least one row, but it is empty")
+    return RawRows(rows.select(shuffled_order(len(rows), seed)[:n_total]), len(rows), origin)
+
+
+def _load_hub_rows(data: str, split: str, config: str, revision: str) -> Sequence[Any]:
+    """Load a split of a hub data set; from its JSON files where Arrow would fill missing keys or mix up types."""
+    import datasets
+    from huggingface_hub.errors import HTTPError
+
+    options = {"name": config, "revision": revision}
+    try:
+        dataset = datasets.load_dataset(data, split=split, **{name: value for name, value in options.items() if value})
+        rows = TableRows(dataset.data.table)
+    except (OSError, ValueError, HTTPError) as error:
+        raise SourceError(
+            f"the hub data set {data!r} could not be loaded ({type(error).__name__}): check its name and split "
+            f"{split!r}, switch the notebook's internet on, or pass DATA the path of a local file"
+        ) from error
+    except datasets.exceptions.DatasetGenerationError:  # rows of different types, which Arrow cannot hold
+        return _load_hub_json(data, split, config, revision)
+    if not rows.nested:
+        return rows
+    try:
+        return _load_hub_json(data, split, config, revision)
+    except SourceError:
+        print(f"{data}: nulls are dropped from {', '.join(rows.nested)}: Arrow fills missing keys with them")
+        return rows
+
+
+def _load_hub_json(data: str, split: str, config: str, revision: str) -> Sequence[Any]:
+    """Read the JSON files of a hub data set as they stand; raises SourceError where it has none for the split."""
+    from huggingface_hub import HfApi, hf_hub_download
+    from huggingface_hub.errors import HTTPError
+
+    at = {"repo_type": "dataset", "revision": revision or None}
+    try:
+        names = [name for name in HfApi().list_repo_files(data, **at) if name.endswith((".jsonl", ".json"))]
+        named = [name for name in names if split in PurePosixPath(name).stem or f"{split}/" in name]
+        wanted = [name for name in named or names if not config or config in name]
+        if not wanted or (len(wanted) > 1 and not named):
+            raise SourceError(f"the hub data set {data!r} must hold JSON files for the split {split!r}, got {names}")
+        paths = [hf_hub_download(data, name, **at) for name in sorted(wanted)]
+    except (OSError, HTTPError) as error:
+        raise SourceError(f"the files of {data!r} could not be fetched ({type(error).__name__})") from error
+    print(f"{data}: read from {', '.join(sorted(wanted))}, since Arrow's columns would change nested values")
+    parts = [part for path in paths for part in open_local_rows(Path(path))]
+    return OrderedRows(parts)

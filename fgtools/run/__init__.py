@@ -1,0 +1,15 @@
+"""Run: the run folder, the stages, their notebooks and processes, the session they run in.
+
+Its files are loaded when they are asked for: a session must begin before torch and missing packages are loaded.
+"""
+
+__all__ = [
+    "folder",
+    "login",
+    "notebooks",
+    "processes",
+    "publish",
+    "session",
+    "stages",
+    "training",
+]

@@ -1,0 +1,138 @@
+"""A notebook session: what is installed, what is missing, which GPU there is, and quiet libraries.
+
+Knows pip, environment variables and version numbers; loads torch only to ask for the GPU. Nothing here upgrades torch:
+the CUDA build of a Kaggle or Colab image stays as it is.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import logging
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import warnings
+from pathlib import Path
+
+from fgtools.files import is_watched
+from fgtools.run.processes import ONE_GPU
+
+NEEDED = {
+    "accelerate": "accelerate>=1.10.1",
+    "datasets": "datasets>=4.7",
+    "datasketch": "datasketch>=1.6",
+    "huggingface_hub": "huggingface_hub>=1.11",
+    "jsonschema": "jsonschema>=4.20",
+    "kagglehub": "kagglehub>=1.0",
+    "matplotlib": "matplotlib>=3.9",
+    "rapidfuzz": "rapidfuzz>=3.6",
+    "regex": "regex",
+    "tqdm": "tqdm>=4.66",
+    "transformers": "transformers>=5.0",
+    "trl": "trl>=1.16,<1.17",
+}
+"""What the notebooks import, and which versions do; trl is held to the tested minor version."""
+
+REPORTED = ("torch", "transformers", "trl", "datasets", "accelerate", "huggingface_hub", "kagglehub", "tokenizers")
+
+
+class SessionError(RuntimeError):
+    """The session cannot be made ready; the message says what to do."""
+
+
+def start_session() -> None:
+    """Make a notebook session ready: one GPU, missing packages installed, libraries quiet.
+
+    Must run before torch is imported, since it decides which GPU is visible.
+
+    Raises:
+        SessionError: A missing package cannot be installed.
+    """
+    if "CUDA_VISIBLE_DEVICES" not in os.environ:  # with two, transformers' Trainer would ask for nn.DataParallel
+        os.environ |= {"CUDA_VISIBLE_DEVICES": "0", ONE_GPU: "1"}
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    if not is_watched():
+        os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+        os.environ["KAGGLEHUB_VERBOSITY"] = "error"
+    install_missing()
+    quiet_libraries()
+
+
+def quiet_libraries() -> None:
+    """Let the libraries say errors alone: their warnings on every load and save drown what matters."""
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    for library in ("transformers", "trl", "datasets", "accelerate", "huggingface_hub", "kagglehub"):
+        logging.getLogger(library).setLevel(logging.ERROR)
+
+
+def find_missing() -> list[str]:
+    """List the requirements of NEEDED that are absent or too old, as pip wants them."""
+    from packaging.requirements import Requirement
+
+    missing = []
+    for name, requirement in NEEDED.items():
+        try:
+            version = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            missing.append(requirement)
+            continue
+        if not Requirement(requirement).specifier.contains(version, prereleases=True):
+            missing.append(requirement)
+    return missing
+
+
+def install_missing() -> None:
+    """Install what find_missing lists, with the installed torch held fast.
+
+    Raises:
+        SessionError: pip fails, or a package to be replaced is already imported.
+    """
+    missing = find_missing()
+    if not missing:
+        return
+    loaded = [name for name in ("torch", "transformers", "datasets", "trl") if name in sys.modules]
+    if loaded:
+        raise SessionError(
+            f"{', '.join(missing)} must be installed before {', '.join(loaded)} is imported: restart the kernel and "
+            "run the notebook from its first cell"
+        )
+    print("installing", ", ".join(missing), "(torch stays as it is)")
+    with tempfile.TemporaryDirectory() as scratch:
+        held = Path(scratch) / "constraints.txt"
+        held.write_text(_torch_line())
+        command = [sys.executable, "-m", "pip", "install", "--quiet", "-c", str(held), *missing]
+        outcome = subprocess.run(command, capture_output=True, text=True, check=False)
+    if outcome.returncode:
+        last = outcome.stderr.strip().splitlines()[-1:] or ["no message"]
+        raise SessionError(
+            f"pip must install {', '.join(missing)}, but it failed ({last[0]}): switch the notebook's internet on, or "
+            "attach a data set that holds the wheels"
+        )
+
+
+def _torch_line() -> str:
+    if importlib.util.find_spec("torch") is None:
+        return ""
+    return f"torch=={importlib.metadata.version('torch')}\n"
+
+
+def detect_capability() -> tuple[int, int] | None:
+    """Give the CUDA compute capability of the first visible GPU, such as (7, 5) for a T4; None without a GPU."""
+    import torch
+
+    return torch.cuda.get_device_capability(0) if torch.cuda.is_available() else None
+
+
+def describe_environment() -> dict[str, str]:
+    """Give what a reader needs to know of the machine: versions, processor count and GPU; no names or paths of it."""
+    import torch
+
+    versions = {name: importlib.metadata.version(name) for name in REPORTED if importlib.util.find_spec(name)}
+    gpu = "none"
+    if torch.cuda.is_available():
+        major, minor = torch.cuda.get_device_capability(0)
+        gpu = f"{torch.cuda.get_device_name(0)} (sm_{major}{minor}), {torch.cuda.device_count()} visible"
+    return {"python": platform.python_version(), **versions, "cpu cores": str(os.cpu_count()), "gpu": gpu}

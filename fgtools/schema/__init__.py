@@ -1,0 +1,19 @@
+"""Tools: definitions in every notation that data sets use, as the function schemas FunctionGemma's template shows.
+
+Knows parameter types, specifications, signatures and names; not conversations, rows or models.
+"""
+
+from fgtools.schema.tools import Change, SchemaError, normalize_tools, normalize_type, read_tools
+
+__all__ = [
+    "Change",
+    "SchemaError",
+    "literals",
+    "names",
+    "normalize_tools",
+    "normalize_type",
+    "read_tools",
+    "signatures",
+    "tutorial",
+    "types",
+]

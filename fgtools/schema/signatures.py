@@ -1,0 +1,173 @@
+"""Python text in data sets: signatures that declare a tool, and calls such as `[f(a=1), g(b="x")]`.
+
+Knows text only and runs none of it: a signature is read from its syntax tree, a call from its brackets and quotes.
+Type hints stay text for `typewords`; docstrings are read in Google's style. Published as tools by NexusRaven and xLAM's
+sources, as calls by ToolACE, BFCL and Gorilla.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import warnings
+from typing import Any
+
+from fgtools.schema.literals import parse_literal, plain_value
+
+_DEF = re.compile(r"^\s*(?:@[^\n]*\n\s*)*(?:async\s+)?def\s")
+_BARE = re.compile(r"^\s*([^\W\d][\w.]*)\s*\(.*\)\s*(?:->.*)?:?\s*$", re.DOTALL)
+_SECTION = re.compile(r"^(args|arguments|parameters|params|returns?|raises|yields|examples?|notes?)\s*:\s*$", re.I)
+_ENTRY = re.compile(r"^\*{0,2}(\w+)\s*(?:\(([^)]*)\))?\s*:\s*(.*)$")
+_OWN_ARGUMENTS = frozenset({"self", "cls"})
+_OPEN, _CLOSE = "([{", ")]}"
+_BEFORE_VALUE = frozenset({"", *"=,([{:"})
+
+
+def is_signature(text: str) -> bool:
+    """Tell text that may declare a Python function: `def f(...)`, or `f(a: int, b="x")` alone."""
+    return bool(_DEF.match(text) or _BARE.match(text))
+
+
+def parse_signature(text: str) -> dict[str, Any]:
+    """Read a function's signature, with its docstring where there is one.
+
+    Args:
+        text: `def f(city: str, days: int = 1) -> dict:` with or without a body, or `f(city: str)` alone.
+
+    Returns:
+        {"name", "description", "parameters": {name: {"type", "description", "default"}}, "required": [names]}; a
+        definition in the notation that `schema` reads. `self`, *args and **kwargs are left out.
+
+    Raises:
+        ValueError: The text is no signature.
+    """
+    function = _function(text)
+    summary, documented = _read_docstring(ast.get_docstring(function) or "")
+    arguments = [*function.args.posonlyargs, *function.args.args]
+    defaults: list[ast.expr | None] = [None] * (len(arguments) - len(function.args.defaults))
+    pairs = list(zip(arguments, [*defaults, *function.args.defaults], strict=True))
+    pairs += list(zip(function.args.kwonlyargs, function.args.kw_defaults, strict=True))
+    parameters: dict[str, Any] = {}
+    required: list[str] = []
+    for argument, default in pairs:
+        if argument.arg in _OWN_ARGUMENTS and argument is pairs[0][0]:
+            continue
+        hint, text_of = documented.get(argument.arg, ("", ""))
+        spec: dict[str, Any] = {"type": ast.unparse(argument.annotation) if argument.annotation else hint or "Any"}
+        spec.update({"description": text_of} if text_of else {})
+        if default is None:
+            required.append(argument.arg)
+        else:
+            spec.update(_default(default))
+        parameters[argument.arg] = spec
+    return {"name": function.name, "description": summary, "parameters": parameters, "required": required}
+
+
+def _function(text: str) -> ast.FunctionDef | ast.AsyncFunctionDef:
+    body = text.strip()
+    if not _DEF.match(body):
+        body = f"def {body.rstrip(':').rstrip()}: ..."
+    for source in (body, f"{body.rstrip(':').rstrip()}:\n    pass"):
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                tree = ast.parse(source)
+        except (SyntaxError, ValueError, MemoryError, RecursionError):
+            continue
+        if tree.body and isinstance(tree.body[0], (ast.FunctionDef, ast.AsyncFunctionDef)):
+            return tree.body[0]
+    raise ValueError(f"no Python signature: {body[:60]!r}")
+
+
+def _default(node: ast.expr) -> dict[str, Any]:
+    try:
+        return {"default": plain_value(ast.literal_eval(node))}
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+        return {"optional": True}  # a name or a call: the value is unknown, that there is one is not
+
+
+def _read_docstring(text: str) -> tuple[str, dict[str, tuple[str, str]]]:
+    """Give the text before the sections, and (type, description) by argument name."""
+    summary: list[str] = []
+    entries: dict[str, tuple[str, str]] = {}
+    section, name, indent = "", "", 0
+    for line in text.splitlines():
+        if match := _SECTION.match(line.strip()):
+            section, name = match.group(1).lower(), ""
+        elif not section:
+            summary.append(line)
+        elif section.startswith(("arg", "param")) and line.strip():
+            depth = len(line) - len(line.lstrip())
+            entry = _ENTRY.match(line.strip())
+            if entry and (not name or depth <= indent):
+                name, indent = entry.group(1), depth
+                hint = re.sub(r",\s*(optional|defaults?\b.*)$", "", entry.group(2) or "", flags=re.I)
+                entries[name] = (hint.strip(), entry.group(3).strip())
+            elif name:
+                hint, said = entries[name]
+                entries[name] = (hint, f"{said} {line.strip()}".strip())
+    return "\n".join(summary).strip(), entries
+
+
+def parse_python_calls(text: str) -> list[dict[str, Any]]:
+    """Read calls written as Python: `[f(a=1), g.h(b="x")]` or one call alone.
+
+    Names are taken as they stand, spaces included (ToolACE has "Market Trends API"); values are Python literals or
+    JSON.
+
+    Args:
+        text: The whole text; white space around it is allowed.
+
+    Returns:
+        {"name", "arguments"} in order; [] for "[]".
+
+    Raises:
+        ValueError: The text is anything else, or an argument has no name or no literal value.
+    """
+    body = text.strip()
+    if body.startswith("[") and body.endswith("]"):
+        body = body[1:-1]
+    calls = []
+    for part in _split(body):
+        name, bracket, rest = part.partition("(")
+        name = name.strip()
+        if not bracket or not rest.endswith(")") or not name or any(mark in name for mark in '"{}[]\n=<>'):
+            raise ValueError(f"no call: {part[:60]!r}")
+        calls.append({"name": name, "arguments": dict(_argument(pair) for pair in _split(rest[:-1]))})
+    return calls
+
+
+def _argument(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    name = name.strip()
+    if not equals or not name or any(mark in name for mark in "\"'{}[]() "):
+        raise ValueError(f"an argument must be name=value: {text[:60]!r}")
+    return name, plain_value(parse_literal(value))
+
+
+def _split(text: str) -> list[str]:
+    """Split at commas outside brackets and quotes; raises ValueError where these do not match."""
+    parts: list[str] = []
+    stack: list[str] = []
+    start, quote, skip, before = 0, "", False, ""
+    for index, character in enumerate(text):
+        if skip:
+            skip = False
+        elif quote:
+            skip = character == "\\"
+            quote = "" if character == quote else quote
+        elif character in "\"'" and before in _BEFORE_VALUE:
+            quote = character  # anywhere else an apostrophe belongs to a name
+        elif character in _OPEN:
+            stack.append(character)
+        elif character in _CLOSE:
+            if not stack or _OPEN.index(stack.pop()) != _CLOSE.index(character):
+                raise ValueError(f"brackets do not match: {text[:60]!r}")
+        elif character == "," and not stack:
+            parts.append(text[start:index].strip())
+            start = index + 1
+        before = before if character.isspace() else character
+    if stack or quote:
+        raise ValueError(f"brackets or quotes are left open: {text[:60]!r}")
+    last = text[start:].strip()
+    return [*parts, last] if last or parts else []

@@ -1,0 +1,335 @@
+"""Tool definitions of every notation in the wild, as the function schemas FunctionGemma's template shows.
+
+Knows wrappers, encodings, Python functions, names and duplicates; what stands inside `parameters` is read by
+`parameters`, type words by `typewords`. It does not know conversations. The `tutorial` recipe is `tutorial`'s own
+reading.
+
+A schema in normal form is {"type": "function", "function": {"name", "description", "parameters"}} with parameters
+{"type": "object", "properties", "required"}; normalising it again gives it back. Names are never changed: the gold
+calls of published data use them as they stand.
+"""
+
+from __future__ import annotations
+
+import json
+import marshal
+import re
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from fgtools.calls import Problem
+from fgtools.profiles import Recipe, get_recipe
+from fgtools.schema.literals import decode_text, parse_literals, plain_value, show
+from fgtools.schema.parameters import normalize_spec, read_parameters
+from fgtools.schema.signatures import is_signature, parse_signature
+from fgtools.schema.tutorial import tutorial_tools, tutorial_type
+
+_NAME_WORDS = ("api_call", "name", "api_name", "function_name", "tool_name")
+"""Where a tool's callable name stands, best first: Gorilla's `name` is a title, its `api_call` is what is called."""
+
+_PARAMETER_WORDS = ("parameters", "input_schema", "inputSchema", "input_parameters", "arguments", "args")
+_LIST_WORDS = ("tools", "functions", "function_declarations", "functionDeclarations")
+
+
+class SchemaError(ValueError):
+    """A tools field that cannot be read at all."""
+
+
+class Change(NamedTuple):
+    """What the normal form of a tool changed in its author's definition.
+
+    Attributes:
+        tool: The tool's name.
+        kind: wrapper_removed, text_decoded, signature_read, name_from (another field), type_word, unknown_type,
+            union_narrowed, flat_parameters and listed_parameters (made a JSON Schema), required_moved (it stood beside
+            the parameters), required_dropped (it named no parameter), reference_inlined.
+        detail: Such as "dict -> object".
+    """
+
+    tool: str
+    kind: str
+    detail: str
+
+
+class ToolsReading(NamedTuple):
+    """A tools field, read.
+
+    Attributes:
+        tools: Function schemas in normal form, in order.
+        problems: What was left out or could not be read: not_a_tool, no_name, unreadable_parameters, duplicate_tool,
+            conflicting_tool.
+        changes: What was changed, tool by tool.
+    """
+
+    tools: tuple[dict[str, Any], ...]
+    problems: tuple[Problem, ...]
+    changes: tuple[Change, ...] = ()
+
+
+class _Definition(NamedTuple):
+    """One definition, taken out of what it was wrapped in, and the kinds of what was taken off."""
+
+    body: Mapping[str, Any]
+    changes: tuple[str, ...] = ()
+
+
+def normalize_tools(raw: Any, recipe: str | Recipe = "native") -> list[dict[str, Any]]:
+    """Give the function schemas of a tools field.
+
+    Args:
+        raw: A list or tuple of definitions, one definition, text of either (JSON or Python literals, encoded up to
+            twice), a list of such texts, or None. Definitions may be bare, under {"function"} or under
+            {"type": "function", "function"}; the text of a Python signature; or a Python function with type hints and
+            a docstring in Google's style (read by transformers' get_json_schema).
+        recipe: "native" gives valid JSON Schema in normal form; "tutorial" what the tutorial makes of the field.
+
+    Returns:
+        Fresh schemas that share nothing with `raw`; [] for None, empty text and an empty list. Under "native" a
+        definition without a usable name is left out, and of several with one name the first is kept.
+
+    Raises:
+        SchemaError: The field is a number or another single value, text that is neither JSON nor Python, or a Python
+            function whose hints or docstring cannot be read (native only).
+        ValueError: The recipe is unknown.
+    """
+    if get_recipe(recipe).call_style == "tutorial":
+        return tutorial_tools(raw)
+    return list(read_tools(raw).tools)
+
+
+def normalize_type(raw: Any, recipe: str | Recipe = "native") -> dict[str, Any]:
+    """Give the schema of a parameter's type.
+
+    Args:
+        raw: A type word or expression ("int, optional", "List[str]", "array of strings"), a list of types, a whole
+            specification, or None.
+        recipe: "native" or "tutorial".
+
+    Returns:
+        A fresh schema. Native: valid JSON Schema with one concrete type; text that is no type gives "string".
+
+    Raises:
+        SchemaError: The specification nests too deep (native only).
+        ValueError: The recipe is unknown.
+    """
+    if get_recipe(recipe).call_style == "tutorial":
+        return tutorial_type(raw)
+    try:
+        return normalize_spec({"type": raw} if isinstance(raw, str) else raw)
+    except ValueError as error:
+        raise SchemaError(f"type cannot be read: {error}") from error
+
+
+def read_tools(raw: Any) -> ToolsReading:
+    """Give the function schemas of a tools field (native) together with what was wrong with it.
+
+    Text is read once per distinct value; every caller gets objects of its own.
+
+    Args:
+        raw: As for `normalize_tools`.
+
+    Returns:
+        The ToolsReading.
+
+    Raises:
+        SchemaError: As for `normalize_tools`.
+    """
+    if isinstance(raw, str):
+        copied, problems, changes = _read_text(raw)
+        return ToolsReading(tuple(marshal.loads(copied)), problems, changes)
+    return _read(raw)
+
+
+@lru_cache(maxsize=2048)
+def _read_text(raw: str) -> tuple[bytes, tuple[Problem, ...], tuple[Change, ...]]:
+    """Read a text; the tools come as marshal's bytes, the fastest way to give every caller a copy."""
+    if not raw.strip():
+        return marshal.dumps([]), (), ()
+    twice = False
+    try:
+        values = parse_literals(raw)
+        value = values[0] if len(values) == 1 else values
+        twice = isinstance(value, str) and bool(value.strip())
+        value = decode_text(value, times=1) if twice else value
+    except ValueError as error:
+        value = _signatures(raw)
+        if not value:
+            raise SchemaError(
+                f"tools must be JSON or a Python literal, got {raw.strip()[:60]!r}: fix or drop the row"
+            ) from error
+    reading = _read(None if value == "" else value, ("text_decoded",) if twice else ())
+    return marshal.dumps(reading.tools), reading.problems, reading.changes
+
+
+def _signatures(text: str) -> list[Mapping[str, Any]]:
+    """Read every Python signature of a text; [] where a part of it is none."""
+    parts = [part for part in re.split(r"(?m)^(?=(?:async\s+)?def\s)", text) if part.strip()]
+    try:
+        return [parse_signature(part) for part in parts if is_signature(part)]
+    except ValueError:
+        return []
+
+
+def _read(raw: Any, before: tuple[str, ...] = ()) -> ToolsReading:
+    problems: list[Problem] = []
+    changes: list[Change] = []
+    tools: dict[str, dict[str, Any]] = {}
+    try:
+        for definition in _definitions(raw, problems, depth=0):
+            tool, noticed, changed = _tool(definition.body)
+            problems.extend(noticed)
+            changes.extend(changed)
+            if tool is None:
+                continue
+            name = tool["function"]["name"]
+            changes.extend(Change(name, kind, "") for kind in (*before, *definition.changes))
+            if name in tools:
+                kind = "duplicate_tool" if tools[name] == tool else "conflicting_tool"
+                problems.append(Problem(kind, name[:80]))
+            tools.setdefault(name, tool)
+    except RecursionError as error:
+        raise SchemaError("tools nest too deep to be read: flatten or drop the row") from error
+    return ToolsReading(tuple(tools.values()), tuple(problems), tuple(changes))
+
+
+def _definitions(raw: Any, problems: list[Problem], depth: int) -> list[_Definition]:
+    """Give every definition in a decoded field, wrappers taken off."""
+    if raw is None:
+        return []
+    if isinstance(raw, (list, tuple)):
+        return [found for item in raw for found in _item(item, problems, depth)]
+    if isinstance(raw, Mapping):
+        return _mapping_definitions(raw, problems, depth)
+    if callable(raw):
+        return [_unwrapped(_schema_of_function(raw))]
+    raise SchemaError(
+        f"tools must be a list, a mapping or text of one, got {type(raw).__name__} {show(raw)}: fix or drop the row"
+    )
+
+
+def _item(item: Any, problems: list[Problem], depth: int) -> list[_Definition]:
+    changes: tuple[str, ...] = ()
+    if isinstance(item, str):
+        text, changes = item, ("text_decoded",)
+        try:
+            item = decode_text(text)
+        except ValueError:
+            item, changes = (_signatures(text) or text), ("signature_read",)
+    if callable(item) and not isinstance(item, type):
+        return _definitions(item, problems, depth + 1)
+    if isinstance(item, (list, tuple, Mapping)) and depth < 4:  # lists of lists: one per turn in some sets
+        found = _definitions(item, problems, depth + 1)
+        return [_Definition(one.body, (*changes, *one.changes)) for one in found]
+    problems.append(Problem("not_a_tool", show(item)))
+    return []
+
+
+def _schema_of_function(function: Callable[..., Any]) -> Mapping[str, Any]:
+    from transformers.utils import get_json_schema
+    from transformers.utils.chat_template_utils import DocstringParsingException, TypeHintParsingException
+
+    try:
+        return get_json_schema(function)
+    except (DocstringParsingException, TypeHintParsingException, ValueError, TypeError) as error:
+        name = getattr(function, "__name__", show(function))
+        raise SchemaError(
+            f"the function {name} must have type hints and a docstring with an Args section in Google's style: {error}"
+        ) from error
+
+
+def _mapping_definitions(raw: Mapping[str, Any], problems: list[Problem], depth: int) -> list[_Definition]:
+    for word in _LIST_WORDS:
+        if isinstance(raw.get(word), (list, tuple, str)) and "name" not in raw:
+            return _item(raw[word], problems, depth)
+    named = bool(raw) and not any(word in raw for word in (*_NAME_WORDS, "function", "type"))
+    if named and all(isinstance(value, Mapping) and _is_definition_body(value) for value in raw.values()):
+        return [_Definition({"name": name, **value}) for name, value in raw.items()]
+    return [_unwrapped(raw)]
+
+
+def _is_definition_body(value: Mapping[str, Any]) -> bool:
+    return any(isinstance(value.get(word), Mapping) for word in _PARAMETER_WORDS)
+
+
+def _unwrapped(raw: Mapping[str, Any]) -> _Definition:
+    """Take off {"function": ...} wrappers; what stands beside the function counts where the function is silent."""
+    changes: tuple[str, ...] = ()
+    own = set(raw) <= {"type", "function"}  # the normal form's own wrapper is no change
+    for level in range(4):
+        inner = raw.get("function")
+        if isinstance(inner, str):
+            try:
+                inner = decode_text(inner)
+            except ValueError:
+                inner = parse_signature(inner) if _signatures(inner) else {"name": inner}
+        if not isinstance(inner, Mapping):
+            break
+        changes = () if own and not level and "type" in raw else ("wrapper_removed",)
+        beside = {word: value for word, value in raw.items() if word not in ("function", "type")}
+        raw = {**beside, **inner}
+        if "function" not in inner:
+            break
+    return _Definition(raw, changes)
+
+
+class _ToolReading(NamedTuple):
+    """One definition, read; `tool` is None where it has no usable name."""
+
+    tool: dict[str, Any] | None
+    problems: tuple[Problem, ...] = ()
+    changes: tuple[Change, ...] = ()
+
+
+def _tool(raw: Mapping[str, Any]) -> _ToolReading:
+    """Read a definition; one that was met before comes as a copy."""
+    try:
+        key = marshal.dumps(raw, 2)  # this version writes equal values alike
+    except ValueError:  # values of other kinds, or too deep
+        return _read_tool(raw)
+    known = _KNOWN.get(key)
+    if known is None:
+        reading = _read_tool(raw)
+        if len(_KNOWN) < _MAX_KNOWN:
+            _KNOWN[key] = (marshal.dumps(reading.tool), reading.problems, reading.changes)
+        return reading
+    return _ToolReading(marshal.loads(known[0]), *known[1:])
+
+
+_KNOWN: dict[bytes, tuple[bytes, tuple[Problem, ...], tuple[Change, ...]]] = {}
+_MAX_KNOWN = 20_000
+"""Definitions remembered, a few kilobytes each; tools return from row to row, and reading one is slow."""
+
+
+def forget_readings() -> None:
+    """Forget every tools field and definition met so far; for those who measure how long a first reading takes."""
+    _KNOWN.clear()
+    _read_text.cache_clear()
+
+
+def _read_tool(raw: Mapping[str, Any]) -> _ToolReading:
+    field = next((word for word in _NAME_WORDS if isinstance(raw.get(word), str) and raw[word].strip()), None)
+    if field is None:
+        return _ToolReading(None, (Problem("no_name", show(raw)),))
+    name = raw[field]
+    changes = [Change(name, "name_from", field)] if field != "name" else []
+    problems = []
+    word = next((word for word in _PARAMETER_WORDS if raw.get(word) is not None), None)
+    try:
+        parameters, noted = read_parameters(raw[word] if word else None, raw.get("required"))
+        changes.extend(Change(name, kind, detail) for kind, detail in noted)
+    except ValueError as error:
+        problems.append(Problem("unreadable_parameters", f"{name}: {error}"[:80]))
+        parameters = read_parameters(None).schema
+    function = {"name": name, "description": _description(raw), "parameters": parameters}
+    return _ToolReading({"type": "function", "function": function}, tuple(problems), tuple(changes))
+
+
+def _description(raw: Mapping[str, Any]) -> str:
+    text = next((raw[word] for word in ("description", "api_description") if raw.get(word) is not None), "")
+    if isinstance(text, str):
+        return text
+    try:
+        return json.dumps(plain_value(text), ensure_ascii=False)
+    except ValueError:
+        return ""

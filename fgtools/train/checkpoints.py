@@ -1,0 +1,122 @@
+"""Checkpoints of a training that may be killed: whose they are, which are whole, where to go on.
+
+Knows the folders transformers' trainer writes and one file of its own beside each, written last: a checkpoint without
+it was cut short and does not count. That file names the training by a hash of all that decides it, so that no other
+training goes on from it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from transformers import TrainerCallback
+
+from fgtools.files import read_json, write_text
+from fgtools.models.load import fingerprint_model
+from fgtools.prompts import Encoded
+
+KEPT = 2
+"""Checkpoints on disk: the best and the last."""
+
+_MARK = "whole.json"
+
+
+class CheckpointError(ValueError):
+    """The checkpoints that are there are not this training's; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A whole checkpoint.
+
+    Attributes:
+        folder: Where it lies.
+        step: The optimizer step it was written after.
+        seconds: How long the training had taken by then.
+        precision: The format it computed in, which may not be the one it began with.
+    """
+
+    folder: Path
+    step: int
+    seconds: float
+    precision: str
+
+
+def identify_training(numbers: Mapping[str, Any], sides: Sequence[Sequence[Encoded]], model: torch.nn.Module) -> str:
+    """Give a hash of all that decides a training: its numbers, its token ids and labels, the weights it starts from."""
+    digest = hashlib.sha256(json.dumps(numbers, sort_keys=True, default=str).encode())
+    for side in sides:
+        for row in side:
+            digest.update(repr((row.input_ids, row.n_prompt)).encode())
+    digest.update(fingerprint_model(model).encode())
+    return digest.hexdigest()
+
+
+def find_checkpoint(folder: Path, identity: str, resume: bool) -> Checkpoint | None:
+    """Find the checkpoint to go on from, and clear away what was cut short.
+
+    Args:
+        folder: Where the checkpoints of one training lie.
+        identity: What `identify_training` gives for the training that is to start.
+        resume: Whether it may go on from a checkpoint of its own.
+
+    Returns:
+        The newest whole checkpoint; None: start from the beginning.
+
+    Raises:
+        CheckpointError: The folder holds another training's checkpoints, or this one's and resume is False.
+    """
+    found = []
+    for path in sorted(folder.glob("checkpoint-*")):
+        mark = path / _MARK
+        if not mark.is_file():
+            if PartialState().is_main_process:
+                shutil.rmtree(path)
+            continue
+        saved = read_json(mark)
+        if saved["identity"] != identity:
+            raise CheckpointError(
+                f"{folder.name!r} must hold checkpoints of this training alone, but {path.name} is another's (other "
+                "rows, numbers or model): give another --out, or delete that folder if it is not needed"
+            )
+        found.append(Checkpoint(path, saved["step"], saved["seconds"], saved["precision"]))
+    PartialState().wait_for_everyone()
+    if not found:
+        return None
+    newest = max(found, key=lambda one: one.step)
+    if not resume:
+        raise CheckpointError(
+            f"{folder.name!r} holds a checkpoint of this very training, after step {newest.step}: pass "
+            "--resume (resume=True) to go on from it, or delete that folder to start again"
+        )
+    return newest
+
+
+class MarkWhole(TrainerCallback):
+    """Marks a checkpoint once all of it is written."""
+
+    def __init__(self, identity: str, precision: str, clock: Callable[[], float]) -> None:
+        """Remember what the mark says.
+
+        Args:
+            identity: Of the training.
+            precision: The format it computes in.
+            clock: Called for the seconds it has taken so far.
+        """
+        self.identity, self.precision, self.clock = identity, precision, clock
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Write the mark, from one process, after all have written their parts."""
+        PartialState().wait_for_everyone()
+        if state.is_world_process_zero:
+            mark = {"identity": self.identity, "step": state.global_step, "seconds": self.clock()}
+            mark["precision"] = self.precision
+            write_text(Path(args.output_dir) / f"checkpoint-{state.global_step}" / _MARK, json.dumps(mark) + "\n")

@@ -1,0 +1,178 @@
+"""Encoding by the thousand gives what encoding one by one gives, for any template; rows over the budget shrink last."""
+
+import contextlib
+import copy
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fgtools.calls import CONTROL_TOKENS, parse_reply, row_calls
+from fgtools.offline.samples import build_samples
+from fgtools.profiles import RECIPES, adapt_recipe
+from fgtools.prompts import Encoded, TooLong, encode_row, encode_rows, render_prompt
+from fgtools.prompts.declarations import NotPlainError, render_declaration
+from fgtools.prompts.fitting import drop_context, drop_declarations
+from fgtools.rows import build_rows
+from tests.schema.test_tools import READABLE
+
+LIMIT = 10**6
+
+
+@pytest.fixture(scope="module")
+def rows():
+    return build_rows(build_samples(700, 8)).rows
+
+
+def one_by_one(rows, tokenizer, recipe="native", budget=LIMIT):
+    return [encode_row(row, tokenizer, recipe, budget) for row in rows]
+
+
+@pytest.mark.parametrize("recipe", ["native", "tutorial"])
+def test_ids_and_labels_are_those_of_one_by_one(recipe, tokenizer):
+    rows = build_rows(build_samples(700, 8), recipe).rows
+    assert list(encode_rows(rows, tokenizer, recipe, LIMIT).encoded) == one_by_one(rows, tokenizer, recipe)
+
+
+def test_odd_rows_are_no_exception(tokenizer, rows):
+    draw = random.Random(4)
+    odd = []
+    for row in rows[:60]:
+        row = copy.deepcopy(row)
+        text = draw.choice([*CONTROL_TOKENS, "\u241e0\u241e", "\u241ddeclarations\u241d", "  ", "\n\n", "日本", ""])
+        row["messages"][-1]["content"] = text + row["messages"][-1]["content"] + draw.choice(["", "  ", text])
+        row["tools"][0]["function"]["description"] = draw.choice([text, "", None, 3])
+        if draw.random() < 0.3:
+            row["messages"].insert(1, {"role": "assistant", "content": f" {text}"})
+        if draw.random() < 0.2:
+            row["tools"] = []
+        odd.append(row)
+    assert list(encode_rows(odd, tokenizer, "native", LIMIT).encoded) == one_by_one(odd, tokenizer)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("<start_function_declaration>declaration:", "<start_function_declaration>declare:"),  # another spelling
+        ("{{ content | trim }}", "{{ content }}"),  # contents as they stand
+        ("{{ content | trim }}", "{{ content | upper }}"),  # contents changed
+        ("}<end_function_declaration>", "}<end_function_declaration>\n"),  # something between declarations
+    ],
+)
+def test_another_template_is_followed_or_left_to_one_by_one(old, new, tokenizer, rows):
+    other = copy.deepcopy(tokenizer)
+    assert old in other.chat_template
+    other.chat_template = other.chat_template.replace(old, new)
+    chosen = [row for row in rows if len(row["tools"]) > 1][:80]
+    assert list(encode_rows(chosen, other, "native", LIMIT).encoded) == one_by_one(chosen, other)
+
+
+@pytest.mark.parametrize("case", READABLE, ids=[case["label"] for case in READABLE])
+def test_plain_declarations_are_the_templates(case, tokenizer):
+    row = build_rows([raw_with(case["tools"])]).rows
+    for tool in row[0]["tools"] if row else ():
+        text = render_prompt([{"role": "user", "content": "x"}], [tool], tokenizer)
+        with contextlib.suppress(NotPlainError):
+            assert render_declaration(tool) in text
+
+
+def raw_with(tools):
+    return {"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "no"}], "tools": tools}
+
+
+SPECS = st.recursive(
+    st.fixed_dictionaries(
+        {"type": st.sampled_from(["string", "integer", "boolean", "number"])},
+        optional={"description": st.text(max_size=6), "enum": st.lists(st.text(max_size=3), max_size=3)},
+    ),
+    lambda inner: st.one_of(
+        st.fixed_dictionaries(
+            {"type": st.just("object"), "properties": st.dictionaries(st.text(max_size=5), inner, max_size=3)},
+            optional={"required": st.lists(st.text(max_size=3), max_size=2), "additionalProperties": st.booleans()},
+        ),
+        st.fixed_dictionaries({"type": st.just("array")}, optional={"items": inner, "default": st.lists(st.text())}),
+    ),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.dictionaries(st.sampled_from(["a", "B", "type", "ñ", "b.c", "description"]), SPECS, max_size=4))
+def test_any_plain_schema_is_written_as_the_template_writes_it(tokenizer_of_module, properties):
+    parameters = {"type": "object", "properties": properties, "required": list(properties)}
+    tool = {"type": "function", "function": {"name": "f", "description": "d", "parameters": parameters}}
+    try:
+        text = render_declaration(tool)
+    except NotPlainError:
+        return
+    assert (
+        tokenizer_of_module.apply_chat_template([{"role": "user", "content": "x"}], tools=[tool], tokenize=False).count(
+            text
+        )
+        == 1
+    )
+
+
+@pytest.fixture(scope="module")
+def tokenizer_of_module(tokenizer):
+    return tokenizer
+
+
+def long_row(n_turns=3, n_tools=4):
+    messages = [{"role": "developer", "content": "d"}]
+    for number in range(n_turns):
+        messages += [{"role": "user", "content": f"question {number}"}, {"role": "assistant", "content": "answer"}]
+    tools = [
+        {
+            "type": "function",
+            "function": {
+                "name": f"t{n}",
+                "description": "word " * 20,
+                "parameters": {"type": "object", "properties": {}, "required": []},
+            },
+        }
+        for n in range(n_tools)
+    ]
+    gold = [{"name": "t2", "arguments": {}}]
+    return {
+        "row_id": "r",
+        "messages": [*messages, {"role": "user", "content": "last"}],
+        "tools": tools,
+        "gold": gold,
+        "reply": "",
+    }
+
+
+def test_old_context_goes_before_the_row_does(tokenizer):
+    row = long_row()
+    shortened = list(drop_context(row))
+    assert [len(one["messages"]) for one in shortened] == [6, 4, 2]
+    assert all(one["messages"][0]["role"] == "developer" and one["messages"][1]["role"] == "user" for one in shortened)
+    lengths = [len(encode_row(one, tokenizer, "native", LIMIT).input_ids) for one in (row, *shortened)]
+    result = encode_rows([row], tokenizer, "native", lengths[2])
+    assert result.without_context == ("r",) and result.encoded == (
+        encode_row(shortened[1], tokenizer, "native", LIMIT),
+    )
+    assert encode_rows([row], tokenizer, "native", lengths[-1] - 1).too_long == (
+        TooLong("r", lengths[0], lengths[-1] - 1),
+    )
+
+
+def test_pruning_keeps_the_gold_tool_and_is_seeded(tokenizer):
+    row = long_row()
+    pruned = list(drop_declarations(row, seed=1))
+    assert [len(one["tools"]) for one in pruned] == [3, 2, 1]
+    assert all("t2" in [tool["function"]["name"] for tool in one["tools"]] for one in pruned)
+    assert pruned == list(drop_declarations(row, seed=1)) and len(row["tools"]) == 4
+    recipe = adapt_recipe(RECIPES["native"], over_length="prune")
+    budget = len(encode_row(pruned[-1], tokenizer, "native", LIMIT).input_ids)
+    result = encode_rows([row], tokenizer, recipe, budget)
+    assert result.pruned == ("r",) and not result.too_long
+    text = tokenizer.decode(result.encoded[0].input_ids)
+    assert parse_reply(text.rpartition("model\n")[2]).calls == row_calls(row)
+
+
+def test_the_tutorial_cuts(tokenizer):
+    result = encode_rows([long_row()], tokenizer, "tutorial", 20)
+    assert isinstance(result.encoded[0], Encoded) and len(result.encoded[0].input_ids) == 20

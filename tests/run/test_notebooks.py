@@ -1,0 +1,108 @@
+"""The runner of the series: which stages, which parameters, what a failure leaves behind, what resuming skips."""
+
+import nbformat
+import pytest
+
+from fgtools.files import write_text
+from fgtools.run import notebooks as pipeline
+from fgtools.run.notebooks import (
+    PipelineError,
+    StageError,
+    assign_parameters,
+    parse_parameters,
+    run_series,
+    select_stages,
+)
+
+
+def write_notebook(folder, stage, source, parameters='RUN_DIR: str = ""  # where'):
+    cell = nbformat.v4.new_code_cell(parameters, metadata={"tags": ["parameters"]})
+    notebook = nbformat.v4.new_notebook(cells=[cell, nbformat.v4.new_code_cell(source)])
+    notebook.metadata["kernelspec"] = {"name": "python3", "language": "python", "display_name": "Python 3"}
+    nbformat.write(notebook, folder / f"{stage}.ipynb")
+
+
+@pytest.fixture
+def toy(tmp_path, monkeypatch):
+    """Two stages: one counts how often it runs, the other fails when told to."""
+    folder = tmp_path / "notebooks"
+    folder.mkdir()
+    count = "from pathlib import Path\np = Path(RUN_DIR, 'run.json')\nold = int(p.read_text()) if p.exists() else 0\n"
+    write_notebook(
+        folder, "01_setup", count + "p.write_text(str(old + 1))", 'RUN_DIR: str = ""  # a\nSEED: int = 1  # b'
+    )
+    write_notebook(
+        folder,
+        "02_data",
+        "if FAIL: raise ValueError('rows are bad')",
+        'RUN_DIR: str = ""  # a\nFAIL: bool = False  # b',
+    )
+    monkeypatch.setattr(pipeline, "STAGES", ("01_setup", "02_data"))
+    monkeypatch.setattr(pipeline, "MADE_BY", {"run.json": "01_setup"})
+    return folder
+
+
+def test_stages_are_chosen_by_number_or_name_and_run_in_order():
+    assert select_stages([]) == pipeline.STAGES
+    assert select_stages(["05_post_eval", "2"]) == ("02_data", "05_post_eval")
+    with pytest.raises(PipelineError, match=r"--only takes the stages 01_setup.*got '7'"):
+        select_stages(["7"])
+
+
+def test_parameters_of_the_command_line_keep_their_type():
+    pairs = [("N_EVAL", "20"), ("EPOCHS", "0.5"), ("DRY_RUN", "false"), ("DATA", "rows.jsonl"), ("INSPECT", "[1, 2]")]
+    assert parse_parameters(pairs) == {
+        "N_EVAL": 20,
+        "EPOCHS": 0.5,
+        "DRY_RUN": False,
+        "DATA": "rows.jsonl",
+        "INSPECT": [1, 2],
+    }
+
+
+def test_an_unknown_parameter_is_an_error_before_anything_runs(toy, tmp_path):
+    with pytest.raises(
+        PipelineError, match=r"'N_EVALS' is not a parameter of 01_setup, 02_data: they take FAIL, RUN_DIR, SEED"
+    ):
+        run_series(tmp_path / "out", {"N_EVALS": 3}, folder=toy)
+    assert not (tmp_path / "out" / "notebooks").exists()
+
+
+def test_each_stage_gets_the_parameters_it_declares(toy):
+    assigned = assign_parameters(("01_setup", "02_data"), {"RUN_DIR": "x", "SEED": 2}, toy)
+    assert assigned == {"01_setup": {"RUN_DIR": "x", "SEED": 2}, "02_data": {"RUN_DIR": "x"}}
+
+
+def test_a_failing_cell_is_named_and_the_executed_copy_stays(toy, tmp_path):
+    with pytest.raises(StageError, match=r"02_data failed in cell \d+: ValueError: rows are bad"):
+        run_series(tmp_path / "out", {"FAIL": True}, folder=toy)
+    assert (tmp_path / "out" / "notebooks" / "02_data.ipynb").exists()
+    assert (tmp_path / "out" / "run.json").read_text() == "1"
+
+
+def test_resuming_skips_only_what_is_unchanged(toy, tmp_path):
+    out = tmp_path / "out"
+    run_series(out, folder=toy)
+    again = run_series(out, folder=toy, resume=True)
+    assert [outcome.skipped for outcome in again] == [True, True]
+    changed = run_series(out, {"SEED": 5}, folder=toy, resume=True)
+    assert [outcome.skipped for outcome in changed] == [False, False]  # a new run.json is a new input of 02_data
+    (out / "run.json").unlink()
+    assert not run_series(out, {"SEED": 5}, folder=toy, resume=True)[0].skipped
+
+
+def test_without_notebooks_the_message_says_where_to_run(tmp_path):
+    with pytest.raises(PipelineError, match=r"the notebooks must lie in .*run from a clone"):
+        run_series(tmp_path / "out", folder=tmp_path / "nowhere")
+
+
+def test_a_file_in_the_place_of_the_run_folder_is_an_error(toy, tmp_path):
+    write_text(tmp_path / "out", "")
+    with pytest.raises(NotADirectoryError, match="RUN_DIR must be a folder"):
+        run_series(tmp_path / "out", folder=toy)
+
+
+def test_every_stage_reads_only_what_an_earlier_one_makes():
+    made = pipeline.MADE_BY
+    for stage, names in pipeline.READS.items():
+        assert all(made[name] < stage for name in names), stage

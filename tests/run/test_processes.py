@@ -1,0 +1,192 @@
+"""Several processes: the same losses and weights as one, at the same rows a step; and errors that reach the caller."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from fgtools.__main__ import main
+from fgtools.profiles import build_training, resolve_profile
+from fgtools.run.folder import open_run
+from fgtools.run.processes import LAUNCHED, ONE_GPU, LaunchError, choose_processes, count_gpus, launch
+from fgtools.run.stages import build_settings
+from fgtools.run.training import run_training
+
+TIMEOUT = 240
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("prepared")
+    assert main(["prepare", "--data", "sample", "--n-total", "130", "--n-eval", "10", "--out", str(folder)]) == 0
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    monkeypatch.setenv("FGTOOLS_BATCH", "1")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
+def words(prepared, out, *more):
+    return [
+        "--rows",
+        str(prepared),
+        "--model",
+        "standin",
+        "--profile",
+        "offline",
+        "--epochs",
+        "1",
+        "--out",
+        str(out),
+        *more,
+    ]
+
+
+def read(folder):
+    return json.loads((folder / "train.json").read_text()), load_file(folder / "model" / "model.safetensors")
+
+
+def start_by_hand(arguments):
+    """As a user would start it."""
+    accelerate = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
+    fixed = ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
+    command = [*accelerate, *fixed, "-m", "fgtools", "train", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, env=dict(os.environ), check=False)
+
+
+@pytest.mark.parametrize("engine", ["labelled", "trl"])
+def test_two_processes_give_what_one_gives(engine, prepared, tmp_path, capsys):
+    # 13 rows a step: the processes have unlike shares; TRL's batches need a number that shares out
+    rows = ["--engine", engine, "--batch-size", "13" if engine == "labelled" else "8"]
+    if engine == "labelled":
+        assert main(["train", *words(prepared, tmp_path / "one", *rows)]) == 0
+    job = start_by_hand(words(prepared, tmp_path / "two", *rows))
+    assert job.returncode == 0, job.stderr[-2000:]
+    if engine == "trl":  # another order of rows than in one process: it must run, and learn
+        training, _ = read(tmp_path / "two")
+        losses = [entry["eval_loss"] for entry in training["history"] if "eval_loss" in entry]
+        assert training["processes"] == 2 and losses[-1] < losses[0]
+        return
+    one, weights = read(tmp_path / "one")
+    two, others = read(tmp_path / "two")
+    assert (one["processes"], two["processes"]) == (1, 2) and one["saved_step"] == two["saved_step"]
+    assert job.stdout.count("engine labelled") == 1  # one process speaks
+    for name, tolerance in (("loss", 1e-4), ("eval_loss", 1e-4), ("grad_norm", 1e-3), ("learning_rate", 1e-9)):
+        ours, theirs = ([entry[name] for entry in run["history"] if name in entry] for run in (two, one))
+        assert len(ours) == len(theirs) > 2 and ours == pytest.approx(theirs, rel=tolerance), name
+    for name in ("mean_token_accuracy", "eval_exact_match"):
+        ours, theirs = ([entry[name] for entry in run["history"] if name in entry] for run in (two, one))
+        assert ours == pytest.approx(theirs, abs=0.02), name
+    for name, weight in weights.items():
+        assert torch.linalg.vector_norm(others[name] - weight) <= 1e-4 * torch.linalg.vector_norm(weight), name
+    assert not (tmp_path / "two" / "model.checkpoints").exists()
+
+
+def test_the_command_starts_processes_and_tells_of_a_failure(prepared, tmp_path, capsys, monkeypatch):
+    assert main(["train", *words(prepared, tmp_path / "out", "--processes", "2", "--batch-size", "8")]) == 0
+    assert json.loads((tmp_path / "out" / "train.json").read_text())["processes"] == 2
+    assert "the model lies in" in capsys.readouterr().out
+    with pytest.raises(LaunchError, match="`train` in 2 processes failed with status"):
+        launch("train", 2, words(prepared / "nowhere", tmp_path / "failed"))
+    assert "rows.train.jsonl must be there" in capsys.readouterr().out
+
+
+def test_launched_processes_do_not_launch_more(prepared, tmp_path, monkeypatch):
+    monkeypatch.setenv(LAUNCHED, "1")
+    monkeypatch.setattr("fgtools.run.processes.subprocess", None)
+    assert main(["train", *words(prepared, tmp_path, "--processes", "2")]) == 0
+
+
+@pytest.fixture
+def gpus(monkeypatch, tmp_path):
+    """Stand for a machine with some GPUs."""
+
+    def have(count):
+        tool = tmp_path / "nvidia-smi"
+        tool.write_text("#!/bin/sh\n" + "".join(f"echo 'GPU {i}: Tesla T4'\n" for i in range(count)))
+        tool.chmod(0o755)
+        monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+        monkeypatch.setenv(ONE_GPU, "1")
+
+    return have
+
+
+def test_more_processes_are_started_where_there_are_gpus_and_rows_enough(gpus, monkeypatch):
+    gpus(2)
+    assert count_gpus() == 2
+    assert choose_processes(5000) == (2, "one for each of 2 GPUs")
+    assert choose_processes(300) == (1, "2 GPUs, but 300 rows are answered sooner than a second process starts")
+    assert choose_processes(300, 2) == (2, "asked for")
+    with pytest.raises(ValueError, match="PROCESSES must be at most the number of GPUs, 2, got 3"):
+        choose_processes(300, 3)
+    monkeypatch.delenv(ONE_GPU)
+    assert count_gpus() == 1  # shown by the user: the other one is not for us
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert choose_processes(5000) == (1, "0 GPU(s)") and choose_processes(1, 2) == (2, "asked for")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1,3,5")
+    assert count_gpus() == 3
+    with pytest.raises(ValueError, match="PROCESSES must be at least 0, got -1"):
+        choose_processes(1, -1)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a process with its parent")
+def test_processes_end_with_the_one_that_started_them(prepared, tmp_path):
+    """Killed outright: what it started must not go on writing into the folder."""
+    words = ["evaluate", "--model", "standin", "--rows", str(prepared / "rows.train.jsonl"), "--out", str(tmp_path)]
+    command = [sys.executable, "-m", "fgtools", *words, "--processes", "2", "--batch-size", "1"]
+    job = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    mark = str(tmp_path).encode()
+
+    def others():
+        found = []
+        for entry in Path("/proc").glob("[0-9]*/cmdline"):
+            try:
+                found += [entry] if mark in entry.read_bytes() and int(entry.parent.name) != job.pid else []
+            except OSError:  # it has just ended
+                continue
+        return found
+
+    wait_until(lambda: len(list(tmp_path.glob("*.part*"))) == 2 and len(others()) >= 2)  # in the midst of it
+    job.kill()
+    job.wait()
+    wait_until(lambda: not others())
+    assert not list(tmp_path.glob("scores*"))  # those that live on finish the evaluation
+
+
+def wait_until(condition, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
+def test_two_processes_generate_what_one_generates_and_write_once(prepared, tmp_path, capsys):
+    rows = ["--model", "standin", "--rows", str(prepared / "rows.eval.jsonl"), "--max-new-tokens", "24"]
+    for name, processes in (("one", "1"), ("two", "2")):
+        assert main(["evaluate", *rows, "--out", str(tmp_path), "--name", name, "--processes", processes]) == 0
+    one, two = ((tmp_path / f"replies.{name}.jsonl").read_text() for name in ("one", "two"))
+    assert one == two and len(one.splitlines()) == 13
+    scores = [json.loads((tmp_path / f"scores.{name}.json").read_text()) for name in ("one", "two")]
+    assert scores[0]["rows"] == scores[1]["rows"]
+    assert not list(tmp_path.glob("*.part*"))
+    assert capsys.readouterr().out.count("known tool") == 2  # one table an evaluation
+
+
+def test_the_notebooks_training_runs_in_two_processes(prepared, tmp_path):
+    run = open_run(tmp_path)
+    for name in ("rows.train.jsonl", "rows.eval.jsonl"):
+        shutil.copy(prepared / name, run.root / name)
+    settings = build_settings(resolve_profile("offline", None), "native", "", "standin", 40, 130, 10)
+    config = build_training(settings.profile, settings.recipe, seed=40, epochs=1)
+    result = run_training(run, settings, config, processes=2)
+    assert result["processes"] == 2 and result["steps"] > 0 and (run.root / "model" / "model.safetensors").is_file()

@@ -1,0 +1,204 @@
+"""A training that is killed goes on as if nothing had happened; checkpoints are whole and its own."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import TrainerCallback
+
+import fgtools.train.plan
+from fgtools.train import TrainingError, train
+from fgtools.train.callbacks import NotFinite
+from fgtools.train.checkpoints import CheckpointError
+from tests.toys import TOY, fresh_model, small_rows
+
+pytestmark = pytest.mark.usefixtures("batch_run")
+ROWS = small_rows(120, 30)
+TIMED = {"tokens_per_second", "memory_gib", "eval_runtime", "eval_samples_per_second", "eval_steps_per_second"}
+TIMED |= {"eval_num_tokens", "num_tokens"}  # TRL counts them from each start anew
+TIMED |= {"train_runtime", "train_samples_per_second", "train_steps_per_second", "train_loss", "total_flos"}
+
+
+class Kill(TrainerCallback):
+    """Stands for a session that ends: nothing of the trainer runs after it."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def on_step_end(self, args, state, control, **_):
+        if state.global_step == self.step:
+            raise KeyboardInterrupt
+
+
+def run(tokenizer, folder, config=TOY, recipe="native", resume=False, rows=ROWS, **options):
+    model = fresh_model()
+    return train(model, tokenizer, rows[:24], rows[24:], config, folder / "model", recipe, resume=resume, **options)
+
+
+def kill(tokenizer, folder, step, monkeypatch, **options):
+    plain = fgtools.train.plan.build_trainer
+    with monkeypatch.context() as patched:
+        patched.setattr(
+            "fgtools.train.training.build_trainer",
+            lambda *args, callbacks, **rest: plain(*args, callbacks=[*callbacks, Kill(step)], **rest),
+        )
+        with pytest.raises(KeyboardInterrupt):
+            run(tokenizer, folder, **options)
+
+
+def told(history):
+    """What must not depend on a break: everything but times."""
+    return [{key: value for key, value in entry.items() if key not in TIMED} for entry in history if "step" in entry]
+
+
+@pytest.mark.parametrize(("recipe", "step"), [("native", 3), ("native", 7), ("native", 11), ("tutorial", 11)])
+def test_a_killed_training_goes_on_to_the_same_losses_and_weights(recipe, step, tokenizer, tmp_path, monkeypatch):
+    rows = tuple(row for row in ROWS if row["gold"]) if recipe == "tutorial" else ROWS
+    rows = (rows + rows)[:30]
+    config = TOY if recipe == "native" else dataclasses.replace(TOY, choose_best=False)
+    options = {"config": config, "recipe": recipe, "rows": rows}
+    whole = run(tokenizer, tmp_path / "whole", **options)
+    (tmp_path / "cut").mkdir()
+    kill(tokenizer, tmp_path / "cut", step, monkeypatch, **options)
+    kept = sorted(path.name for path in (tmp_path / "cut" / "model.checkpoints").glob("checkpoint-*"))
+    assert 1 <= len(kept) <= 2 and not (tmp_path / "cut" / "model").exists()
+    resumed = run(tokenizer, tmp_path / "cut", resume=True, **options)
+    assert 0 < resumed.resumed_at <= step and whole.resumed_at == 0
+    assert told(resumed.history) == told(whole.history)
+    assert (resumed.steps, resumed.saved_step, resumed.tokens) == (whole.steps, whole.saved_step, whole.tokens)
+    ours, theirs = (load_file(tmp_path / name / "model" / "model.safetensors") for name in ("cut", "whole"))
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    assert not (tmp_path / "cut" / "model.checkpoints").exists()
+
+
+def test_a_training_killed_twice_and_in_the_midst_of_a_save_goes_on(tokenizer, tmp_path, monkeypatch):
+    whole = run(tokenizer, tmp_path / "whole")
+    folder = tmp_path / "cut"
+    folder.mkdir()
+    kill(tokenizer, folder, 5, monkeypatch)
+    kill(tokenizer, folder, 9, monkeypatch, resume=True)
+    newest = max((folder / "model.checkpoints").glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
+    (newest / "whole.json").unlink()
+    (newest / "optimizer.pt").write_bytes(b"half of")
+    resumed = run(tokenizer, folder, resume=True)
+    assert told(resumed.history) == told(whole.history)
+
+
+def test_resuming_without_a_checkpoint_starts_from_the_beginning(tokenizer, tmp_path):
+    assert run(tokenizer, tmp_path, resume=True).resumed_at == 0
+
+
+def test_checkpoints_of_another_training_are_not_touched(tokenizer, tmp_path, monkeypatch):
+    kill(tokenizer, tmp_path, 5, monkeypatch)
+    kept = sorted((tmp_path / "model.checkpoints").rglob("*"))
+    others = [
+        {"config": dataclasses.replace(TOY, learning_rate=1e-3)},
+        {"rows": ROWS[::-1]},
+        {"max_length": 1500},
+    ]
+    for other in others:
+        with pytest.raises(CheckpointError, match=r"checkpoint-\d+ is another's .* give another --out, or delete"):
+            run(tokenizer, tmp_path, resume=True, **other)
+    with pytest.raises(CheckpointError, match=r"a checkpoint of this very training, after step \d+: pass --resume"):
+        run(tokenizer, tmp_path)
+    assert sorted((tmp_path / "model.checkpoints").rglob("*")) == kept
+
+
+def test_a_loss_that_becomes_nan_leaves_earlier_checkpoints_whole(tokenizer, tmp_path, monkeypatch):
+    class Spoil(TrainerCallback):
+        def on_step_end(self, args, state, control, model, **_):
+            if state.global_step == 6:
+                with torch.no_grad():
+                    model.model.norm.weight.fill_(float("nan"))
+
+    plain = fgtools.train.plan.build_trainer
+    with monkeypatch.context() as patched:
+        patched.setattr(
+            "fgtools.train.training.build_trainer",
+            lambda *args, callbacks, **rest: plain(*args, callbacks=[*callbacks, Spoil()], **rest),
+        )
+        with pytest.raises(TrainingError, match=r"the loss must stay finite, but the .*loss is nan at step"):
+            run(tokenizer, tmp_path)
+    marks = [json.loads(path.read_text()) for path in (tmp_path / "model.checkpoints").rglob("whole.json")]
+    assert marks and max(mark["step"] for mark in marks) <= 5
+    for path in (tmp_path / "model.checkpoints").rglob("model.safetensors"):
+        assert all(torch.isfinite(weight).all() for weight in load_file(path).values())
+    resumed = run(tokenizer, tmp_path, resume=True)
+    assert told(resumed.history) == told(run(tokenizer, tmp_path / "whole").history)
+
+
+def test_a_process_that_is_killed_leaves_what_the_next_one_goes_on_from(tmp_path):
+    """The command line, and a kill no program can catch."""
+    command = [sys.executable, "-m", "fgtools"]
+    environment = {**os.environ, "FGTOOLS_BATCH": "1", "OMP_NUM_THREADS": "1"}
+    prepare = ["prepare", "--data", "sample", "--n-total", "150", "--n-eval", "10", "--out", str(tmp_path / "rows")]
+    subprocess.run([*command, *prepare], env=environment, check=True, capture_output=True, timeout=120)
+    words = [*command, "train", "--rows", str(tmp_path / "rows"), "--model", "standin", "--profile", "offline"]
+    words += ["--epochs", "3", "--out"]
+    whole = subprocess.run([*words, str(tmp_path / "a")], env=environment, capture_output=True, text=True, timeout=200)
+    assert whole.returncode == 0, whole.stderr
+    out = str(tmp_path / "b")
+    job = subprocess.Popen([*words, out], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not list((tmp_path / "b" / "model.checkpoints").glob("*/whole.json")):
+        assert time.monotonic() < deadline and job.poll() is None
+        time.sleep(0.02)
+    job.send_signal(signal.SIGKILL)
+    job.wait()
+    resumed = subprocess.run(
+        [*words, out, "--resume"], env=environment, capture_output=True, text=True, timeout=200, check=True
+    )
+    assert "going on from the checkpoint after step" in resumed.stdout
+    first, second = (json.loads((tmp_path / name / "train.json").read_text()) for name in "ab")
+    assert told(second["history"]) == told(first["history"]) and second["resumed_at"] > 0
+
+
+class Fragile(TrainerCallback):
+    """Fails as fp16 does at the third step of the first attempt, and is killed at the second step of the next."""
+
+    attempts = 0
+
+    def on_train_begin(self, args, state, control, **_):
+        Fragile.attempts += 1
+
+    def on_step_end(self, args, state, control, **_):
+        if Fragile.attempts == 1 and state.global_step == 3:
+            raise NotFinite("made up")
+        if Fragile.attempts == 2 and state.global_step == 2:
+            raise KeyboardInterrupt
+
+
+def test_what_fell_back_to_fp32_goes_on_in_fp32_without_checkpoints_of_fp16(tokenizer, tmp_path, monkeypatch, capsys):
+    short = sorted(ROWS, key=lambda row: len(str(row)))[:6]
+    config = dataclasses.replace(TOY, epochs=1, batch_size=1, precision="fp16")
+    plain = fgtools.train.plan.build_trainer
+    monkeypatch.setattr(
+        "fgtools.train.training.build_trainer",
+        lambda *args, callbacks, **rest: plain(*args, callbacks=[*callbacks, Fragile()], **rest),
+    )
+
+    def go_on(resume):
+        return train(fresh_model(), tokenizer, short[:4], short[4:], config, tmp_path / "model", resume=resume)
+
+    with pytest.raises(KeyboardInterrupt):
+        go_on(False)
+    (only,) = (tmp_path / "model.checkpoints").glob("checkpoint-*")
+    assert only.name == "checkpoint-1" and json.loads((only / "whole.json").read_text())["precision"] == "fp32"
+    result = go_on(True)
+    assert (result.precision, result.resumed_at, result.steps) == ("fp32", 1, 4)
+    assert "precision fp32: the checkpoint it goes on from was" in capsys.readouterr().out
+
+
+def test_trainings_of_two_precisions_follow_each_other_in_one_process(tokenizer, tmp_path):
+    """accelerate keeps its state for the whole process; the trainer must not inherit the format of the one before."""
+    for precision in ("bf16", "fp32"):
+        config = dataclasses.replace(TOY, epochs=1, engine="trl", precision=precision, choose_best=False)
+        result = train(fresh_model(), tokenizer, ROWS[:4], ROWS[4:6], config, tmp_path / precision)
+        assert (result.precision, result.engine) == (precision, "trl")

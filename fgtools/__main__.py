@@ -200,7 +200,7 @@ def _prepare(options: argparse.Namespace) -> None:
     from fgtools.report.tables import render_funnel_table
 
     prepared, _ = _prepared(options, load_tokenizer(options.model))
-    prepared.write(open_run(options.out))
+    prepared.write(open_run(options.out).root)
     print(prepared.describe_shapes())
     print(render_funnel_table(prepared.rowset.funnel))
     print(prepared.describe())

@@ -1,6 +1,6 @@
-"""Files: written whole, hashed, read with the place of a fault named; and progress while a person waits.
+"""Files: written whole, hashed, and read with errors that name file and line; and progress bars.
 
-Knows files, JSON and whether somebody is watching; not what rows, scores or models mean. Every file is written under a
+Knows files, JSON and whether a person is watching; not what rows, scores or models mean. Every file is written under a
 temporary name and then renamed, so that a killed run never leaves half a file.
 """
 
@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -47,12 +47,48 @@ def write_text(path: Path, text: str) -> Path:
     return write_bytes(path, text.encode("utf-8", errors="backslashreplace"))
 
 
+def write_json(path: Path, value: Mapping[str, Any], inputs: Iterable[Path] = ()) -> Path:
+    """Write a JSON object whole, with the hashes of the files it was made from.
+
+    Args:
+        path: Where to write it.
+        value: The object; the key "inputs" is added to what is written.
+        inputs: Files or folders it was made from; their sha256 are written under "inputs", by name.
+
+    Returns:
+        `path`.
+
+    Raises:
+        ValueError: A number is not finite, which JSON cannot hold; a file that is already there stays as it is.
+    """
+    hashes = {source.name: sha256_of(source) for source in inputs}
+    text = json.dumps({**value, "inputs": hashes}, ensure_ascii=False, indent=1, allow_nan=False)
+    return write_text(path, text + "\n")
+
+
+def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any] | str]) -> Path:
+    """Write a JSON-lines file whole.
+
+    Args:
+        path: Where to write it.
+        rows: One JSON object a line; a str is taken for the text of its line, without the line break.
+
+    Returns:
+        `path`.
+
+    Raises:
+        ValueError: A number is not finite, which JSON cannot hold; a file that is already there stays as it is.
+    """
+    lines = (row if isinstance(row, str) else json.dumps(row, ensure_ascii=False, allow_nan=False) for row in rows)
+    return write_parts(path, (f"{line}\n".encode("utf-8", errors="backslashreplace") for line in lines))
+
+
 def replace_folder(new: Path, target: Path) -> Path:
-    """Put a finished folder in the place of another one; the old one goes only once the new one stands.
+    """Replace a folder by a finished one; the old one is deleted only after the new one is in place.
 
     Args:
         new: The finished folder, on the same file system as `target`.
-        target: Where it belongs.
+        target: The folder to replace; it need not exist.
 
     Returns:
         `target`.
@@ -84,7 +120,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """Read a file of one JSON object a line; empty lines are passed over.
+    """Read a file of one JSON object a line; empty lines are skipped.
 
     Raises:
         DataFileError: The file is missing or unreadable, or a line is not a JSON object; the line is named.
@@ -104,7 +140,7 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
 
 
 def read_text(path: Path) -> str:
-    """Read UTF-8 text; raises DataFileError where the file is missing or is none."""
+    """Read UTF-8 text; raises DataFileError where the file is missing or is not UTF-8."""
     if not path.is_file():
         raise DataFileError(f"the file {path} must exist, but it does not: check the path")
     try:
@@ -114,7 +150,7 @@ def read_text(path: Path) -> str:
 
 
 def sha256_of(path: Path) -> str:
-    """Give the sha256 of a file; of a folder, that of its files' names and hashes in order."""
+    """Return the sha256 of a file; of a folder, that of the list of its files' names and hashes, sorted by name."""
     if path.is_dir():
         files = sorted(file for file in path.rglob("*") if file.is_file())
         listing = "".join(f"{file.relative_to(path).as_posix()} {sha256_of(file)}\n" for file in files)
@@ -135,15 +171,15 @@ def is_watched() -> bool:
 
 
 def track(items: Iterable[Item], total: int, label: str) -> Iterable[Item]:
-    """Go through items, with a progress bar when a person is watching.
+    """Iterate over items, with a progress bar when a person is watching.
 
     Args:
-        items: What to go through.
-        total: How many there are.
-        label: What the bar is called.
+        items: What to iterate over.
+        total: How many items there are.
+        label: Text beside the bar.
 
     Returns:
-        The items, as they come.
+        The items, in their order.
     """
     from tqdm.auto import tqdm
 

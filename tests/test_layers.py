@@ -37,7 +37,6 @@ AGAINST = {
     ("metrics.protocol", "report.table"),
     ("metrics.protocol", "generate"),
     ("models.load", "run.session"),
-    ("rows.preparation", "run.folder"),
     ("serve.answer", "report.table"),
     ("serve.answer", "report.tables"),
     ("train.callbacks", "report.curves"),

@@ -49,6 +49,6 @@ class PackedRows(Sequence[Row]):
         return PackedRows(*parts)
 
     def lines(self) -> Iterator[str]:
-        """Give every row as the line of a rows file."""
+        """Yield every row as its line of a rows file, without the line break."""
         for row_id, line in zip(self.ids, self._lines, strict=True):
-            yield f'{{"row_id": {json.dumps(row_id, ensure_ascii=False)}, {line[1:].decode("utf-8")}\n'
+            yield f'{{"row_id": {json.dumps(row_id, ensure_ascii=False)}, {line[1:].decode("utf-8")}'

@@ -16,7 +16,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fgtools.files import read_text, track
+from fgtools.files import read_text, track, write_json, write_jsonl
 from fgtools.gold import Gold, extract_gold
 from fgtools.profiles import Recipe, get_recipe
 from fgtools.rows.build import EmptySetError, RejectedRow, RowSet, Tally, build_row, paused_collector, require_rows
@@ -27,7 +27,6 @@ from fgtools.rows.packed import PackedRows, pack_row
 from fgtools.rows.remedies import Coverage, apply_remedies
 from fgtools.rows.sources import RawRows
 from fgtools.rows.splits import Splits, limit_no_call, split_rows
-from fgtools.run.folder import RunFolder
 
 UNSEEN_FRACTION = 0.05
 """Share of the rows whose tools are kept out of training, to tell what was learnt from what was memorised."""
@@ -120,12 +119,14 @@ class Prepared:
             "row_wise_split_would_leak": self.leaks._asdict(),
         }
 
-    def write(self, run: RunFolder) -> None:
-        """Write the three rows files and funnel.json."""
+    def write(self, folder: Path) -> None:
+        """Write the three rows files and funnel.json into a folder; raises as `to_funnel`."""
         funnel = self.to_funnel()
+        paths = []
         for name, rows in self.sides().items():
-            run.write_rows(f"rows.{name}.jsonl", rows)
-        run.write_json("funnel.json", funnel, [f"rows.{name}.jsonl" for name in self.sides()])
+            lines = rows.lines() if isinstance(rows, PackedRows) else rows
+            paths.append(write_jsonl(folder / f"rows.{name}.jsonl", lines))
+        write_json(folder / "funnel.json", funnel, paths)
 
 
 def _must_equal(what: str, got: Any, wanted: Any) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fgtools.files import read_json, read_jsonl, sha256_of, write_parts, write_text
+from fgtools.files import read_json, read_jsonl, sha256_of, write_json, write_jsonl, write_text
 
 STAGES = ("01_setup", "02_data", "03_baseline", "04_train", "05_post_eval", "06_publish")
 
@@ -100,15 +100,11 @@ class RunFolder:
             The path written.
         """
         paths = [source if isinstance(source, Path) else self.find(source) for source in inputs]
-        hashes = {path.name: sha256_of(path) for path in paths}
-        text = json.dumps({**value, "inputs": hashes}, ensure_ascii=False, indent=1, allow_nan=False)
-        return write_text(self.root / name, text + "\n")
+        return write_json(self.root / name, value, paths)
 
     def write_rows(self, name: str, rows: Iterable[Mapping[str, Any]]) -> Path:
-        """Write a JSON-lines file whole; one row a line. Rows that are text already (`packed`) are written as such."""
-        packed = getattr(rows, "lines", None)
-        texts = packed() if packed else (json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
-        return write_parts(self.root / name, (text.encode("utf-8", errors="backslashreplace") for text in texts))
+        """Write a JSON-lines file whole, one row a line."""
+        return write_jsonl(self.root / name, rows)
 
     def write_manifest(self) -> Path:
         """Write manifest.json: the sha256 of every other file of the run, executed notebooks left out."""

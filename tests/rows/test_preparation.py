@@ -14,7 +14,6 @@ from fgtools.rows.keys import build_key
 from fgtools.rows.packed import PackedRows, pack_row
 from fgtools.rows.preparation import FunnelError, load_requests
 from fgtools.rows.remedies import Coverage
-from fgtools.run.folder import RunFolder
 
 N_ROWS = 1300
 
@@ -31,7 +30,7 @@ def path(tmp_path_factory):
 
 def written(path, folder, recipe="native", **options):
     prepared = prepare(load_raw_rows(str(path), N_ROWS, 40), recipe, 100, 40, **options)
-    prepared.write(RunFolder(folder))
+    prepared.write(folder)
     return {file.name: file.read_bytes() for file in sorted(folder.iterdir())}
 
 

@@ -47,7 +47,7 @@ def test_a_later_notebook_without_settings_names_the_first(tmp_path):
 def test_native_rows_are_split_without_a_leak_and_written_with_a_funnel_that_adds_up(tmp_path):
     prepared = prepare(raw_rows(), "native", n_eval=40, seed=40)
     run = RunFolder(tmp_path)
-    prepared.write(run)
+    prepared.write(run.root)
     train, held = run.read_rows("rows.train.jsonl"), run.read_rows("rows.eval.jsonl")
     assert not {row["group"] for row in train} & {row["group"] for row in held}
     assert len(held) >= 36 and run.read_rows("rows.unseen.jsonl")

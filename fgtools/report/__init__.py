@@ -8,6 +8,7 @@ __all__ = [
     "card",
     "curves",
     "figures",
+    "live",
     "readings",
     "style",
     "table",

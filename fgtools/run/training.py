@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fgtools.files import is_watched
 from fgtools.profiles import Recipe, Training, adapt_recipe
 from fgtools.report.table import Table
 from fgtools.rows import load_rows
@@ -85,10 +86,15 @@ def train_and_write(
     """
     from accelerate import PartialState
 
+    from fgtools.report.live import LiveCurves
     from fgtools.train import train
 
+    callbacks = [LiveCurves()] if is_watched() else []
     train_rows, choosing = hold_out_rows(rows["train"], rows["eval"], recipe, config.seed)
-    result = train(model, tokenizer, train_rows, choosing, config, run.root / "model", recipe, max_length, resume)
+    folder = run.root / "model"
+    result = train(
+        model, tokenizer, train_rows, choosing, config, folder, recipe, max_length, resume, callbacks=callbacks
+    )
     if PartialState().is_main_process:
         run.write_json("train.json", {**vars(config), **result.to_dict()}, inputs)
     return result

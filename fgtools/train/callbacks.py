@@ -1,6 +1,6 @@
-"""What happens at the trainer's events: losses are looked at, a line is printed, curves grow for people who watch.
+"""What happens at the trainer's events: losses are checked, and a line is printed for each evaluation.
 
-Knows the trainer's log and the session; not rows or models.
+Knows the trainer's log; not rows, models or figures.
 """
 
 from __future__ import annotations
@@ -50,26 +50,3 @@ class OneLine(TrainerCallback):
             *([f"rows right {metrics['eval_exact_match']:.3f}"] if "eval_exact_match" in metrics else []),
         ]
         print("  ".join(parts), flush=True)
-
-
-class LiveCurves(TrainerCallback):
-    """Loss, token accuracy, learning rate, speed and memory, drawn anew at every evaluation, in a notebook."""
-
-    def __init__(self) -> None:
-        self.handle: Any = None
-
-    def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Draw the history so far in place of the last drawing."""
-        if state.global_step == 0 or not state.is_world_process_zero:
-            return
-        import matplotlib.pyplot as plt
-        from IPython.display import display
-
-        from fgtools.report.curves import plot_training
-
-        figure = plot_training(state.log_history).figure
-        if self.handle is None:
-            self.handle = display(figure, display_id=True)
-        else:
-            self.handle.update(figure)
-        plt.close(figure)

@@ -27,7 +27,7 @@ from trl import SFTConfig, SFTTrainer
 from fgtools.files import is_watched
 from fgtools.profiles import Recipe, Training
 from fgtools.prompts import IGNORED, Encoded
-from fgtools.train.callbacks import LastStep, LiveCurves, OneLine, RequireFinite
+from fgtools.train.callbacks import LastStep, OneLine, RequireFinite
 from fgtools.train.checkpoints import KEPT
 from fgtools.train.memory import MicroBatches, choose_micro_batches, free_activation_bytes
 from fgtools.train.precision import Precision, choose_precision
@@ -163,7 +163,7 @@ def build_trainer(
     """
     arguments = _build_arguments(plan, config, recipe, model, folder, resumed)
     watched = is_watched()
-    own: list[TrainerCallback] = [LastStep(), RequireFinite(), LiveCurves() if watched else OneLine(), *callbacks]
+    own: list[TrainerCallback] = [LastStep(), RequireFinite(), *([] if watched else [OneLine()]), *callbacks]
     if config.patience:
         own.append(EarlyStoppingCallback(config.patience))
     options: dict[str, Any] = {

@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 from accelerate import PartialState
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 from transformers import set_seed as set_every_seed
 from trl import SFTTrainer
 
@@ -120,6 +120,7 @@ def train(
     recipe: str | Recipe = "native",
     max_length: int | None = None,
     resume: bool = False,
+    callbacks: Sequence[TrainerCallback] = (),
 ) -> TrainResult:
     """Fine-tune a model on rows and save it.
 
@@ -137,6 +138,7 @@ def train(
         recipe: "native", "tutorial" or a Recipe.
         max_length: Budget of one row, in tokens; None: the recipe's.
         resume: Whether to go on from this training's newest checkpoint, if there is one.
+        callbacks: More callbacks for the trainer, such as one that draws its log.
 
     Returns:
         The TrainResult.
@@ -169,7 +171,7 @@ def train(
         print(plan.describe(), flush=True)
         if checkpoint is not None:
             print(f"going on from the checkpoint after step {checkpoint.step}", flush=True)
-    attempt = _Attempt(model, tokenizer, sides, config, recipe, folder, identity, checkpoint)
+    attempt = _Attempt(model, tokenizer, sides, config, recipe, folder, identity, checkpoint, callbacks)
     plan, trainer, seconds = attempt.run_safely(plan)
     saved_step, candidates = _choose(trainer, attempt.trained, tokenizer, rows_eval, config, recipe, folder)
     peak = peak_memory_bytes(model.device)
@@ -216,6 +218,7 @@ class _Attempt:
     folder: Path
     identity: str
     checkpoint: Checkpoint | None
+    callbacks: Sequence[TrainerCallback]
 
     def __post_init__(self) -> None:
         self.trained: Any = add_adapters(self.model, self.config)
@@ -266,7 +269,7 @@ class _Attempt:
             self.sides,
             self.folder,
             resumed=self.checkpoint is not None,
-            callbacks=[MarkWhole(self.identity, plan.precision.name, clock)],
+            callbacks=[MarkWhole(self.identity, plan.precision.name, clock), *self.callbacks],
         )
         widened = widened_norms(self.model) if plan.precision.name == "fp16" else nullcontext()
         with widened:

@@ -1,0 +1,79 @@
+"""Training curves: every figure of the log is drawn; while it runs, a new drawing replaces the last one."""
+
+import types
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+
+from fgtools.profiles import get_recipe
+from fgtools.report.curves import plot_training
+from fgtools.report.live import LiveCurves
+from fgtools.run import training
+from fgtools.run.folder import RunFolder
+
+HISTORY = [
+    {"step": 0, "eval_loss": 2.0, "eval_mean_token_accuracy": 0.1, "eval_exact_match": 0.0},
+    {
+        "step": 5,
+        "loss": 1.5,
+        "mean_token_accuracy": 0.4,
+        "learning_rate": 1e-4,
+        "tokens_per_second": 900,
+        "memory_gib": 2,
+    },
+    {
+        "step": 10,
+        "loss": 1.0,
+        "mean_token_accuracy": 0.6,
+        "learning_rate": 5e-5,
+        "tokens_per_second": 950,
+        "memory_gib": 3,
+    },
+    {"step": 10, "eval_loss": 0.9, "eval_mean_token_accuracy": 0.7, "eval_exact_match": 0.3},
+]
+
+
+def state(step=10, first=True):
+    return types.SimpleNamespace(log_history=HISTORY, global_step=step, max_steps=20, is_world_process_zero=first)
+
+
+def test_curves_hold_every_figure_of_the_log():
+    axes = plot_training(HISTORY)
+    drawn = {one.get_title(loc="left"): one for one in axes.figure.axes}
+    assert [len(line.get_xdata()) for line in drawn["Loss"].lines] == [2, 2]
+    assert [len(line.get_xdata()) for line in drawn["Labels right at first choice"].lines] == [2, 2, 2]
+    assert list(drawn["Learning rate"].lines[0].get_ydata()) == [1e-4, 5e-5]
+    assert list(drawn["Tokens per second"].lines[0].get_ydata()) == [900, 950]
+    assert list(drawn["Peak memory, GiB"].lines[0].get_ydata()) == [2, 3]
+    plt.close(axes.figure)
+    plt.close(plot_training([]).figure)
+
+
+def test_live_curves_are_one_drawing_that_is_replaced(monkeypatch):
+    shown, updated = [], []
+    handle = types.SimpleNamespace(update=updated.append)
+    monkeypatch.setattr("IPython.display.display", lambda figure, display_id: shown.append(figure) or handle)
+    curves = LiveCurves()
+    for step in (0, 5, 10, 15):
+        curves.on_evaluate(None, state(step), None)
+    assert (len(shown), len(updated)) == (1, 2) and not plt.get_fignums()
+
+
+def test_curves_are_drawn_where_somebody_watches_and_nowhere_else(monkeypatch, tmp_path):
+    given = []
+
+    def train(*_, callbacks, **__):
+        given.append([type(one) for one in callbacks])
+        return types.SimpleNamespace(to_dict=dict)
+
+    monkeypatch.setattr("fgtools.train.train", train)
+    monkeypatch.delenv("KAGGLE_KERNEL_RUN_TYPE", raising=False)
+    config = types.SimpleNamespace(seed=1)
+    rows = {"train": [{"row_id": str(number), "group": str(number)} for number in range(20)], "eval": []}
+    for batch in ("", "1"):
+        monkeypatch.setenv("FGTOOLS_BATCH", batch)
+        training.train_and_write(None, None, rows, config, RunFolder(tmp_path), get_recipe("tutorial"), inputs=())
+    assert given == [[LiveCurves], []]

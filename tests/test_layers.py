@@ -34,8 +34,6 @@ HEAVY = {
 }
 
 AGAINST = {
-    ("metrics.protocol", "report.table"),
-    ("metrics.protocol", "generate"),
     ("models.load", "run.session"),
     ("serve.answer", "report.table"),
     ("serve.answer", "report.tables"),
@@ -124,9 +122,7 @@ def test_the_list_of_imports_against_the_direction_is_true():
 
 
 def test_the_core_loads_without_heavy_libraries():
-    core = ", ".join(
-        f"fgtools.{module}" for module in MODULES if room_of(module) in CORE and module != "metrics.protocol"
-    )
+    core = ", ".join(f"fgtools.{module}" for module in MODULES if room_of(module) in CORE)
     check = f"import sys, {core}; print(sorted({HEAVY!r} & set(sys.modules)))"
     outcome = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
     assert outcome.stdout.strip() == "[]"

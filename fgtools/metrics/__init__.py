@@ -7,8 +7,8 @@ from fgtools.metrics.cer import CerResult, tc_cer
 from fgtools.metrics.comparison import Change, Comparison, compare
 from fgtools.metrics.intervals import Ratio, Share
 from fgtools.metrics.ladder import LADDER, RowScore, score_row
-from fgtools.metrics.scores import Scores
-from fgtools.metrics.scoring import score
+from fgtools.metrics.scores import Scores, score
+from fgtools.metrics.validity import find_violations, has_valid_arguments
 
 __all__ = [
     "LADDER",
@@ -24,8 +24,9 @@ __all__ = [
     "cer",
     "compare",
     "comparison",
+    "find_violations",
+    "has_valid_arguments",
     "intervals",
-    "ladder",
     "protocol",
     "score",
     "score_row",

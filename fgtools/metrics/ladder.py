@@ -22,10 +22,8 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from itertools import islice
 from typing import Any
 
 from fgtools.calls import Reply, ToolCall, parse_reply, parse_tutorial_prediction, render_calls, row_calls
@@ -40,7 +38,7 @@ from fgtools.metrics.ast_match import (
 )
 from fgtools.metrics.behaviours import classify_behaviour
 from fgtools.metrics.cer import count_edits
-from fgtools.schema import SchemaError, normalize_tools
+from fgtools.metrics.validity import has_valid_arguments
 from fgtools.schema.types import value_type
 
 LADDER = ("in_grammar", "known_tool", "right_tools", "valid_arguments", "right_names", "ast_match", "exact_match")
@@ -48,9 +46,6 @@ LADDER = ("in_grammar", "known_tool", "right_tools", "valid_arguments", "right_n
 
 MISSED_CALL, FALSE_CALL, UNREADABLE = "missed_call", "false_call", "not_in_grammar"
 """Error codes beside BFCL's: no call where one is due, a call where none is, a call that cannot be read."""
-
-PATTERN_SECONDS = 0.2
-"""Time one `pattern` of a schema may take on one text."""
 
 _LOST = frozenset({"missing_name", "unclosed_call", "malformed_call", "unclosed_string", "too_deep"})
 
@@ -266,153 +261,3 @@ def _chance(gold: Sequence[ToolCall], tools: Mapping[str, Any]) -> float:
     for count in Counter(call.name for call in gold).values():
         orders //= math.factorial(count)
     return orders / len(tools) ** len(gold)
-
-
-def has_valid_arguments(calls: Sequence[ToolCall], tools: Mapping[str, Any]) -> bool:
-    """Tell whether every call names a declared tool and fits its schema.
-
-    Args:
-        calls: The calls.
-        tools: Parameters schema by tool name.
-
-    Returns:
-        True for no calls; False where a schema cannot be applied, as a pattern that takes too long.
-    """
-    return all(call.name in tools and not _find_faults(call, tools[call.name], 1) for call in calls)
-
-
-def find_violations(calls: Sequence[ToolCall], tools: Mapping[str, Any]) -> list[str]:
-    """Say what keeps calls from being valid: tools that were not declared, arguments that break their schema.
-
-    Args:
-        calls: The calls.
-        tools: Parameters schema by tool name.
-
-    Returns:
-        One sentence a violation, of 200 characters at most; [] where `has_valid_arguments` is true.
-    """
-    found = []
-    for call in calls:
-        declared = call.name in tools
-        found += _find_faults(call, tools[call.name]) if declared else [f"{call.name}: no such tool is declared"]
-    return found
-
-
-def _find_faults(call: ToolCall, schema: Any, most: int | None = None) -> list[str]:
-    """Say what keeps a call's arguments from being valid, `most` faults of it; a check that fails is one, and alone."""
-    try:
-        validator = _validator(json.dumps(schema or {}, sort_keys=True))
-        return [_describe_fault(call, error) for error in islice(validator.iter_errors(call.arguments), most)]
-    except Exception as error:  # numbers too large, lists too deep, patterns too slow: each fails in a way of its own
-        return [f"{call.name}: the arguments cannot be held against the schema ({type(error).__name__})"[:200]]
-
-
-def _describe_fault(call: ToolCall, error: Any) -> str:
-    where = ".".join([call.name, *map(str, error.absolute_path)])
-    return f"{where}: {error.message}"[:200]
-
-
-@lru_cache(maxsize=4096)
-def _validator(text: str) -> Any:
-    """Give the validator of a parameters schema; one that is no JSON Schema is read as `native` reads it."""
-    from jsonschema.exceptions import SchemaError as InvalidSchema
-    from referencing import Registry
-
-    parameters, kind = json.loads(text), _validator_class()
-    try:
-        kind.check_schema(parameters)
-    except InvalidSchema:
-        parameters = _read_natively(parameters)
-    return kind(_with_null(parameters) if parameters else {}, registry=Registry())
-
-
-@lru_cache(maxsize=1)
-def _validator_class() -> Any:
-    """Give JSON Schema's validator, made safe: no look-ups in the network, no time beyond the size of the arguments.
-
-    A reference that leads nowhere within the schema, and a pattern that is none, say nothing.
-    """
-    import regex
-    from jsonschema import Draft202012Validator, ValidationError
-    from jsonschema.validators import extend
-    from referencing.exceptions import Unresolvable
-
-    known = Draft202012Validator.VALIDATORS
-
-    def matches(pattern: str, text: str) -> bool:
-        try:
-            return regex.search(pattern, text, timeout=PATTERN_SECONDS) is not None
-        except regex.error:
-            return True
-
-    def check_pattern(validator: Any, pattern: str, value: Any, schema: Any) -> Iterator[Any]:
-        if isinstance(value, str) and not matches(pattern, value):
-            yield ValidationError(f"{value!r} does not match {pattern!r}")
-
-    def check_named(validator: Any, specs: Mapping[str, Any], value: Any, schema: Any) -> Iterator[Any]:
-        for name in value if isinstance(value, Mapping) else ():
-            for pattern in specs:
-                if matches(pattern, name):
-                    yield from validator.descend(value[name], specs[pattern], path=name, schema_path=pattern)
-
-    def check_others(validator: Any, allowed: Any, value: Any, schema: Mapping[str, Any]) -> Iterator[Any]:
-        if isinstance(value, Mapping) and "patternProperties" in schema:
-            value = {k: v for k, v in value.items() if not any(matches(one, k) for one in schema["patternProperties"])}
-            schema = {word: item for word, item in schema.items() if word != "patternProperties"}
-        yield from known["additionalProperties"](validator, allowed, value, schema)
-
-    def check_unique(validator: Any, unique: Any, value: Any, schema: Any) -> Iterator[Any]:
-        if unique and isinstance(value, list) and len({_canonical(item) for item in value}) < len(value):
-            yield ValidationError(f"{value!r} has non-unique elements")
-
-    def check_reference(word: str) -> Any:
-        def check(validator: Any, reference: Any, value: Any, schema: Any) -> Iterator[Any]:
-            try:
-                yield from known[word](validator, reference, value, schema)
-            except Unresolvable:
-                return
-
-        return check
-
-    checks = {"pattern": check_pattern, "patternProperties": check_named, "additionalProperties": check_others}
-    references = {word: check_reference(word) for word in ("$ref", "$dynamicRef")}
-    return extend(Draft202012Validator, {**checks, "uniqueItems": check_unique, **references})
-
-
-def _canonical(value: Any) -> str:
-    """Write a value so that equal texts mean what JSON Schema calls equal: 1 is 1.0, True is not 1."""
-
-    def plain(node: Any) -> Any:
-        if isinstance(node, float) and node.is_integer():
-            return int(node)
-        if isinstance(node, Mapping):
-            return {key: plain(item) for key, item in node.items()}
-        return [plain(item) for item in node] if isinstance(node, list) else node
-
-    return json.dumps(plain(value), sort_keys=True)
-
-
-def _read_natively(parameters: Mapping[str, Any]) -> Mapping[str, Any]:
-    try:
-        tools = normalize_tools([{"name": "tool", "description": "", "parameters": parameters}])
-    except SchemaError:
-        return {}
-    return tools[0]["function"]["parameters"] if tools else {}
-
-
-def _with_null(node: Any) -> Any:
-    """Give a schema in which a nullable value may be null and a narrowed union may be any of its alternatives.
-
-    Draft 2020-12 has no keyword `nullable`, and `type` beside `anyOf` is what is shown, not what is allowed. A
-    `$schema` is left out, since it would have the validator of another draft take over.
-    """
-    if isinstance(node, list):
-        return [_with_null(item) for item in node]
-    if not isinstance(node, Mapping):
-        return node
-    inner = {key: _with_null(value) for key, value in node.items() if key != "$schema" or isinstance(value, Mapping)}
-    if isinstance(node.get("anyOf"), list) and isinstance(node.get("type"), str):
-        inner = {"anyOf": inner["anyOf"]}
-    if node.get("nullable") is not True or not isinstance(node.get("type"), str):
-        return inner
-    return {"anyOf": [{"type": "null"}, inner]}

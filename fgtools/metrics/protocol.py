@@ -10,18 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fgtools.calls import parse_reply, parse_tutorial_prediction, render_calls, row_calls
 from fgtools.metrics.cer import CerResult, tc_cer
 from fgtools.metrics.intervals import Share
-from fgtools.metrics.scoring import score
-from fgtools.report.table import Table
+from fgtools.metrics.scores import score
+from fgtools.profiles import get_recipe
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-TOKENS_BEFORE, TOKENS_AFTER = 128, 64
+_TUTORIAL = get_recipe("tutorial")
+TOKENS_BEFORE, TOKENS_AFTER = _TUTORIAL.tokens_before, _TUTORIAL.tokens_after
 """Budgets of a reply, in tokens, in the tutorial's evaluations before and after training."""
 
 N_ROWS = 50
@@ -93,41 +91,3 @@ def _rewrite(text: str, block: str, style: str) -> str:
 def select_protocol_rows(rows: Sequence[Mapping[str, Any]], limit: int = N_ROWS) -> list[Mapping[str, Any]]:
     """Give the rows of the tutorial's evaluation: the first ones that need a call, `limit` at most."""
     return [row for row in rows if row["gold"]][:limit]
-
-
-def run_protocol(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    rows: Sequence[Mapping[str, Any]],
-    max_new_tokens: int,
-    style: str = "native",
-) -> Protocol:
-    """Let a model answer rows under the tutorial's budget, and score them its way.
-
-    Args:
-        model: The model.
-        tokenizer: Its tokenizer.
-        rows: Row dicts that need a call.
-        max_new_tokens: TOKENS_BEFORE or TOKENS_AFTER.
-        style: Notation the model was taught.
-
-    Returns:
-        The Protocol.
-    """
-    from fgtools.generate import generate_replies
-
-    return score_protocol(rows, generate_replies(model, tokenizer, rows, max_new_tokens=max_new_tokens), style)
-
-
-def render_protocol_table(before: Protocol, after: Protocol) -> Table:
-    """Give the tutorial's figures before and after, and beneath them what they are made of."""
-    labels = {
-        "tool_accuracy": "tool accuracy, the tutorial's",
-        "cer": "TC-CER, gold in the tutorial's notation",
-        "cer_native": "CER against the gold in FunctionGemma's grammar",
-        "cer_content": "CER of the call's content, notation alike",
-        "ast_match": "AST match, ours, on the same replies",
-    }
-    rows = [(label, str(getattr(before, name)), str(getattr(after, name))) for name, label in labels.items()]
-    budgets = f"before, {TOKENS_BEFORE} tokens", f"after, {TOKENS_AFTER} tokens"
-    return Table(("the tutorial's protocol", *budgets), tuple(rows))

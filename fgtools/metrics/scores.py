@@ -1,6 +1,6 @@
-"""Scores of many rows: shares and ratios with counts and intervals, all computed from the rows' outcomes.
+"""Scores of many rows: shares and ratios with counts and intervals, all computed from the scores of single rows.
 
-Knows outcomes; not replies.
+Knows rows and replies; not models. What each measure of a row means is defined in `ladder`.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import zip_longest
@@ -17,7 +17,7 @@ from typing import Any
 from fgtools.metrics.behaviours import BEHAVIOURS
 from fgtools.metrics.cer import CerResult
 from fgtools.metrics.intervals import Ratio, Share, bootstrap_ratio, to_json
-from fgtools.metrics.ladder import LADDER, RowScore
+from fgtools.metrics.ladder import LADDER, RowScore, score_row
 
 RATIOS = ("argument_precision", "argument_recall", "argument_f1")
 
@@ -230,6 +230,31 @@ def _read_row(row: Mapping[str, Any]) -> RowScore:
         if kind and type(value) is not kind:
             raise TypeError(f"{field.name} of row {read.row_id!r} must be {field.type}, got {value!r}")
     return read
+
+
+def score(rows: Sequence[Mapping[str, Any]], replies: Sequence[str], style: str = "native") -> Scores:
+    """Score replies against the gold of their rows.
+
+    Args:
+        rows: Row dicts, as build_rows makes them.
+        replies: One reply a row, special tokens kept, in the same order.
+        style: Call grammar of the replies: "native" or "tutorial".
+
+    Returns:
+        The Scores; every row counts, whatever its reply.
+
+    Raises:
+        ValueError: There are no rows, the lengths differ, the style is unknown, or a reply is not text.
+    """
+    if len(rows) != len(replies):
+        raise ValueError(
+            f"every row must have a reply, got {len(rows)} rows and {len(replies)} replies: generate for these rows"
+        )
+    if not rows:
+        raise ValueError("at least one row must be scored, got none: check the rows file")
+    if style not in ("native", "tutorial"):
+        raise ValueError(f"style must be 'native' or 'tutorial', got {style!r}")
+    return Scores(tuple(score_row(row, reply, style) for row, reply in zip(rows, replies, strict=True)), style=style)
 
 
 def require_same_ids(first: Iterable[str], second: Iterable[str]) -> None:

@@ -28,7 +28,7 @@ from fgtools.calls import (
     parse_reply,
     row_calls,
 )
-from fgtools.metrics.ladder import has_valid_arguments
+from fgtools.metrics import has_valid_arguments
 from fgtools.profiles import Recipe
 from fgtools.prompts.encode import IGNORED, Encoded, neutralize_control_tokens
 from fgtools.prompts.template import find_hidden_names

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from fgtools.metrics import Change, Comparison, Ratio, Scores, Share
+from fgtools.metrics import Change, Comparison, Ratio, Scores, Share, protocol
 from fgtools.metrics.behaviours import BEHAVIOURS
 from fgtools.metrics.breakdowns import Parts, require_same_parts
 from fgtools.metrics.comparison import NOT_COUNTED
@@ -124,6 +124,20 @@ def render_behaviours_table(scores: Scores) -> Table:
     table = scores.behaviours
     rows = [(gold, *(str(counts.get(name, 0)) for name in BEHAVIOURS)) for gold, counts in table.items()]
     return Table(("right answer \\ reply", *BEHAVIOURS), tuple(rows))
+
+
+def render_protocol_table(before: protocol.Protocol, after: protocol.Protocol) -> Table:
+    """Return the tutorial's figures before and after, and beneath them what they are made of."""
+    labels = {
+        "tool_accuracy": "tool accuracy, the tutorial's",
+        "cer": "TC-CER, gold in the tutorial's notation",
+        "cer_native": "CER against the gold in FunctionGemma's grammar",
+        "cer_content": "CER of the call's content, notation alike",
+        "ast_match": "AST match, ours, on the same replies",
+    }
+    rows = [(label, str(getattr(before, name)), str(getattr(after, name))) for name, label in labels.items()]
+    budgets = f"before, {protocol.TOKENS_BEFORE} tokens", f"after, {protocol.TOKENS_AFTER} tokens"
+    return Table(("the tutorial's protocol", *budgets), tuple(rows))
 
 
 def list_codes(comparison: Comparison, limit: int = 8) -> Sequence[str]:

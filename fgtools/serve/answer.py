@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from fgtools.calls import Problem, ToolCall, parse_reply
 from fgtools.gold import developer_text
-from fgtools.metrics.ladder import find_violations
+from fgtools.metrics import find_violations
 from fgtools.profiles import Recipe, get_recipe
 from fgtools.prompts import probe_template
 from fgtools.report.table import Table

@@ -12,8 +12,7 @@ import torch
 from fgtools.calls import STOP_TOKENS, parse_reply, render_calls, row_calls
 from fgtools.generate import generate_replies
 from fgtools.generate.constrained import ConstraintError, Constraints, render_grammar
-from fgtools.metrics import Scores, compare, score, score_row
-from fgtools.metrics.ladder import has_valid_arguments
+from fgtools.metrics import Scores, compare, has_valid_arguments, score, score_row
 from fgtools.offline.samples import build_samples
 from fgtools.report.tables import render_ladder_table
 from fgtools.rows import build_rows

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from fgtools.metrics import score
 from fgtools.metrics.behaviours import BEHAVIOURS, classify_behaviour
-from tests.metrics.test_scoring import ROWS, call
+from tests.metrics.test_scores import ROWS, call
 
 
 @pytest.mark.parametrize(

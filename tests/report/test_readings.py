@@ -17,7 +17,7 @@ from fgtools.metrics.breakdowns import (
     split_by_tools,
 )
 from fgtools.metrics.comparison import BETTER, NO_EVIDENCE, NOT_COUNTED, WORSE
-from fgtools.metrics.protocol import render_protocol_table, score_protocol, select_protocol_rows
+from fgtools.metrics.protocol import score_protocol, select_protocol_rows
 from fgtools.offline.samples import build_samples
 from fgtools.report import figures
 from fgtools.report.readings import (
@@ -26,6 +26,7 @@ from fgtools.report.readings import (
     render_breakdown_table,
     render_forgetting_table,
     render_outcomes_table,
+    render_protocol_table,
     render_transitions_table,
     render_types_table,
     shorten_code,

@@ -8,9 +8,8 @@ from hypothesis import strategies as st
 
 from fgtools.calls import render_calls, row_calls
 from fgtools.generate.constrained import ConstraintError
-from fgtools.metrics import Scores, score
+from fgtools.metrics import Scores, find_violations, has_valid_arguments, score
 from fgtools.metrics.cer import count_edits
-from fgtools.metrics.ladder import find_violations, has_valid_arguments
 from fgtools.report.alignment import GAP, Alignment, align_characters
 from fgtools.report.widgets import ANY_ERROR, BROKEN, FIXED, Playground, RowBrowser, select_rows
 from fgtools.serve import answer_request

@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerBase
 
 from fgtools.calls import (
     BOS,
-    CONTROL_TOKENS,
+    CONTROL_TOKEN,
     END_CALL,
     END_DECLARATION,
     ESCAPE,
@@ -38,7 +38,6 @@ from fgtools.schema.names import parameter_names
 
 ERROR, WARNING, NOTE = "error", "warning", "note"
 
-_CONTROL = re.compile("|".join(re.escape(token) for token in CONTROL_TOKENS))
 _SINGLE = (START_TURN, START_DECLARATION, END_DECLARATION, START_CALL, END_CALL, START_RESPONSE, ESCAPE)
 
 
@@ -176,7 +175,7 @@ def _typed(value: Any) -> str:
 
 
 def _control_token_places(row: Mapping[str, Any]) -> list[str]:
-    return [place for place in ("messages", "tools", "gold") if _CONTROL.search(_typed(row[place]))]
+    return [place for place in ("messages", "tools", "gold") if CONTROL_TOKEN.search(_typed(row[place]))]
 
 
 # what the schemas say

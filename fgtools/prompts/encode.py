@@ -10,20 +10,17 @@ value gets a space after its "<", so that it cannot open a turn or a call.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from fgtools.calls import CONTROL_TOKENS, END_TURN, EOS, START_RESPONSE, ToolCall, render_calls, row_calls
+from fgtools.calls import CONTROL_TOKEN, END_TURN, EOS, START_RESPONSE, ToolCall, render_calls, row_calls
 from fgtools.profiles import Recipe, get_recipe
 
 IGNORED = -100
 """Label of a token that is not trained on (PyTorch's cross entropy leaves it out)."""
-
-_CONTROL = re.compile("<(?=" + "|".join(re.escape(token[1:]) for token in CONTROL_TOKENS) + ")")
 
 
 @dataclass(frozen=True)
@@ -66,7 +63,7 @@ def neutralize_control_tokens(value: Any) -> Any:
         The same value with a space after the "<" of every control token, keys included.
     """
     if isinstance(value, str):
-        return _CONTROL.sub("< ", value)
+        return CONTROL_TOKEN.sub(lambda token: f"< {token.group()[1:]}", value)
     if isinstance(value, Mapping):
         return {neutralize_control_tokens(key): neutralize_control_tokens(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fgtools.calls import MAX_DEPTH, nests_deeper, render_calls, row_calls
+from fgtools.calls import MAX_DEPTH, nests_too_deep, render_calls, row_calls
 from fgtools.files import DataFileError, read_jsonl
 
 REMEDY = "write it anew with `python -m fgtools prepare`, or notebook 2"
@@ -60,7 +60,7 @@ def find_row_problem(row: Mapping[str, Any]) -> str:
     tools = row.get("tools")
     if not _is_list_of_mappings(tools) or any(not _is_declaration(tool) for tool in tools):
         return f"tools must be a list of declarations with a function that has a name, got {_describe(row, 'tools')}"
-    if nests_deeper(tools, MAX_DEPTH):
+    if nests_too_deep(tools):
         return f"tools must not nest deeper than {MAX_DEPTH} levels, but those of {row['row_id']!r} do"
     gold = row.get("gold")
     if not _is_list_of_mappings(gold) or any("name" not in call or "arguments" not in call for call in gold):

@@ -11,15 +11,9 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from fgtools.calls import CONTROL_TOKENS, ToolCall
+from fgtools.calls import CONTROL_TOKEN, ToolCall, is_writable
 
-_UNWRITABLE = re.compile("|".join(re.escape(token) for token in CONTROL_TOKENS) + r"|[{}\s]+")
-_CONTROL = re.compile("|".join(re.escape(token) for token in CONTROL_TOKENS))
-
-
-def is_writable(name: str) -> bool:
-    """Tell whether the call grammar carries a tool name as it stands; dots, dashes, spaces and any letters it does."""
-    return bool(name) and name == name.strip() and "{" not in name and not _CONTROL.search(name)
+_UNWRITABLE = re.compile(CONTROL_TOKEN.pattern + r"|[{}\s]+")
 
 
 def replace_tool_names(names: Iterable[str]) -> dict[str, str]:

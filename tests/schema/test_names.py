@@ -4,9 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fgtools.calls import CONTROL_TOKENS, ToolCall, parse_reply, render_calls
+from fgtools.calls import CONTROL_TOKENS, ToolCall, is_writable, parse_reply, render_calls
 from fgtools.schema.names import (
-    is_writable,
     parameter_names,
     rename_arguments,
     rename_parameters,

@@ -1,0 +1,65 @@
+"""Tool calls: what one is, and rendering and parsing the two grammars it is written in.
+
+Knows text and plain values only: no tokenizer, no schema, no gold. FunctionGemma's own grammar is
+
+    reply = [text] call* tail            tail  = "<start_function_response>" | "<end_of_turn>"
+    call  = "<start_function_call>call:" NAME "{" [KEY ":" value ("," KEY ":" value)*] "}<end_function_call>"
+    value = "<escape>" text "<escape>" | number | "true" | "false" | "None" | "[" values "]" | "{" pairs "}"
+
+The tutorial writes all arguments of a call into one string: `call:NAME{args:<escape>JSON<escape>}`.
+"""
+
+from fgtools.calls.call import (
+    BOS,
+    CONTROL_TOKEN,
+    CONTROL_TOKENS,
+    END_CALL,
+    END_DECLARATION,
+    END_TURN,
+    EOS,
+    ESCAPE,
+    MAX_DEPTH,
+    PAD,
+    START_CALL,
+    START_DECLARATION,
+    START_RESPONSE,
+    START_TURN,
+    STOP_TOKENS,
+    Problem,
+    Reply,
+    ToolCall,
+    nests_too_deep,
+    row_calls,
+)
+from fgtools.calls.parse import parse_reply
+from fgtools.calls.render import is_writable, render_calls, render_key, render_value
+from fgtools.calls.tutorial import parse_tutorial_prediction
+
+__all__ = [
+    "BOS",
+    "CONTROL_TOKEN",
+    "CONTROL_TOKENS",
+    "END_CALL",
+    "END_DECLARATION",
+    "END_TURN",
+    "EOS",
+    "ESCAPE",
+    "MAX_DEPTH",
+    "PAD",
+    "START_CALL",
+    "START_DECLARATION",
+    "START_RESPONSE",
+    "START_TURN",
+    "STOP_TOKENS",
+    "Problem",
+    "Reply",
+    "ToolCall",
+    "is_writable",
+    "nests_too_deep",
+    "parse_reply",
+    "parse_tutorial_prediction",
+    "render_calls",
+    "render_key",
+    "render_value",
+    "row_calls",
+]

@@ -44,13 +44,13 @@ from trl import SFTConfig, SFTTrainer
 
 from fgtools.files import read_jsonl, write_text
 from fgtools.models import load_tokenizer
+from fgtools.models.device import peak_memory_bytes
 from fgtools.profiles import RECIPES, Training
 from fgtools.prompts import IGNORED, Encoded, encode_rows
 from fgtools.rows import build_rows
 from fgtools.run.session import quiet_libraries
 from fgtools.train.batches import count_padding, split_by_tokens
 from fgtools.train.loss import restore_forward
-from fgtools.train.memory import peak_memory_bytes
 from fgtools.train.plan import build_trainer, plan_training
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"

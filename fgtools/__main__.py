@@ -251,9 +251,9 @@ def _train_one(options: argparse.Namespace, seed: int, out: RunFolder) -> TrainR
     from accelerate import PartialState
 
     from fgtools.models import load_model, load_tokenizer
+    from fgtools.models.device import detect_capability
     from fgtools.profiles import adapt_recipe, build_training, get_recipe, resolve_profile
     from fgtools.prompts.audit import require_clean
-    from fgtools.run.session import detect_capability
     from fgtools.run.training import train_and_write
 
     capability = detect_capability()
@@ -309,9 +309,9 @@ def _evaluate(options: argparse.Namespace) -> None:
     from accelerate import PartialState
 
     from fgtools.models import load_model, load_tokenizer
+    from fgtools.models.device import detect_capability
     from fgtools.report.tables import render_ladder_table
     from fgtools.run.processes import LAUNCHED, choose_processes, launch
-    from fgtools.run.session import detect_capability
     from fgtools.run.stages import evaluate, list_inputs, name_files
 
     rows = load_rows(Path(options.rows))

@@ -241,6 +241,27 @@ class ResolvedProfile:
     reason: str
 
 
+def fastest_format(capability: tuple[int, int] | None) -> tuple[str, str]:
+    """Return the number format in which a device multiplies matrices fastest.
+
+    The only place where a compute capability is compared with anything.
+
+    Args:
+        capability: CUDA compute capability of a GPU, such as (7, 5) for a T4; None without a GPU.
+
+    Returns:
+        "fp32", "bf16" or "fp16", and the fact it rests on.
+    """
+    if capability is None:
+        return "fp32", "no GPU is visible"
+    name = f"sm_{capability[0]}{capability[1]}"
+    if capability >= (8, 0):
+        return "bf16", f"{name} computes in bf16"
+    if capability >= (7, 0):
+        return "fp16", f"{name} has tensor cores for fp16 and none for bf16"
+    return "fp32", f"{name} has no tensor cores and no bf16"
+
+
 def resolve_profile(name: str, capability: tuple[int, int] | None) -> ResolvedProfile:
     """Decide where a run happens.
 
@@ -258,12 +279,10 @@ def resolve_profile(name: str, capability: tuple[int, int] | None) -> ResolvedPr
         return ResolvedProfile(PROFILES[name], "asked for by name")
     if name != "auto":
         raise ValueError(f"PROFILE must be 'auto' or one of {sorted(PROFILES)}, got {name!r}")
+    fastest, fact = fastest_format(capability)
     if capability is None:
-        return ResolvedProfile(PROFILES["offline"], "no GPU is visible")
-    sm = f"sm_{capability[0]}{capability[1]}"
-    if capability >= (8, 0):
-        return ResolvedProfile(PROFILES["gpu"], f"the GPU is {sm}, which computes in bf16")
-    return ResolvedProfile(PROFILES["kaggle"], f"the GPU is {sm}, which has no bf16 (a T4 is sm_75)")
+        return ResolvedProfile(PROFILES["offline"], fact)
+    return ResolvedProfile(PROFILES["gpu" if fastest == "bf16" else "kaggle"], f"a GPU is visible: {fact}")
 
 
 ENGINES = ("labelled", "trl")

@@ -34,7 +34,6 @@ HEAVY = {
 }
 
 AGAINST = {
-    ("models.load", "run.session"),
     ("serve.answer", "report.table"),
     ("serve.answer", "report.tables"),
 }

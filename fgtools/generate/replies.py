@@ -18,14 +18,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from fgtools.files import is_watched
 from fgtools.generate.kv_cache import Slab, common_length, decode_greedily, read_prompts
+from fgtools.models.device import CACHE_SHARE, free_memory_bytes
 from fgtools.models.load import stop_ids
 from fgtools.prompts.encode import encode_prompt
 
 CPU_BYTES = 2**30
 """Memory for keys and values of one batch on a CPU."""
-
-GPU_SHARE = 0.5
-"""Share of a GPU's free memory for keys and values of one batch; the passes need the rest."""
 
 GPU_TOKENS = 16_384
 """Tokens of prompts that a GPU reads in one pass, padding included; a CPU reads one prompt at a time."""
@@ -200,16 +198,11 @@ def _count_fitting(sizes: Sequence[int], model: PreTrainedModel) -> int:
     """Count the rows, from the first on, whose keys and values fit the memory together; one at least."""
     config = model.config.get_text_config()
     per_token = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * model.dtype.itemsize
-    free = CPU_BYTES if model.device.type != "cuda" else int(GPU_SHARE * _count_free(model.device))
+    on_gpu = free_memory_bytes(model.device)
+    free = CPU_BYTES if on_gpu is None else int(CACHE_SHARE * on_gpu)
     longest = 0
     for count, size in enumerate(sizes, start=1):
         longest = max(longest, size)
         if count * longest * per_token > free:
             return max(1, count - 1)
     return len(sizes)
-
-
-def _count_free(device: torch.device) -> int:
-    """Give a GPU's free bytes; what torch keeps of earlier batches is free, though the driver counts it as used."""
-    unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    return torch.cuda.mem_get_info(device)[0] + unused

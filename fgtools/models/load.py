@@ -1,20 +1,18 @@
-"""Weights and tokenizer from kagglehub, the hub, a folder or the offline stand-in; device and dtype with reasons.
+"""Weights and tokenizer from kagglehub, the hub, a folder or the offline stand-in.
 
-Knows files, hubs and transformers' loaders; not prompts or rows. What it decides it prints, with the reason.
+Knows files, hubs and transformers' loaders; not prompts or rows. Device and dtype are chosen in `device`, and printed
+here with the reason.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import shutil
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError
 from transformers import (
     AutoModelForCausalLM,
@@ -26,9 +24,9 @@ from transformers import (
 
 from fgtools.calls import BOS, END_CALL, EOS, ESCAPE, PAD, START_CALL, STOP_TOKENS
 from fgtools.files import replace_folder
+from fgtools.models.device import choose_device_and_dtype, detect_capability
 from fgtools.offline import CHECKPOINT
 from fgtools.profiles import FUNCTIONGEMMA
-from fgtools.run.session import detect_capability
 
 STANDIN = "standin"
 _KAGGLE_HANDLE = re.compile(r"[\w-]+(/[\w.-]+){3,4}\Z")
@@ -37,47 +35,9 @@ _WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.
 _NOT_THE_MODELS = frozenset({"_name_or_path", "transformers_version", "use_cache"})
 """What a config holds that decides no token."""
 
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-
 
 class ModelError(ValueError):
     """A model or tokenizer cannot be had or does not fit the format; the message says what to do."""
-
-
-@dataclass(frozen=True)
-class Decision:
-    """Where a model runs and in which number format, with the reason for people."""
-
-    device: str
-    dtype: torch.dtype
-    reason: str
-
-
-def choose_device_and_dtype(capability: tuple[int, int] | None, dtype: str = "auto") -> Decision:
-    """Decide where a model runs and in which number format.
-
-    Args:
-        capability: CUDA compute capability of the first visible GPU, as detect_capability gives it; None without one.
-        dtype: "auto", or "float32", "bfloat16" or "float16" to overrule.
-
-    Returns:
-        The Decision. It rests on the compute capability: torch.cuda.is_bf16_supported() says yes on a T4, which only
-        emulates bf16.
-
-    Raises:
-        ValueError: The dtype is unknown.
-    """
-    device = "cpu" if capability is None else f"cuda:{os.environ.get('LOCAL_RANK', '0')}"  # one GPU a process
-    if dtype != "auto":
-        if dtype not in _DTYPES:
-            raise ValueError(f"DTYPE must be 'auto' or one of {sorted(_DTYPES)}, got {dtype!r}")
-        return Decision(device, _DTYPES[dtype], "asked for by name")
-    if capability is None:
-        return Decision(device, torch.float32, "no GPU is visible, and a CPU is exact in fp32")
-    sm = f"sm_{capability[0]}{capability[1]}"
-    if capability >= (8, 0):
-        return Decision(device, torch.bfloat16, f"{sm} computes in bf16")
-    return Decision(device, torch.float32, f"{sm} has no bf16, and Gemma 3's activations overflow fp16")
 
 
 def find_model(name: str) -> Path:

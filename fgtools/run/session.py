@@ -1,6 +1,6 @@
-"""A notebook session: what is installed, what is missing, which GPU there is, and quiet libraries.
+"""A notebook session: what is installed, what is missing, and quiet libraries.
 
-Knows pip, environment variables and version numbers; loads torch only to ask for the GPU. Nothing here upgrades torch:
+Knows pip, environment variables and version numbers; loads torch only to describe the GPU. Nothing here upgrades torch:
 the CUDA build of a Kaggle or Colab image stays as it is.
 """
 
@@ -117,13 +117,6 @@ def _torch_line() -> str:
     if importlib.util.find_spec("torch") is None:
         return ""
     return f"torch=={importlib.metadata.version('torch')}\n"
-
-
-def detect_capability() -> tuple[int, int] | None:
-    """Give the CUDA compute capability of the first visible GPU, such as (7, 5) for a T4; None without a GPU."""
-    import torch
-
-    return torch.cuda.get_device_capability(0) if torch.cuda.is_available() else None
 
 
 def describe_environment() -> dict[str, str]:

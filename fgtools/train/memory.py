@@ -7,18 +7,16 @@ since rows of unlike length are padded to the longest.
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from fgtools.models.device import TRAINING_SHARE, free_memory_bytes
+
 CPU_ACTIVATIONS = 96 * 2**20
 """Bytes of activations of one micro-batch on a CPU: room for some 16 rows of the stand-in, and for less than one row of
 FunctionGemma's shape, which gains nothing from a second row and loses its padding."""
-
-GPU_SHARE = 0.7
-"""Share of a GPU's free memory that the estimate may fill."""
 
 STATE_BYTES = 12
 """Bytes a trained parameter needs beside its weight: an fp32 gradient and AdamW's two states."""
@@ -81,7 +79,7 @@ def choose_micro_batches(
         return MicroBatches(
             tokens, bool(checkpointing), f"a CPU is fastest with little padding; {tokens} tokens at once"
         )
-    tokens = int(GPU_SHARE * free_bytes / per_token)
+    tokens = int(TRAINING_SHARE * free_bytes / per_token)
     if checkpointing is None and tokens < longest:
         smaller = choose_micro_batches(config, longest, label_share, free_bytes, checkpointing=True)
         return MicroBatches(smaller.tokens, True, f"the longest row, {longest} tokens, does not fit without")
@@ -93,21 +91,9 @@ def choose_micro_batches(
 
 
 def free_activation_bytes(model: torch.nn.Module) -> int | None:
-    """Give the memory of a model's GPU that training leaves for activations, in bytes; None on a CPU."""
-    device = next(model.parameters()).device
-    if device.type != "cuda":
+    """Return the memory of a model's GPU that training leaves for activations, in bytes; None on a CPU."""
+    free = free_memory_bytes(next(model.parameters()).device)
+    if free is None:
         return None
     trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
-    free, _ = torch.cuda.mem_get_info(device)
-    reusable = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    return max(0, free + reusable - STATE_BYTES * trained)
-
-
-def peak_memory_bytes(device: torch.device) -> int:
-    """Give the largest memory in use so far, in bytes: of the GPU's allocator, or of the process on a CPU."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    import resource  # not on Windows, where training without a GPU is not supported
-
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return max(0, free - STATE_BYTES * trained)

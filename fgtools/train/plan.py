@@ -25,12 +25,12 @@ from transformers import (
 from trl import SFTConfig, SFTTrainer
 
 from fgtools.files import is_watched
+from fgtools.models.device import Precision, choose_precision, detect_capability, weights_precision
 from fgtools.profiles import Recipe, Training
 from fgtools.prompts import IGNORED, Encoded
 from fgtools.train.callbacks import LastStep, OneLine, RequireFinite
 from fgtools.train.checkpoints import KEPT
 from fgtools.train.memory import MicroBatches, choose_micro_batches, free_activation_bytes
-from fgtools.train.precision import Precision, choose_precision
 from fgtools.train.trainer import LabelledPositionsTrainer
 
 EVALUATIONS = 6
@@ -110,11 +110,9 @@ def plan_training(
     elif engine == "trl":
         reason = "asked for by name"
     on_cpu = model.device.type == "cpu"
-    capability = None if on_cpu else torch.cuda.get_device_capability(model.device)
-    precision = choose_precision(capability, config.precision)
+    precision = choose_precision(detect_capability(model.device), config.precision)
     if model.dtype != torch.float32:
-        name = {torch.bfloat16: "bf16", torch.float16: "fp16"}[model.dtype]
-        precision = Precision(name, "the weights themselves are, as in the tutorial")
+        precision = Precision(weights_precision(model.dtype), "the weights themselves are, as in the tutorial")
     lengths = [len(row.input_ids) for row in rows]
     labels = sum(label != IGNORED for row in rows for label in row.labels)
     micro = choose_micro_batches(
@@ -159,7 +157,7 @@ def build_trainer(
         callbacks: More callbacks.
 
     Returns:
-        The trainer; fp16 needs `precision.widened_norms` around its `train`, and `labelled.restore_forward` comes last.
+        The trainer; fp16 needs `norms.widened_norms` around its `train`, and `labelled.restore_forward` comes last.
     """
     arguments = _build_arguments(plan, config, recipe, model, folder, resumed)
     watched = is_watched()

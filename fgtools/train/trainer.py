@@ -21,12 +21,12 @@ from transformers import TrainerCallback
 from transformers.trainer_utils import EvalLoopOutput
 from trl import SFTTrainer
 
+from fgtools.models.device import Precision, peak_memory_bytes
 from fgtools.prompts import IGNORED
 from fgtools.train.batches import plan_steps, split_by_tokens
 from fgtools.train.callbacks import NotFinite
 from fgtools.train.loss import LabelSums, read_labels
-from fgtools.train.memory import MicroBatches, peak_memory_bytes
-from fgtools.train.precision import Precision
+from fgtools.train.memory import MicroBatches
 
 MOST_SKIPPED = 12
 """Steps the gradient scaler may skip: from 65,536 it has then halved down to 16, and gradients still overflow."""

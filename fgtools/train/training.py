@@ -27,6 +27,7 @@ from trl import SFTTrainer
 from fgtools.generate import generate_replies
 from fgtools.metrics import score
 from fgtools.models import save_model
+from fgtools.models.device import Precision, peak_memory_bytes
 from fgtools.models.load import require_control_tokens
 from fgtools.models.lora import add_adapters, merge_adapters
 from fgtools.profiles import Recipe, Training, get_recipe
@@ -35,9 +36,8 @@ from fgtools.prompts.encode import longest_completion, token_budget
 from fgtools.train.callbacks import NotFinite
 from fgtools.train.checkpoints import Checkpoint, MarkWhole, find_checkpoint, identify_training
 from fgtools.train.loss import restore_forward
-from fgtools.train.memory import peak_memory_bytes
+from fgtools.train.norms import widened_norms
 from fgtools.train.plan import Plan, build_trainer, plan_training
-from fgtools.train.precision import Precision, widened_norms
 
 FIRST_STEPS = 20
 """Steps within which fp16 that is not finite makes the training start again in fp32."""

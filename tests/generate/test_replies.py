@@ -231,13 +231,6 @@ def test_a_batch_holds_what_fits_the_memory(model, tokenizer, monkeypatch):
     assert sizes == [2, 2, 1]
 
 
-def test_what_torch_keeps_of_earlier_batches_counts_as_free(monkeypatch):
-    figures = {"memory_reserved": 900, "memory_allocated": 300, "mem_get_info": (100, 2000)}
-    for name, figure in figures.items():
-        monkeypatch.setattr(torch.cuda, name, lambda device, figure=figure: figure)
-    assert generate._count_free(torch.device("cuda")) == 100 + 600
-
-
 def test_what_prompts_share_is_read_once(model, tokenizer, monkeypatch):
     """The work itself: the tokens that go through the model, for rows that come in any order."""
     read, plain = [], Slab.read

@@ -10,32 +10,11 @@ from huggingface_hub.errors import HTTPError, LocalEntryNotFoundError
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from fgtools.models import ModelError, load_model, load_tokenizer, save_model
-from fgtools.models.load import choose_device_and_dtype, find_model, stop_ids
+from fgtools.models.load import find_model, stop_ids
 from fgtools.offline import CHECKPOINT
 from fgtools.profiles import FUNCTIONGEMMA
 from fgtools.prompts import render_prompt
 from tests.toys import fresh_model
-
-
-@pytest.mark.parametrize(
-    ("capability", "device", "dtype", "reason"),
-    [
-        (None, "cpu", torch.float32, "no GPU is visible"),
-        ((7, 5), "cuda:0", torch.float32, "sm_75 has no bf16, and Gemma 3's activations overflow fp16"),
-        ((6, 0), "cuda:0", torch.float32, "sm_60 has no bf16"),
-        ((8, 0), "cuda:0", torch.bfloat16, "sm_80 computes in bf16"),
-        ((9, 0), "cuda:0", torch.bfloat16, "sm_90 computes in bf16"),
-    ],
-)
-def test_the_compute_capability_decides_and_the_reason_is_given(capability, device, dtype, reason):
-    decision = choose_device_and_dtype(capability)
-    assert (decision.device, decision.dtype) == (device, dtype) and reason in decision.reason
-
-
-def test_a_dtype_asked_for_by_name_is_taken_and_a_wrong_one_named():
-    assert choose_device_and_dtype((7, 5), "float16").dtype == torch.float16
-    with pytest.raises(ValueError, match="DTYPE must be 'auto' or one of"):
-        choose_device_and_dtype(None, "fp8")
 
 
 def test_the_standin_loads_and_says_where_and_why(capsys):

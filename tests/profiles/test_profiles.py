@@ -9,7 +9,8 @@ from fgtools.profiles import PROFILES, RECIPES, build_training, get_recipe, reso
     ("capability", "name", "reason"),
     [
         (None, "offline", "no GPU"),
-        ((7, 5), "kaggle", "sm_75, which has no bf16"),
+        ((6, 0), "kaggle", "sm_60 has no tensor cores and no bf16"),
+        ((7, 5), "kaggle", "sm_75 has tensor cores for fp16 and none for bf16"),
         ((8, 0), "gpu", "sm_80"),
         ((9, 0), "gpu", "sm_90"),
     ],

@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 import torch
 
+from fgtools.models.device import Precision
 from fgtools.models.lora import AdapterError, add_adapters, merge_adapters
 from fgtools.profiles import PROFILES, RECIPES, build_training
 from fgtools.prompts import encode_rows
@@ -12,7 +13,6 @@ from fgtools.train.callbacks import NotFinite
 from fgtools.train.loss import restore_forward
 from fgtools.train.memory import MicroBatches, choose_micro_batches, estimate_activation_bytes
 from fgtools.train.plan import build_trainer, plan_training
-from fgtools.train.precision import Precision
 from fgtools.train.trainer import StepSampler
 from tests.toys import TOY, fresh_model, small_rows
 

@@ -1,35 +1,13 @@
-"""Number formats: capability decides, and Gemma 3's residual stream survives fp16 where stock norms break it."""
+"""Norms in fp32: Gemma 3's residual stream survives fp16, which breaks it with stock norms."""
 
 import pytest
 import torch
 
+from fgtools.models.device import Precision
 from fgtools.prompts import IGNORED
 from fgtools.train.loss import read_labels
-from fgtools.train.precision import Precision, choose_precision, widened_norms
+from fgtools.train.norms import widened_norms
 from tests.toys import fresh_model
-
-
-@pytest.mark.parametrize(
-    ("capability", "name", "reason"),
-    [
-        (None, "fp32", "no GPU is visible"),
-        ((6, 1), "fp32", "no tensor cores"),
-        ((7, 0), "fp16", "none for bf16"),
-        ((7, 5), "fp16", "sm_75 has tensor cores for fp16 and none for bf16"),
-        ((8, 0), "bf16", "sm_80 computes in bf16"),
-        ((9, 0), "bf16", "sm_90 computes in bf16"),
-        ((12, 0), "bf16", "sm_120 computes in bf16"),
-    ],
-)
-def test_the_compute_capability_decides(capability, name, reason):
-    chosen = choose_precision(capability)
-    assert chosen.name == name and reason in chosen.reason
-
-
-def test_a_name_overrules_and_an_unknown_one_is_refused():
-    assert choose_precision((9, 0), "fp32") == Precision("fp32", "asked for by name")
-    with pytest.raises(ValueError, match=r"PRECISION must be 'auto' or one of .*'fp16'.*, got 'fp8'"):
-        choose_precision(None, "fp8")
 
 
 @pytest.fixture

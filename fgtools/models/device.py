@@ -1,0 +1,152 @@
+"""Where a model runs and in which number format it computes: device, dtype, precision and free memory, with reasons.
+
+Knows torch and GPUs; not models, rows or trainers. What a compute capability is good for is said once, in
+`profiles.fastest_format`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import torch
+
+from fgtools.profiles import PRECISIONS, fastest_format
+
+DTYPES = dict(zip(PRECISIONS, (torch.float32, torch.bfloat16, torch.float16), strict=True))
+"""The torch dtype of every precision."""
+
+TRAINING_SHARE = 0.7
+"""Share of a GPU's free memory that the estimated activations of a micro-batch may fill: the estimate is rough."""
+
+CACHE_SHARE = 0.5
+"""Share of a GPU's free memory for the keys and values of one batch: the forward passes need the rest."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Where a model runs and in which dtype its weights are.
+
+    Attributes:
+        device: "cpu" or "cuda:0", "cuda:1", ...
+        dtype: Of the weights.
+        reason: Why, for people.
+    """
+
+    device: str
+    dtype: torch.dtype
+    reason: str
+
+
+@dataclass(frozen=True)
+class Precision:
+    """In which number format a training computes matrix products; fp32 weights stay fp32 in all of them.
+
+    Attributes:
+        name: "fp32", "bf16" or "fp16".
+        reason: Why, for people.
+    """
+
+    name: str
+    reason: str
+
+    def autocast(self, device_type: str) -> AbstractContextManager:
+        """Return the context that computes in this format; for fp32 one that does nothing."""
+        if self.name == "fp32":
+            return contextlib.nullcontext()
+        return torch.autocast(device_type, dtype=DTYPES[self.name])
+
+
+def detect_capability(device: torch.device | None = None) -> tuple[int, int] | None:
+    """Return the CUDA compute capability of a GPU.
+
+    Args:
+        device: The device; None: the first visible GPU.
+
+    Returns:
+        The capability, such as (7, 5) for a T4; None for a CPU, or where no GPU is visible.
+    """
+    if not torch.cuda.is_available() or (device is not None and device.type != "cuda"):
+        return None
+    return torch.cuda.get_device_capability(device or 0)
+
+
+def choose_device_and_dtype(capability: tuple[int, int] | None, dtype: str = "auto") -> Decision:
+    """Decide where a model runs and in which dtype its weights are.
+
+    Args:
+        capability: As `detect_capability` returns it. It decides, and not torch.cuda.is_bf16_supported(), which says
+            yes on a T4 that only emulates bf16.
+        dtype: "auto", or "float32", "bfloat16" or "float16" to overrule.
+
+    Returns:
+        The Decision; where several processes run, each has the GPU of its LOCAL_RANK.
+
+    Raises:
+        ValueError: The dtype is unknown.
+    """
+    device = "cpu" if capability is None else f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+    if dtype != "auto":
+        names = {str(known).removeprefix("torch."): known for known in DTYPES.values()}
+        if dtype not in names:
+            raise ValueError(f"DTYPE must be 'auto' or one of {sorted(names)}, got {dtype!r}")
+        return Decision(device, names[dtype], "asked for by name")
+    fastest, fact = fastest_format(capability)
+    if capability is None:
+        return Decision(device, torch.float32, f"{fact}, and a CPU is exact in fp32")
+    if fastest == "bf16":
+        return Decision(device, torch.bfloat16, fact)
+    return Decision(device, torch.float32, f"{fact}, and Gemma 3's activations overflow fp16")
+
+
+def choose_precision(capability: tuple[int, int] | None, precision: str = "auto") -> Precision:
+    """Decide in which number format a training computes.
+
+    Args:
+        capability: As for `choose_device_and_dtype`.
+        precision: "auto", or "fp32", "bf16" or "fp16" to overrule.
+
+    Returns:
+        The Precision.
+
+    Raises:
+        ValueError: The name is unknown.
+    """
+    if precision != "auto":
+        if precision not in DTYPES:
+            raise ValueError(f"PRECISION must be 'auto' or one of {sorted(DTYPES)}, got {precision!r}")
+        return Precision(precision, "asked for by name")
+    fastest, fact = fastest_format(capability)
+    if capability is None:
+        return Precision(fastest, f"{fact}, and a CPU is exact in fp32")
+    addition = {"bf16": ", over fp32 weights", "fp16": "; norms and residuals stay in fp32", "fp32": ""}
+    return Precision(fastest, fact + addition[fastest])
+
+
+def weights_precision(dtype: torch.dtype) -> str:
+    """Return the name of the precision that weights of a dtype compute in by themselves."""
+    return next(name for name, known in DTYPES.items() if known == dtype)
+
+
+def free_memory_bytes(device: torch.device) -> int | None:
+    """Return the bytes of a GPU's memory that can be used; None for a CPU.
+
+    What torch has reserved and does not use is free, though the driver counts it as used.
+    """
+    if device.type != "cuda":
+        return None
+    unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return torch.cuda.mem_get_info(device)[0] + unused
+
+
+def peak_memory_bytes(device: torch.device) -> int:
+    """Return the largest memory in use so far, in bytes: of the GPU's allocator, or of the process on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    import resource  # not on Windows, where training without a GPU is not supported
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

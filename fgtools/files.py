@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -160,14 +161,24 @@ def sha256_of(path: Path) -> str:
 
 
 def is_watched() -> bool:
-    """Tell whether progress bars make sense: not under papermill, nbval or a Kaggle batch run.
+    """Tell whether a person watches this process, so that progress bars and widgets make sense.
+
+    A notebook kernel is watched when a live front end is known to have started it. papermill, nbval, nbconvert and
+    nbclient start kernels too, and name no front end. Outside a kernel, a terminal counts as a person.
 
     Returns:
-        False when FGTOOLS_BATCH is set (the command line and the tests set it), Kaggle runs the notebook unattended, or
-        this is not the first of several processes.
+        False whenever FGTOOLS_BATCH is set, and in every process of a distributed training but the first.
     """
-    alone = os.environ.get("RANK", "0") == "0"
-    return alone and not os.environ.get("FGTOOLS_BATCH") and os.environ.get("KAGGLE_KERNEL_RUN_TYPE") != "Batch"
+    if os.environ.get("FGTOOLS_BATCH") or os.environ.get("RANK", "0") != "0":
+        return False
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    if getattr(shell, "kernel", None) is None:
+        return sys.stderr.isatty()
+    if "KAGGLE_KERNEL_RUN_TYPE" in os.environ:  # a saved version runs with nobody watching
+        return os.environ["KAGGLE_KERNEL_RUN_TYPE"] == "Interactive"
+    # Jupyter's server names the session, Colab its release, VS Code the notebook
+    named = "JPY_SESSION_NAME" in os.environ or "COLAB_RELEASE_TAG" in os.environ
+    return named or "__vsc_ipynb_file__" in shell.user_ns
 
 
 def track(items: Iterable[Item], total: int, label: str) -> Iterable[Item]:

@@ -56,7 +56,7 @@ def _normalize_outputs(outputs: list[nbformat.NotebookNode], count: int) -> list
 
 def execute(path: Path, run_dir: Path) -> nbformat.NotebookNode:
     """Execute a notebook top to bottom as committed, into a run folder, with nobody watching."""
-    os.environ.update({"FGTOOLS_BATCH": "1", "FGTOOLS_RUN_DIR": str(run_dir), "HF_HUB_OFFLINE": "1"})
+    os.environ.update({"FGTOOLS_RUN_DIR": str(run_dir), "HF_HUB_OFFLINE": "1"})
     notebook = nbformat.read(path, as_version=4)
     NotebookClient(
         notebook, timeout=1800, kernel_name="python3", resources={"metadata": {"path": path.parent}}

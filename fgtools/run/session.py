@@ -55,8 +55,9 @@ def start_session() -> None:
         os.environ |= {"CUDA_VISIBLE_DEVICES": "0", ONE_GPU: "1"}
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     if not is_watched():
-        os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
-        os.environ["KAGGLEHUB_VERBOSITY"] = "error"
+        # transformers follows the hub's variable; TQDM_DISABLE stops what has none of its own
+        os.environ |= dict.fromkeys(("HF_HUB_DISABLE_PROGRESS_BARS", "HF_DATASETS_DISABLE_PROGRESS_BARS"), "1")
+        os.environ |= {"TQDM_DISABLE": "1", "KAGGLEHUB_VERBOSITY": "error"}
     install_missing()
     quiet_libraries()
 

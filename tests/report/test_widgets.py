@@ -39,8 +39,7 @@ REQUEST = "note that i ate spring rolls of 892 calories"
 
 @pytest.fixture
 def watched(monkeypatch):
-    monkeypatch.delenv("FGTOOLS_BATCH", raising=False)
-    monkeypatch.delenv("KAGGLE_KERNEL_RUN_TYPE", raising=False)
+    monkeypatch.setattr("fgtools.report.widgets.is_watched", lambda: True)
 
 
 @given(st.text(alphabet="abc<\n", max_size=40), st.text(alphabet="abc<\n", max_size=40))

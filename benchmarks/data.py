@@ -29,7 +29,7 @@ from fgtools.models import load_tokenizer
 from fgtools.profiles import DEVELOPER_TEXT
 from fgtools.prompts import encode_row, encode_rows
 from fgtools.rows import build_rows
-from fgtools.schema.tools import forget_readings
+from fgtools.schema.tools import clear_caches
 from fgtools.schema.tutorial import TutorialError, tutorial_gold, tutorial_row
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
@@ -60,7 +60,7 @@ def main() -> None:
         way_on_few(name, raw[:50], tokenizer)  # imports and caches of the libraries are not what is measured
     for _ in range(options.repeats):
         for name, way in ways.items():
-            forget_readings()
+            clear_caches()
             start = time.perf_counter()
             ids[name] = way()
             seconds[name].append(time.perf_counter() - start)

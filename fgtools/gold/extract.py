@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fgtools.calls import Problem, ToolCall
-from fgtools.gold.turns import TurnReading, read_turn
+from fgtools.gold.turns import ParsedTurn, parse_turn
 from fgtools.profiles import DEVELOPER_TEXT, Recipe, get_recipe
 from fgtools.schema.literals import decode_text, plain_value, show
 from fgtools.schema.tutorial import TutorialError, tutorial_gold
@@ -113,10 +113,10 @@ def extract_gold(row: Mapping[str, Any], recipe: str | Recipe = "native") -> Gol
         return Rejected("not_a_row", f"a row must be a mapping, got {show(row)}")
     if recipe.call_style == "tutorial":
         return _tutorial_gold(row)
-    turns = _read_turns(row.get("conversations"))
+    turns = _parse_turns(row.get("conversations"))
     if isinstance(turns, Rejected):
         return turns
-    readings = {turn.index: read_turn(turn.text) for turn in turns if turn.role == "assistant"}
+    readings = {turn.index: parse_turn(turn.text) for turn in turns if turn.role == "assistant"}
     caller = next((turn for turn in turns if turn.role == "assistant" and readings[turn.index].blocks), None)
     if caller:
         gold = _call_gold(turns, readings, caller)
@@ -128,7 +128,7 @@ def extract_gold(row: Mapping[str, Any], recipe: str | Recipe = "native") -> Gol
     return Rejected("bad_conversation", unreadable.text) if unreadable else gold
 
 
-def _call_gold(turns: list[_Turn], readings: dict[int, TurnReading], caller: _Turn) -> Gold | Rejected:
+def _call_gold(turns: list[_Turn], readings: dict[int, ParsedTurn], caller: _Turn) -> Gold | Rejected:
     reading = readings[caller.index]
     if not reading.calls:
         detail = next((item.detail for item in reading.problems if item.kind == "broken_call"), "")
@@ -139,7 +139,7 @@ def _call_gold(turns: list[_Turn], readings: dict[int, TurnReading], caller: _Tu
     return _gold(turns, readings, prompt, caller, calls=reading.calls)
 
 
-def _no_call_gold(turns: list[_Turn], readings: dict[int, TurnReading], silent: bool) -> Gold | Rejected:
+def _no_call_gold(turns: list[_Turn], readings: dict[int, ParsedTurn], silent: bool) -> Gold | Rejected:
     prompt: _Turn | None = None
     answered = False
     for turn in turns:
@@ -163,7 +163,7 @@ def _no_call_gold(turns: list[_Turn], readings: dict[int, TurnReading], silent: 
 
 def _gold(
     turns: list[_Turn],
-    readings: dict[int, TurnReading],
+    readings: dict[int, ParsedTurn],
     prompt: _Turn,
     answer: _Turn,
     calls: tuple[ToolCall, ...] = (),
@@ -226,7 +226,7 @@ def shorten_reply(text: str, limit: int) -> str:
     return text[:end].rstrip()
 
 
-def _read_turns(raw: Any) -> list[_Turn] | Rejected:
+def _parse_turns(raw: Any) -> list[_Turn] | Rejected:
     try:
         raw = decode_text(raw) if isinstance(raw, str) and raw.strip() else raw
     except ValueError as error:
@@ -235,11 +235,11 @@ def _read_turns(raw: Any) -> list[_Turn] | Rejected:
         return Rejected("bad_conversation", f"conversations must be a list of turns, got {show(raw)}")
     turns: list[_Turn] = []
     for index, item in enumerate(raw):
-        turns.append(_read_turn(index, item))
+        turns.append(_parse_turn(index, item))
     return turns
 
 
-def _read_turn(index: int, item: Any) -> _Turn:
+def _parse_turn(index: int, item: Any) -> _Turn:
     if not isinstance(item, Mapping):
         return _Turn(index, "unreadable", f"turn {index} must be a mapping, got {show(item)}")
     role = item.get("from") if item.get("from") is not None else item.get("role")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fgtools.calls import Problem, ToolCall
-from fgtools.schema.literals import decode_text, parse_literal, plain_value, read_values, show
+from fgtools.schema.literals import decode_text, parse_literal, parse_values, plain_value, show
 
 _REASONING = "think|thinking|thought|thoughts|reasoning|reason|scratch_pad|scratchpad|reflection|inner_monologue"
 _MARK = re.compile(rf"<(?P<call>tool_call)\s*>|<(?P<close>/?)(?P<tag>{_REASONING})\b[^<>]*>", re.IGNORECASE)
@@ -27,7 +27,7 @@ _ARGUMENT_WORDS = ("arguments", "parameters", "args", "input")
 
 
 @dataclass(frozen=True)
-class TurnReading:
+class ParsedTurn:
     """An assistant turn, read.
 
     Attributes:
@@ -44,7 +44,7 @@ class TurnReading:
     blocks: int
 
 
-def read_turn(text: str) -> TurnReading:
+def parse_turn(text: str) -> ParsedTurn:
     """Read the text of an assistant turn, from left to right.
 
     Reasoning ends at its closing tag, an unclosed one at the end of the turn. A turn that begins inside reasoning (the
@@ -55,7 +55,7 @@ def read_turn(text: str) -> TurnReading:
         text: The turn's text.
 
     Returns:
-        The TurnReading; never raises on any text.
+        The ParsedTurn; never raises on any text.
     """
     calls: list[ToolCall] = []
     problems: list[Problem] = []
@@ -80,13 +80,13 @@ def read_turn(text: str) -> TurnReading:
                 problems.append(Problem("unclosed_reasoning", text[mark.start() : mark.start() + 80]))
             position = end.end() if end else len(text)
     outside.append(text[position:])
-    return TurnReading(tuple(calls), "".join(outside).strip(), tuple(problems), blocks)
+    return ParsedTurn(tuple(calls), "".join(outside).strip(), tuple(problems), blocks)
 
 
 def _read_block(text: str, start: int) -> tuple[list[ToolCall], list[Problem], int]:
     """Read a block from the end of its opening mark; give calls, problems and where reading goes on."""
     fence = _FENCE.match(text, start)
-    values, end = read_values(text, fence.end() if fence else start)
+    values, end = parse_values(text, fence.end() if fence else start)
     problems: list[Problem] = []
     if values:
         closing = _CLOSING.match(text, end)

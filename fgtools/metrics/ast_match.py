@@ -19,7 +19,7 @@ from itertools import permutations
 from typing import Any, NamedTuple
 
 from fgtools.calls import ToolCall
-from fgtools.schema.types import JSON_TYPES, read_type
+from fgtools.schema.types import JSON_TYPES, parse_type
 
 WRONG_NAME = "simple_function_checker:wrong_func_name"
 MISSING_REQUIRED = "simple_function_checker:missing_required"
@@ -104,7 +104,7 @@ def declared_type(spec: Any) -> str:
 
 
 def _read_word(text: str) -> str:
-    reading = read_type(text)
+    reading = parse_type(text)
     return str(reading.schema["type"]) if reading.known else ""
 
 

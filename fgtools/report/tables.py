@@ -16,7 +16,7 @@ from fgtools.metrics.intervals import format_p
 from fgtools.metrics.scores import require_same_ids
 from fgtools.report.table import Table
 from fgtools.rows.remedies import Coverage
-from fgtools.schema import SchemaError, read_tools
+from fgtools.schema import SchemaError, parse_tools
 from fgtools.schema.types import JSON_TYPES
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def render_examples_table(examples: Mapping[str, Sequence[Mapping[str, str]]]) -
 def render_changes_table(raw_tools: Any) -> Table:
     """Give what the normal form changed in a tools field, tool by tool; a field that cannot be read gives no rows."""
     try:
-        changes = read_tools(raw_tools).changes
+        changes = parse_tools(raw_tools).changes
     except SchemaError:
         changes = ()
     return Table(("tool", "change", "detail"), tuple(changes))

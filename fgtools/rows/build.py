@@ -23,7 +23,7 @@ from fgtools.rows.formats import guess_shape, normalize_row
 from fgtools.rows.keys import SIDES
 from fgtools.rows.packed import PackedRows
 from fgtools.rows.splits import Splits, limit_no_call, split_rows
-from fgtools.schema import Change, SchemaError, read_tools
+from fgtools.schema import Change, SchemaError, parse_tools
 from fgtools.schema.literals import show
 from fgtools.schema.names import replace_tool_names
 from fgtools.schema.tutorial import TutorialError, TutorialGold, tutorial_row
@@ -321,7 +321,7 @@ def _native_row(raw: Mapping[str, Any], gold: Gold, recipe: Recipe) -> _Made | R
     if not gold.calls and not recipe.keep_no_call:
         return Rejected("no_call", f"recipe {recipe.name} keeps no rows without a call")
     try:
-        reading = read_tools(raw.get("tools"))
+        reading = parse_tools(raw.get("tools"))
     except SchemaError as error:
         return Rejected("bad_tools", str(error))
     if not reading.tools:

@@ -20,7 +20,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from fgtools.schema.literals import decode_text, plain_value, read_values, show
+from fgtools.schema.literals import decode_text, parse_values, plain_value, show
 from fgtools.schema.signatures import parse_python_calls
 
 Raw = Mapping[str, Any]
@@ -327,7 +327,7 @@ def extract_tools(system: str) -> list[Any]:
     for text in (part for part in marked if part.strip()) if any(part.strip() for part in marked) else [system]:
         position = 0
         while (start := _next_value(text, position)) >= 0:
-            values, end = read_values(text, start)
+            values, end = parse_values(text, start)
             found.extend(item for value in values for item in (value if isinstance(value, list) else [value]))
             position = max(end, start + 1)
     return [item for item in found if isinstance(item, Mapping) and ("name" in item or "function" in item)]

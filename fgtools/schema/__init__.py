@@ -3,7 +3,7 @@
 Knows parameter types, specifications, signatures and names; not conversations, rows or models.
 """
 
-from fgtools.schema.tools import Change, SchemaError, normalize_tools, normalize_type, read_tools
+from fgtools.schema.tools import Change, SchemaError, normalize_tools, normalize_type, parse_tools
 
 __all__ = [
     "Change",
@@ -12,7 +12,7 @@ __all__ = [
     "names",
     "normalize_tools",
     "normalize_type",
-    "read_tools",
+    "parse_tools",
     "signatures",
     "tutorial",
     "types",

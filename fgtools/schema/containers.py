@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fgtools.schema.specs import SPEC_WORDS, Spec
-from fgtools.schema.types import read_type
+from fgtools.schema.types import parse_type
 
 DEFINITION_WORDS = ("$defs", "definitions")
 _META = frozenset({"description", "title", "type", "additionalProperties", "$schema", "$id", "$comment", "strict"})
@@ -41,7 +41,7 @@ def is_schema(raw: Mapping[str, Any]) -> bool:
 def _means_object(kind: Any) -> bool:
     if isinstance(kind, (list, tuple)):
         return any(_means_object(item) for item in kind)
-    return isinstance(kind, str) and read_type(kind).known and read_type(kind).schema["type"] == "object"
+    return isinstance(kind, str) and parse_type(kind).known and parse_type(kind).schema["type"] == "object"
 
 
 def _looks_like_spec(raw: Mapping[str, Any]) -> bool:

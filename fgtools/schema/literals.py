@@ -76,13 +76,13 @@ def parse_literals(text: str) -> list[Any]:
     try:
         return [parse_literal(text)]
     except ValueError:
-        values, end = read_values(text, 0)
+        values, end = parse_values(text, 0)
         if not values or text[end:].strip():
             raise
         return values
 
 
-def read_values(text: str, position: int) -> tuple[list[Any], int]:
+def parse_values(text: str, position: int) -> tuple[list[Any], int]:
     """Read JSON objects and lists one after the other, as far as they go.
 
     Args:

@@ -39,7 +39,7 @@ from fgtools.schema.specs import (
     string_schema,
     text_spec,
 )
-from fgtools.schema.types import alternatives, read_type, widest, without_alternatives
+from fgtools.schema.types import alternatives, parse_type, widest, without_alternatives
 
 MAX_NODES = 20_000
 """Most specifications read in one tool; references may multiply them without end."""
@@ -47,7 +47,7 @@ MAX_NODES = 20_000
 _STRUCTURE_WORDS = frozenset({"type", "items", "properties", "additionalProperties", "not", "if", "then", "else"})
 
 
-class ParametersReading(NamedTuple):
+class ParsedParameters(NamedTuple):
     """Parameters in normal form, and what was changed for it as (kind, detail) pairs; see `schema.Change`."""
 
     schema: dict[str, Any]
@@ -55,11 +55,11 @@ class ParametersReading(NamedTuple):
 
 
 def normalize_parameters(raw: Any, beside: Any = None) -> dict[str, Any]:
-    """Give the parameters of a tool as a JSON Schema object; as `read_parameters`, without the changes."""
-    return read_parameters(raw, beside).schema
+    """Give the parameters of a tool as a JSON Schema object; as `parse_parameters`, without the changes."""
+    return parse_parameters(raw, beside).schema
 
 
-def read_parameters(raw: Any, beside: Any = None) -> ParametersReading:
+def parse_parameters(raw: Any, beside: Any = None) -> ParsedParameters:
     """Give the parameters of a tool as a JSON Schema object, and what was changed.
 
     A parameter is required when it says so itself, or else when a `required` list (inside or beside) names it. Where no
@@ -81,7 +81,7 @@ def read_parameters(raw: Any, beside: Any = None) -> ParametersReading:
     reader = _Reader(raw)
     reader.changes.extend([("text_decoded", "parameters")] if is_text_of else [])
     schema = reader.container(raw, beside, 0)
-    return ParametersReading(schema, tuple(dict.fromkeys(reader.changes)))
+    return ParsedParameters(schema, tuple(dict.fromkeys(reader.changes)))
 
 
 def normalize_spec(raw: Any) -> dict[str, Any]:
@@ -208,7 +208,7 @@ class _Reader:
         """Give what the type (or its stand-ins) says: a schema with a concrete type, and whether it says optional."""
         kind = raw.get("type")
         if isinstance(kind, str) and kind.strip():
-            reading = read_type(kind)
+            reading = parse_type(kind)
             if reading.known or not _has_structure(raw):
                 self._note_type(kind, reading.schema["type"], reading.known)
                 return reading.schema, reading.optional

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fgtools.schema.literals import plain_value
-from fgtools.schema.types import JSON_TYPES, read_type, type_of_values, value_type
+from fgtools.schema.types import JSON_TYPES, parse_type, type_of_values, value_type
 
 _SAYS_OPTIONAL = re.compile(r"^\W*optional\b|[(\[]optional\b|,\s*optional\s*[.)]", re.IGNORECASE)
 
@@ -100,7 +100,7 @@ def text_spec(text: str) -> Spec:
         if piece.lower() in ("optional", "required"):
             optional = piece.lower() == "optional"
         else:
-            reading = read_type(piece)
+            reading = parse_type(piece)
             if schema is not None or not reading.known:
                 break
             schema = reading.schema

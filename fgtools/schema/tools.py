@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 from fgtools.calls import Problem
 from fgtools.profiles import Recipe, get_recipe
 from fgtools.schema.literals import decode_text, parse_literals, plain_value, show
-from fgtools.schema.parameters import normalize_spec, read_parameters
+from fgtools.schema.parameters import normalize_spec, parse_parameters
 from fgtools.schema.signatures import is_signature, parse_signature
 from fgtools.schema.tutorial import tutorial_tools, tutorial_type
 
@@ -52,7 +52,7 @@ class Change(NamedTuple):
     detail: str
 
 
-class ToolsReading(NamedTuple):
+class ParsedTools(NamedTuple):
     """A tools field, read.
 
     Attributes:
@@ -95,7 +95,7 @@ def normalize_tools(raw: Any, recipe: str | Recipe = "native") -> list[dict[str,
     """
     if get_recipe(recipe).call_style == "tutorial":
         return tutorial_tools(raw)
-    return list(read_tools(raw).tools)
+    return list(parse_tools(raw).tools)
 
 
 def normalize_type(raw: Any, recipe: str | Recipe = "native") -> dict[str, Any]:
@@ -121,7 +121,7 @@ def normalize_type(raw: Any, recipe: str | Recipe = "native") -> dict[str, Any]:
         raise SchemaError(f"type cannot be read: {error}") from error
 
 
-def read_tools(raw: Any) -> ToolsReading:
+def parse_tools(raw: Any) -> ParsedTools:
     """Give the function schemas of a tools field (native) together with what was wrong with it.
 
     Text is read once per distinct value; every caller gets objects of its own.
@@ -130,14 +130,14 @@ def read_tools(raw: Any) -> ToolsReading:
         raw: As for `normalize_tools`.
 
     Returns:
-        The ToolsReading.
+        The ParsedTools.
 
     Raises:
         SchemaError: As for `normalize_tools`.
     """
     if isinstance(raw, str):
         copied, problems, changes = _read_text(raw)
-        return ToolsReading(tuple(marshal.loads(copied)), problems, changes)
+        return ParsedTools(tuple(marshal.loads(copied)), problems, changes)
     return _read(raw)
 
 
@@ -171,7 +171,7 @@ def _signatures(text: str) -> list[Mapping[str, Any]]:
         return []
 
 
-def _read(raw: Any, before: tuple[str, ...] = ()) -> ToolsReading:
+def _read(raw: Any, before: tuple[str, ...] = ()) -> ParsedTools:
     problems: list[Problem] = []
     changes: list[Change] = []
     tools: dict[str, dict[str, Any]] = {}
@@ -190,7 +190,7 @@ def _read(raw: Any, before: tuple[str, ...] = ()) -> ToolsReading:
             tools.setdefault(name, tool)
     except RecursionError as error:
         raise SchemaError("tools nest too deep to be read: flatten or drop the row") from error
-    return ToolsReading(tuple(tools.values()), tuple(problems), tuple(changes))
+    return ParsedTools(tuple(tools.values()), tuple(problems), tuple(changes))
 
 
 def _definitions(raw: Any, problems: list[Problem], depth: int) -> list[_Definition]:
@@ -273,7 +273,7 @@ def _unwrapped(raw: Mapping[str, Any]) -> _Definition:
     return _Definition(raw, changes)
 
 
-class _ToolReading(NamedTuple):
+class _ParsedTool(NamedTuple):
     """One definition, read; `tool` is None where it has no usable name."""
 
     tool: dict[str, Any] | None
@@ -281,7 +281,7 @@ class _ToolReading(NamedTuple):
     changes: tuple[Change, ...] = ()
 
 
-def _tool(raw: Mapping[str, Any]) -> _ToolReading:
+def _tool(raw: Mapping[str, Any]) -> _ParsedTool:
     """Read a definition; one that was met before comes as a copy."""
     try:
         key = marshal.dumps(raw, 2)  # this version writes equal values alike
@@ -293,7 +293,7 @@ def _tool(raw: Mapping[str, Any]) -> _ToolReading:
         if len(_KNOWN) < _MAX_KNOWN:
             _KNOWN[key] = (marshal.dumps(reading.tool), reading.problems, reading.changes)
         return reading
-    return _ToolReading(marshal.loads(known[0]), *known[1:])
+    return _ParsedTool(marshal.loads(known[0]), *known[1:])
 
 
 _KNOWN: dict[bytes, tuple[bytes, tuple[Problem, ...], tuple[Change, ...]]] = {}
@@ -301,28 +301,28 @@ _MAX_KNOWN = 20_000
 """Definitions remembered, a few kilobytes each; tools return from row to row, and reading one is slow."""
 
 
-def forget_readings() -> None:
+def clear_caches() -> None:
     """Forget every tools field and definition met so far; for those who measure how long a first reading takes."""
     _KNOWN.clear()
     _read_text.cache_clear()
 
 
-def _read_tool(raw: Mapping[str, Any]) -> _ToolReading:
+def _read_tool(raw: Mapping[str, Any]) -> _ParsedTool:
     field = next((word for word in _NAME_WORDS if isinstance(raw.get(word), str) and raw[word].strip()), None)
     if field is None:
-        return _ToolReading(None, (Problem("no_name", show(raw)),))
+        return _ParsedTool(None, (Problem("no_name", show(raw)),))
     name = raw[field]
     changes = [Change(name, "name_from", field)] if field != "name" else []
     problems = []
     word = next((word for word in _PARAMETER_WORDS if raw.get(word) is not None), None)
     try:
-        parameters, noted = read_parameters(raw[word] if word else None, raw.get("required"))
+        parameters, noted = parse_parameters(raw[word] if word else None, raw.get("required"))
         changes.extend(Change(name, kind, detail) for kind, detail in noted)
     except ValueError as error:
         problems.append(Problem("unreadable_parameters", f"{name}: {error}"[:80]))
-        parameters = read_parameters(None).schema
+        parameters = parse_parameters(None).schema
     function = {"name": name, "description": _description(raw), "parameters": parameters}
-    return _ToolReading({"type": "function", "function": function}, tuple(problems), tuple(changes))
+    return _ParsedTool({"type": "function", "function": function}, tuple(problems), tuple(changes))
 
 
 def _description(raw: Mapping[str, Any]) -> str:

@@ -48,7 +48,7 @@ _LEADING = re.compile(r"[A-Za-z_]\w*")
 
 
 @dataclass(frozen=True)
-class TypeReading:
+class ParsedType:
     """A type expression, read.
 
     Attributes:
@@ -66,7 +66,7 @@ class _Unreadable(Exception):
     """The text is no type expression."""
 
 
-def read_type(text: str) -> TypeReading:
+def parse_type(text: str) -> ParsedType:
     """Read a type expression.
 
     Args:
@@ -76,7 +76,7 @@ def read_type(text: str) -> TypeReading:
         The reading; a string type with `known` False for text that is no type.
     """
     schema, optional, known = _read(text)
-    return TypeReading(_copy(schema) if len(schema) > 1 else {**schema}, optional, known)
+    return ParsedType(_copy(schema) if len(schema) > 1 else {**schema}, optional, known)
 
 
 def _copy(value: Any) -> Any:

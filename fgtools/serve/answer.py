@@ -21,7 +21,7 @@ from fgtools.prompts import probe_template
 from fgtools.report.table import Table
 from fgtools.report.tables import render_plain_calls
 from fgtools.rows.remedies import apply_remedies
-from fgtools.schema import normalize_tools, read_tools
+from fgtools.schema import normalize_tools, parse_tools
 from fgtools.schema.names import restore_calls
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def answer_request(
     shown = {tool["function"]["name"]: tool["function"].get("parameters") or {} for tool in row["tools"]}
     own = {tool["function"]["name"]: tool["function"].get("parameters") or {} for tool in declared}
     calls = tuple(restore_calls(reply.calls, row.get("renamed", {}), shown))
-    reading = () if recipe.call_style == "tutorial" else read_tools(tools).problems
+    reading = () if recipe.call_style == "tutorial" else parse_tools(tools).problems
     return Answer(
         prompt=render_prompt(row["messages"], row["tools"], tokenizer),
         reply=text,

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fgtools.schema.literals import decode_text, parse_literal, parse_literals, plain_value, read_values, show
+from fgtools.schema.literals import decode_text, parse_literal, parse_literals, parse_values, plain_value, show
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ def test_other_text_is_refused(text):
 
 def test_several_objects_are_read_one_after_the_other():
     assert parse_literals('{"a": 1}\n{"b": 2}, [3]') == [{"a": 1}, {"b": 2}, [3]]
-    assert read_values('x {"a": 1}; {"b"', 1) == ([{"a": 1}], 10)
+    assert parse_values('x {"a": 1}; {"b"', 1) == ([{"a": 1}], 10)
 
 
 def test_objects_with_prose_between_them_are_refused():

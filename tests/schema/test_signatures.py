@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fgtools.schema import SchemaError, normalize_tools, read_tools
+from fgtools.schema import SchemaError, normalize_tools, parse_tools
 from fgtools.schema.signatures import is_signature, parse_python_calls, parse_signature
 
 WEATHER = '''
@@ -60,7 +60,7 @@ def test_tools_may_be_signatures():
     assert parameters["required"] == ["city"] and parameters["properties"]["unit"]["enum"] == ["c", "f"]
     assert parameters["properties"]["days"] == {"type": "integer", "description": "How many: 1 to 7.", "default": 3}
     assert normalize_tools(WEATHER + "\ndef add(a: int, b: int): ...") == tools
-    assert {change.kind for change in read_tools([WEATHER]).changes} >= {"signature_read", "type_word"}
+    assert {change.kind for change in parse_tools([WEATHER]).changes} >= {"signature_read", "type_word"}
 
 
 def test_tools_may_be_python_functions():

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from fgtools.schema import SchemaError, normalize_tools, normalize_type, read_tools
+from fgtools.schema import SchemaError, normalize_tools, normalize_type, parse_tools
 from fgtools.schema.types import JSON_TYPES
 from tests.toys import GOLDEN, load_cases, load_shared
 
@@ -44,7 +44,7 @@ def check_schema_part(schema: dict) -> None:
 @pytest.mark.parametrize("case", READABLE, ids=[case["label"] for case in READABLE])
 def test_a_notation_gives_its_functions(case):
     before = copy.deepcopy(case["tools"])
-    reading = read_tools(case["tools"])
+    reading = parse_tools(case["tools"])
     assert [tool["function"] for tool in reading.tools] == case["functions"]
     assert [problem.kind for problem in reading.problems] == case["problems"]
     assert case["tools"] == before
@@ -96,7 +96,7 @@ def test_references_that_multiply_without_end_are_counted_as_unreadable():
     for upper, lower in pairwise(names):
         definitions[upper] = {"type": "object", "properties": {str(i): {"$ref": f"#/$defs/{lower}"} for i in range(10)}}
     parameters = {"type": "object", "properties": {"a": {"$ref": "#/$defs/L0"}}, "$defs": definitions}
-    reading = read_tools([{"name": "f", "parameters": parameters}])
+    reading = parse_tools([{"name": "f", "parameters": parameters}])
     assert [problem.kind for problem in reading.problems] == ["unreadable_parameters"]
 
 

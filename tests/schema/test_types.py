@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from fgtools.schema import SchemaError, normalize_type
-from fgtools.schema.types import JSON_TYPES, read_type, widest
+from fgtools.schema.types import JSON_TYPES, parse_type, widest
 from tests.toys import GOLDEN, load_cases
 
 CASES = load_cases(GOLDEN / "types.jsonl")
@@ -49,17 +49,17 @@ def test_a_spelling_gives_its_schema(case):
     ],
 )
 def test_a_type_says_whether_it_may_be_left_out(text, optional):
-    assert read_type(text).optional is optional
+    assert parse_type(text).optional is optional
 
 
 def test_what_was_not_understood_is_told():
-    assert not read_type("who knows").known
-    assert read_type("List[int]").known
+    assert not parse_type("who knows").known
+    assert parse_type("List[int]").known
 
 
 def test_a_reading_can_be_changed_without_changing_the_next():
-    read_type("Dict[str, int]").schema["properties"]["x"] = 1
-    assert read_type("Dict[str, int]").schema["properties"] == {}
+    parse_type("Dict[str, int]").schema["properties"]["x"] = 1
+    assert parse_type("Dict[str, int]").schema["properties"] == {}
 
 
 @pytest.mark.parametrize(

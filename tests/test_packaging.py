@@ -61,9 +61,10 @@ def test_the_kernels_are_the_notebooks_in_order():
     assert metadata["defaults"]["machine_shape"] == "NvidiaTeslaT4" and metadata["defaults"]["enable_internet"] is True
 
 
-def test_the_wheel_holds_every_file_of_the_offline_room():
+def test_the_wheel_holds_every_module_and_every_file_of_the_offline_room():
     tool = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
-    assert set(tool["packages"]) == {"fgtools", "fgtools.offline"}
+    assert tool["packages"]["find"]["include"] == ["fgtools*"]  # finds folders with an __init__.py
+    assert all((path.parent / "__init__.py").exists() for path in (ROOT / "fgtools").rglob("*.py"))
     room = ROOT / "fgtools" / "offline"
     data = [path.relative_to(room).as_posix() for path in room.rglob("*") if path.is_file()]
     data = [name for name in data if not name.endswith(".py") and "__pycache__" not in name]

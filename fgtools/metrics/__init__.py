@@ -3,6 +3,8 @@
 Knows calls and schemas; not models, files or how a reply was generated.
 """
 
+from pathlib import Path
+
 from fgtools.metrics.cer import CerResult, tc_cer
 from fgtools.metrics.comparison import Change, Comparison, compare
 from fgtools.metrics.intervals import Ratio, Share
@@ -11,6 +13,7 @@ from fgtools.metrics.scores import Scores, score
 from fgtools.metrics.validity import find_violations, has_valid_arguments
 
 __all__ = [
+    "FUNCTION_CALLS",
     "LADDER",
     "CerResult",
     "Change",
@@ -33,3 +36,6 @@ __all__ = [
     "scores",
     "tc_cer",
 ]
+
+FUNCTION_CALLS = Path(__file__).with_name("function_calls.py")
+"""File of the metric for the library evaluate: `evaluate.load(str(FUNCTION_CALLS))`."""

@@ -1,16 +1,16 @@
-"""The metric of the library `evaluate`: loads from its folder without a network, and says what fgtools says."""
+"""The metric of the library evaluate: it loads from the package without a network, and agrees with `score`."""
 
 import json
-from pathlib import Path
+import socket
 
 import evaluate
 import pytest
 
 from fgtools.calls import END_CALL, START_CALL, render_calls, row_calls
-from fgtools.metrics import score
+from fgtools.metrics import FUNCTION_CALLS, score
 from tests.toys import small_rows
 
-FOLDER = str(Path(__file__).parents[2] / "metric" / "function_calls")
+METRIC = str(FUNCTION_CALLS)
 ROWS = small_rows(300, 40)
 
 
@@ -21,7 +21,7 @@ def cache(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def metric(cache):
-    return evaluate.load(FOLDER, cache_dir=cache)
+    return evaluate.load(METRIC, cache_dir=cache)
 
 
 def spoil(row, number):
@@ -42,6 +42,15 @@ def test_it_says_what_score_says(metric):
         assert (values[f"{name}_low"], values[f"{name}_high"]) == share.interval
     assert (values["cer"], values["cer_edits"]) == (scores.cer.rate, scores.cer.edits)
     assert (values["errors"], values["n"]) == (scores.errors, len(ROWS))
+
+
+def test_it_loads_without_a_network(monkeypatch, tmp_path):
+    def refuse(*_, **__):
+        raise OSError("no network here")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    assert evaluate.load(METRIC, cache_dir=str(tmp_path)).name == "function_calls"
 
 
 def test_replies_come_in_batches_and_a_reference_needs_tools_and_gold_alone(metric):
@@ -68,12 +77,12 @@ def test_the_tutorials_notation_is_a_configuration(cache):
     rows = [row for row in ROWS if row["gold"]][:4]
     replies = [render_calls(row_calls(row), "tutorial") for row in rows]
     references = [json.dumps(row) for row in rows]
-    tutorial = evaluate.load(FOLDER, "tutorial", cache_dir=cache)
+    tutorial = evaluate.load(METRIC, "tutorial", cache_dir=cache)
     assert tutorial.compute(predictions=replies, references=references)["ast_match"] == 1.0
-    native = evaluate.load(FOLDER, "native", cache_dir=cache)
+    native = evaluate.load(METRIC, "native", cache_dir=cache)
     assert native.compute(predictions=replies, references=references)["ast_match"] < 1.0
     with pytest.raises(ValueError, match="must be 'native' or 'tutorial', got 'hermes'"):
-        evaluate.load(FOLDER, "hermes", cache_dir=cache)
+        evaluate.load(METRIC, "hermes", cache_dir=cache)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,9 @@
-"""The scores of `fgtools.metrics.score` as a metric of the library `evaluate`, loaded from this folder, offline.
+"""The measures of `fgtools.metrics.score` as a metric of the library evaluate, which loads this file by its path.
 
-Knows evaluate's interface; how calls are read and judged is fgtools' own (`outcomes`).
+    metric = evaluate.load(str(fgtools.metrics.FUNCTION_CALLS))
+    values = metric.compute(predictions=replies, references=lines)
+
+Here `lines` are the lines of a rows file. Knows evaluate's interface; no module of the package imports this one.
 """
 
 from __future__ import annotations
@@ -17,10 +20,10 @@ from fgtools.metrics import score
 from fgtools.rows.store import find_row_problem
 
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
-_UNASKED = [{"role": "user", "content": ""}]
+_NO_REQUEST = [{"role": "user", "content": ""}]
 
-DESCRIPTION = """Tool calls of FunctionGemma against gold: how far up the ladder from "in the grammar" to "exact match"
-every reply gets, BFCL's error codes, and the tutorial's tool accuracy and character error rate."""
+DESCRIPTION = """Tool calls of FunctionGemma against gold calls: the share of replies on each rung of a ladder from "in
+the grammar" to "exact match", BFCL's error codes, and the tutorial's tool accuracy and character error rate."""
 
 INPUTS = """
 Args:
@@ -53,18 +56,18 @@ class FunctionCalls(evaluate.Metric):
         )
 
     def add(self, *, prediction: str | None = None, reference: str | None = None, **inputs: Any) -> None:
-        """Add a reply and its reference; half a character, which evaluate cannot store, is replaced."""
-        super().add(prediction=_replace_halves(prediction), reference=reference, **inputs)
+        """Add a reply and its reference; a lone surrogate, which evaluate cannot store, is replaced."""
+        super().add(prediction=_replace_surrogates(prediction), reference=reference, **inputs)
 
     def add_batch(
         self, *, predictions: Sequence[str] | None = None, references: Sequence[str] | None = None, **inputs: Any
     ) -> None:
-        """Add replies and their references; half a character, which evaluate cannot store, is replaced."""
-        predictions = None if predictions is None else [_replace_halves(text) for text in predictions]
+        """Add replies and their references; a lone surrogate, which evaluate cannot store, is replaced."""
+        predictions = None if predictions is None else [_replace_surrogates(text) for text in predictions]
         super().add_batch(predictions=predictions, references=references, **inputs)
 
     def _compute(self, predictions: Sequence[str], references: Sequence[str]) -> dict[str, Any]:
-        rows = [_read_reference(number, text) for number, text in enumerate(references)]
+        rows = [_parse_reference(number, text) for number, text in enumerate(references)]
         saved = score(rows, predictions, "tutorial" if self.config_name == "tutorial" else "native").to_dict()
         del saved["rows"]
         values: dict[str, Any] = {}
@@ -77,18 +80,18 @@ class FunctionCalls(evaluate.Metric):
         return values
 
 
-def _replace_halves(text: Any) -> Any:
+def _replace_surrogates(text: Any) -> Any:
     return _LONE_SURROGATE.sub("\ufffd", text) if isinstance(text, str) else text
 
 
-def _read_reference(number: int, text: str) -> dict[str, Any]:
+def _parse_reference(number: int, text: str) -> dict[str, Any]:
     try:
         reference = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"reference {number} must be JSON text, but {error}: {text[:60]!r}") from error
     if not isinstance(reference, dict):
         raise ValueError(f"reference {number} must be a JSON object with tools and gold, got {text[:60]!r}")
-    row = {"row_id": str(number), "messages": _UNASKED, **reference}
+    row = {"row_id": str(number), "messages": _NO_REQUEST, **reference}
     problem = find_row_problem(row)
     if problem:
         raise ValueError(f"reference {number}: {problem}")

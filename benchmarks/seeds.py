@@ -21,7 +21,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 from fgtools.files import write_text
 from fgtools.metrics import Comparison, compare
 from fgtools.models import load_model, load_tokenizer
-from fgtools.profiles import PROFILES, RECIPES, build_training
+from fgtools.profiles import PROFILES, RECIPES, build_training, compose_banner
 from fgtools.report.figures import new_axes, plot_comparison, save_figure
 from fgtools.report.tables import render_comparison_table
 from fgtools.rows import load_raw_rows, prepare
@@ -47,7 +47,7 @@ def run_seed(seed: int, n_total: int, n_eval: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as scratch:
         folder = open_run(scratch).root / "model"
         kept, choosing = hold_out_rows(prepared.train, rows, recipe, seed)
-        result = train(model, tokenizer, kept, choosing, build_training(profile, recipe, seed=seed), folder, recipe)
+        result = train(model, tokenizer, kept, choosing, build_training("standin", recipe, seed=seed), folder, recipe)
         model = load_model(str(folder))
     seconds = time.perf_counter() - started
     tuned = evaluate(model, tokenizer, rows, recipe, max_new_tokens=base.max_new_tokens, **options)
@@ -101,7 +101,7 @@ def main() -> None:
     results = {"model": "offline stand-in", "python": platform.python_version(), "runs": runs}
     write_text(RESULTS / "offline.json", json.dumps(results, indent=1) + "\n")
     axes = plot_comparison(Comparison.from_dict(runs[0]["comparison"]), new_axes())
-    save_figure(axes, RESULTS / "offline.png", PROFILES["offline"].banner)
+    save_figure(axes, RESULTS / "offline.png", compose_banner("standin", "sample"))
     print(render_results(results))
 
 

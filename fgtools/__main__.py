@@ -262,7 +262,7 @@ def _train_one(options: argparse.Namespace, seed: int, out: RunFolder) -> TrainR
     resolved = resolve_profile(options.profile, capability)
     recipe = adapt_recipe(get_recipe(options.recipe), over_length=options.over_length)
     config = build_training(
-        resolved.profile,
+        options.model,
         recipe,
         seed=seed,
         **{name: getattr(options, name) for name in ("learning_rate", "epochs", "batch_size", "precision", "engine")},

@@ -1,13 +1,17 @@
-"""Every number of a run, in one place: the profile says where it runs, the recipe how it treats data, loss and format.
+"""Every number of a run that is not TRL's own default, in one place, with its reason.
 
-Knows no torch and no files. What a number means stands in the field's docstring; why it has its value stands beside
-the value.
-Everything here can be overridden by a notebook parameter of the same name in capitals.
+The profile says where a run happens, the recipe how it treats data, loss and format; a few numbers belong to a model,
+wherever it runs. What a number means stands in its docstring, why it has its value beside the value. A notebook
+parameter of the same name in capitals overrides it; what stays the same in every run is a constant.
+Knows no torch and no other room; reads one file, the config.json of a model folder.
 """
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 DEVELOPER_TEXT = "You are a model that can do function calling with the following functions"
 """The sentence that switches FunctionGemma to calling tools; the template does not add it (FunctionGemma formatting
@@ -38,7 +42,14 @@ class Recipe:
         batch_size: Rows of a micro-batch where the trainer does not cut steps by tokens itself.
         accumulation_steps: Such micro-batches per optimizer step: together they say how many rows a step has.
         warmup_fraction: Share of the steps with rising learning rate, in [0, 1).
-        gradient_checkpointing: Whether activations are recomputed to save memory; None: only when memory is short.
+        scheduler: Shape of the learning rate over the steps, by its name in transformers.
+        gradient_checkpointing: Whether activations are always recomputed in the backward pass, to save memory; where
+            it is False they are recomputed only when the longest row does not fit otherwise.
+        engine: How gradients are computed: "labelled" (logits at labelled positions alone, steps cut by tokens) or
+            "trl" (TRL's own loss and batches).
+        master_weights: "fp32": weights are trained in fp32, whatever they were loaded in; "as loaded": as they are.
+        log_steps: Optimizer steps between entries of the log; None: about LOG_ENTRIES entries in one training.
+        eval_steps: Optimizer steps between evaluations; None: about EVALUATIONS in one training, spread evenly.
         choose_best: Whether the checkpoint that is saved is the best one on the held-out rows, not the last.
         tokens_before: New tokens allowed in the baseline; None: from the longest gold.
         tokens_after: New tokens allowed after training; None: the same number as before.
@@ -60,7 +71,12 @@ class Recipe:
     batch_size: int
     accumulation_steps: int
     warmup_fraction: float
-    gradient_checkpointing: bool | None
+    scheduler: str
+    gradient_checkpointing: bool
+    engine: str
+    master_weights: str
+    log_steps: int | None
+    eval_steps: int | None
     choose_best: bool
     tokens_before: int | None
     tokens_after: int | None
@@ -71,6 +87,12 @@ class Recipe:
 
 OVER_LENGTH = ("reject", "prune", "cut")
 """What may happen to a row over the budget; see Recipe."""
+
+ENGINES = ("labelled", "trl")
+"""How gradients may be computed; see Recipe."""
+
+PRECISIONS = ("fp32", "bf16", "fp16")
+"""Number formats a training may compute in."""
 
 RECIPES = {
     "native": Recipe(
@@ -90,7 +112,12 @@ RECIPES = {
         batch_size=4,
         accumulation_steps=4,
         warmup_fraction=0.03,
-        gradient_checkpointing=None,  # a third of the work, and a T4 holds some 8,000 tokens without
+        scheduler="cosine",
+        gradient_checkpointing=False,  # it costs a third more work, and a T4 holds some 8,000 tokens without
+        engine="labelled",  # 7 % of the positions carry a label, and logits are 60 % of the forward pass
+        master_weights="fp32",  # at 5e-5, about half of the updates of bf16 weights round to nothing
+        log_steps=None,
+        eval_steps=None,
         choose_best=True,  # the loss keeps falling where whole calls no longer get better
         tokens_before=None,
         tokens_after=None,
@@ -112,7 +139,12 @@ RECIPES = {
         batch_size=2,
         accumulation_steps=8,
         warmup_fraction=0.03,
+        scheduler="cosine",
         gradient_checkpointing=True,
+        engine="trl",
+        master_weights="as loaded",
+        log_steps=10,
+        eval_steps=10,
         choose_best=False,
         tokens_before=128,
         tokens_after=64,
@@ -121,7 +153,7 @@ RECIPES = {
 
 
 def get_recipe(recipe: str | Recipe) -> Recipe:
-    """Give the recipe of a name, or the recipe itself.
+    """Return the recipe of a name, or the recipe itself.
 
     Args:
         recipe: "native", "tutorial" or a Recipe.
@@ -142,13 +174,14 @@ def get_recipe(recipe: str | Recipe) -> Recipe:
     return RECIPES[recipe]
 
 
-def adapt_recipe(recipe: Recipe, no_call_share: float = -1.0, over_length: str = "") -> Recipe:
-    """Give a recipe with a parameter or two of one's own.
+def adapt_recipe(recipe: Recipe, no_call_share: float = -1.0, over_length: str = "", engine: str = "") -> Recipe:
+    """Return a recipe with parameters in place of some of its fields.
 
     Args:
         recipe: The recipe.
         no_call_share: Largest share of no-call rows in training, in [0, 1]; below 0 leaves the recipe's.
         over_length: "reject", "prune" or "cut"; "" leaves the recipe's.
+        engine: "labelled" or "trl"; "" leaves the recipe's.
 
     Returns:
         The recipe, under its own name.
@@ -160,8 +193,11 @@ def adapt_recipe(recipe: Recipe, no_call_share: float = -1.0, over_length: str =
         raise ValueError(f"NO_CALL_SHARE must lie in [0, 1], or below 0 for the recipe's own, got {no_call_share}")
     if over_length not in ("", *OVER_LENGTH):
         raise ValueError(f"OVER_LENGTH must be one of {OVER_LENGTH}, or '' for the recipe's own, got {over_length!r}")
+    if engine not in ("", *ENGINES):
+        raise ValueError(f"ENGINE must be one of {ENGINES}, or '' for the recipe's own, got {engine!r}")
     return replace(
         recipe,
+        engine=engine or recipe.engine,
         no_call_share=recipe.no_call_share if no_call_share < 0 else no_call_share,
         over_length=over_length or recipe.over_length,
     )
@@ -173,6 +209,65 @@ FUNCTIONGEMMA = "google/functiongemma/transformers/functiongemma-270m-it"
 HERMES = "interstellarninja/hermes_reasoning_tool_use"
 """The hub id of the data set the tutorial uses (Apache-2.0, 51,004 rows)."""
 
+SAMPLE = "sample"
+"""What DATA calls the generated rows that come with the package."""
+
+STANDIN = "standin"
+"""What MODEL calls the small model that comes with the package."""
+
+STANDIN_SHAPE = {"model_type": "gemma3_text", "hidden_size": 64, "num_hidden_layers": 4, "vocab_size": 2177}
+"""What its config.json says; a folder with the same values holds the stand-in, or a tuned copy of it."""
+
+STANDIN_NUMBERS: dict[str, Any] = {
+    "learning_rate": 3e-3,  # the stand-in is some 700 times smaller than FunctionGemma: 5e-5 would not move it
+    "epochs": 4,
+    "batch_size": 16,  # all rows of a step fit in one micro-batch
+    "accumulation_steps": 1,
+    "gradient_checkpointing": False,  # its activations fit any memory
+}
+"""Fields of a Recipe that the stand-in replaces, wherever it runs; they would ruin any other model."""
+
+
+def is_standin(model: str) -> bool:
+    """Return whether MODEL names the stand-in or a folder that holds a model of its shape."""
+    file = Path(model) / "config.json"
+    if model == STANDIN or not file.is_file():
+        return model == STANDIN
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError:  # not JSON: loading the model will say so
+        return False
+    return isinstance(config, dict) and all(config.get(name) == value for name, value in STANDIN_SHAPE.items())
+
+
+def fit_recipe(recipe: str | Recipe, model: str) -> Recipe:
+    """Return a recipe with the numbers that belong to a model in place of its own.
+
+    Args:
+        recipe: "native", "tutorial" or a Recipe.
+        model: What MODEL names.
+
+    Returns:
+        The recipe; changed by STANDIN_NUMBERS for the stand-in, as it is for every other model.
+    """
+    return replace(get_recipe(recipe), **STANDIN_NUMBERS) if is_standin(model) else get_recipe(recipe)
+
+
+def compose_banner(model: str, data: str) -> str:
+    """Return what every figure of a run must be read with, or "" when it needs no caveat.
+
+    Args:
+        model: What MODEL names.
+        data: What DATA names.
+
+    Returns:
+        One sentence that says whether the model is a toy and whether the rows were generated.
+    """
+    if is_standin(model):
+        rows = " on generated rows" if data == SAMPLE else ""
+        return f"offline stand-in: a toy model{rows}; the figures say nothing about FunctionGemma"
+    return "generated rows: the figures say nothing about real requests" if data == SAMPLE else ""
+
 
 @dataclass(frozen=True)
 class Profile:
@@ -182,54 +277,19 @@ class Profile:
         name: "offline", "kaggle" or "gpu".
         data: What DATA means when it is not given: "sample", a hub data set id or a path.
         model: What MODEL means when it is not given: "standin", a kagglehub handle, a hub id or a folder.
-        learning_rate: Replaces the recipe's when not None.
-        epochs: Replaces the recipe's when not None.
-        batch_size: Rows of an optimizer step; replaces the recipe's when not None.
         generation_batch_size: Rows generated at once.
-        banner: What every figure of the run must be read with; "" when it needs no caveat.
     """
 
     name: str
     data: str
     model: str
-    learning_rate: float | None
-    epochs: float | None
-    batch_size: int | None
     generation_batch_size: int
-    banner: str
 
 
 PROFILES = {
-    "offline": Profile(
-        name="offline",
-        data="sample",
-        model="standin",
-        learning_rate=3e-3,  # the stand-in is some 700 times smaller than FunctionGemma: 5e-5 would not move it
-        epochs=4,
-        batch_size=16,
-        generation_batch_size=64,
-        banner="offline stand-in: a toy model on generated rows; the figures say nothing about FunctionGemma",
-    ),
-    "kaggle": Profile(
-        name="kaggle",
-        data=HERMES,
-        model=FUNCTIONGEMMA,
-        learning_rate=None,
-        epochs=None,
-        batch_size=None,
-        generation_batch_size=64,
-        banner="",
-    ),
-    "gpu": Profile(
-        name="gpu",
-        data=HERMES,
-        model=FUNCTIONGEMMA,
-        learning_rate=None,
-        epochs=None,
-        batch_size=None,
-        generation_batch_size=64,
-        banner="",
-    ),
+    "offline": Profile(name="offline", data=SAMPLE, model=STANDIN, generation_batch_size=64),
+    "kaggle": Profile(name="kaggle", data=HERMES, model=FUNCTIONGEMMA, generation_batch_size=64),
+    "gpu": Profile(name="gpu", data=HERMES, model=FUNCTIONGEMMA, generation_batch_size=64),
 }
 
 
@@ -285,14 +345,41 @@ def resolve_profile(name: str, capability: tuple[int, int] | None) -> ResolvedPr
     return ResolvedProfile(PROFILES["gpu" if fastest == "bf16" else "kaggle"], f"a GPU is visible: {fact}")
 
 
-ENGINES = ("labelled", "trl")
-"""How gradients are computed: at labelled positions alone, or as TRL's trainer does."""
+UNSEEN_FRACTION = 0.05
+"""Share of the rows whose tools are kept out of training, to tell what was learnt from what was memorised."""
 
-PRECISIONS = ("fp32", "bf16", "fp16")
-"""Number formats a training may compute in."""
+CHOOSING_ROWS, CHOOSING_FRACTION = 100, 0.1
+"""Training rows held out to choose the checkpoint by: at most so many, and at most this share of them."""
+
+CONFIRMED_ROWS = 64
+"""Held-out rows that the best and the last checkpoint answer by generating, to confirm the choice."""
+
+EVALUATIONS = 6
+"""Evaluations, and checkpoints, of one training, about."""
+
+LOG_ENTRIES = 100
+"""Entries of the log of one training, about."""
+
+KEPT_CHECKPOINTS = 2
+"""Checkpoints on disk during a training: the best and the last."""
 
 LORA_LEARNING_RATE = 2e-4
 """Peak learning rate of an adapter: it starts from zero, and official recipes take 1e-4 to 2e-4 for it."""
+
+FIRST_STEPS = 20
+"""Steps within which an fp16 loss that is not finite makes the training start again in fp32."""
+
+SKIPPED_STEPS = 12
+"""Steps the gradient scaler may skip: from 65,536 it has then halved down to 16, and gradients still overflow."""
+
+WINDOW_STEPS = 16
+"""Steps whose rows are sorted by length together: with 16 rows a step 256 rows, where padding is some 4 %."""
+
+REPLY_MARGIN, REPLY_STEP = 0.25, 16
+"""Budget of a reply, in tokens: the longest gold and this share more, rounded up to a multiple of the second number."""
+
+PROTOCOL_ROWS = 50
+"""Rows of the tutorial's evaluation; its budgets are the tutorial recipe's tokens_before and tokens_after."""
 
 
 @dataclass(frozen=True)
@@ -334,7 +421,7 @@ class Training:
 
 
 def build_training(
-    profile: Profile,
+    model: str,
     recipe: Recipe,
     *,
     seed: int,
@@ -349,7 +436,7 @@ def build_training(
     """Combine recipe, profile and parameters; the later one wins.
 
     Args:
-        profile: Where the run happens.
+        model: What MODEL names.
         recipe: How it treats data and loss.
         seed: Seed of data order and dropout.
         learning_rate: Parameter; None or 0 leaves the profile's or the recipe's.
@@ -372,15 +459,15 @@ def build_training(
             raise ValueError(f"{label} must be positive, or 0 for the profile's own, got {value}")
     if engine not in ENGINES:
         raise ValueError(f"ENGINE must be one of {ENGINES}, got {engine!r}")
-    one_batch = batch_size or profile.batch_size
-    usual = LORA_LEARNING_RATE if lora_rank else recipe.learning_rate
+    fitted = fit_recipe(recipe, model)
+    usual = LORA_LEARNING_RATE if lora_rank and not is_standin(model) else fitted.learning_rate
     return Training(
-        learning_rate=learning_rate or profile.learning_rate or usual,
-        epochs=epochs or profile.epochs or recipe.epochs,
-        batch_size=one_batch or recipe.batch_size,
-        accumulation_steps=1 if one_batch else recipe.accumulation_steps,
+        learning_rate=learning_rate or usual,
+        epochs=epochs or fitted.epochs,
+        batch_size=batch_size or fitted.batch_size,
+        accumulation_steps=1 if batch_size else fitted.accumulation_steps,
         warmup_fraction=recipe.warmup_fraction,
-        gradient_checkpointing=recipe.gradient_checkpointing if profile.name != "offline" else False,
+        gradient_checkpointing=fitted.gradient_checkpointing or None,
         seed=seed,
         choose_best=recipe.choose_best,
         precision=precision,

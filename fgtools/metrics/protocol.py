@@ -16,14 +16,11 @@ from fgtools.calls import parse_reply, parse_tutorial_prediction, render_calls, 
 from fgtools.metrics.cer import CerResult, tc_cer
 from fgtools.metrics.intervals import Share
 from fgtools.metrics.scores import score
-from fgtools.profiles import get_recipe
+from fgtools.profiles import PROTOCOL_ROWS, get_recipe
 
 _TUTORIAL = get_recipe("tutorial")
 TOKENS_BEFORE, TOKENS_AFTER = _TUTORIAL.tokens_before, _TUTORIAL.tokens_after
 """Budgets of a reply, in tokens, in the tutorial's evaluations before and after training."""
-
-N_ROWS = 50
-"""Rows of the tutorial's evaluation."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +85,6 @@ def _rewrite(text: str, block: str, style: str) -> str:
         return block
 
 
-def select_protocol_rows(rows: Sequence[Mapping[str, Any]], limit: int = N_ROWS) -> list[Mapping[str, Any]]:
+def select_protocol_rows(rows: Sequence[Mapping[str, Any]], limit: int = PROTOCOL_ROWS) -> list[Mapping[str, Any]]:
     """Give the rows of the tutorial's evaluation: the first ones that need a call, `limit` at most."""
     return [row for row in rows if row["gold"]][:limit]

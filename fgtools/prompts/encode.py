@@ -17,7 +17,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from fgtools.calls import CONTROL_TOKEN, END_TURN, EOS, START_RESPONSE, ToolCall, render_calls, row_calls
-from fgtools.profiles import Recipe, get_recipe
+from fgtools.profiles import REPLY_MARGIN, REPLY_STEP, Recipe, get_recipe
 
 IGNORED = -100
 """Label of a token that is not trained on (PyTorch's cross entropy leaves it out)."""
@@ -176,8 +176,8 @@ def longest_completion(
 
 
 def token_budget(longest: int) -> int:
-    """Give the tokens a reply may take: a quarter more than the longest gold, rounded up to a multiple of 16."""
-    return -(-(longest + longest // 4) // 16) * 16
+    """Return the tokens a reply may take: REPLY_MARGIN more than the longest gold, rounded up by REPLY_STEP."""
+    return -(-int(longest * (1 + REPLY_MARGIN)) // REPLY_STEP) * REPLY_STEP
 
 
 def render_supervised(encoded: Encoded, tokenizer: PreTrainedTokenizerBase) -> str:

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from fgtools.files import read_text, track, write_json, write_jsonl
 from fgtools.gold import Gold, extract_gold
-from fgtools.profiles import Recipe, get_recipe
+from fgtools.profiles import UNSEEN_FRACTION, Recipe, get_recipe
 from fgtools.rows.build import EmptySetError, RejectedRow, RowSet, Tally, build_row, paused_collector, require_rows
 from fgtools.rows.datafiles import open_local_rows
 from fgtools.rows.formats import normalize_row
@@ -27,9 +27,6 @@ from fgtools.rows.packed import PackedRows, pack_row
 from fgtools.rows.remedies import Coverage, apply_remedies
 from fgtools.rows.sources import RawRows
 from fgtools.rows.splits import Splits, limit_no_call, split_rows
-
-UNSEEN_FRACTION = 0.05
-"""Share of the rows whose tools are kept out of training, to tell what was learnt from what was memorised."""
 
 CHUNK = 500
 """Raw rows built at once."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from fgtools.files import DataFileError
 from fgtools.generate.reply_log import ReplyLog, find_parts, identify_replies, share_out
 from fgtools.metrics import Comparison, Scores, score
-from fgtools.profiles import PROFILES, Profile, Recipe, ResolvedProfile, get_recipe
+from fgtools.profiles import PROFILES, Profile, Recipe, ResolvedProfile, compose_banner, get_recipe
 from fgtools.report.tables import render_comparison_table
 from fgtools.rows import RawRows, load_raw_rows, load_rows
 from fgtools.rows.formats import SHAPES
@@ -68,6 +68,11 @@ class Settings:
     n_total: int
     n_eval: int
     source: SourceOptions = AS_IT_COMES
+
+    @property
+    def banner(self) -> str:
+        """What every figure of the run must be read with; "" when it needs no caveat."""
+        return compose_banner(self.model, self.data)
 
     def to_dict(self) -> dict[str, Any]:
         """Give the settings as they stand in run.json; profile and recipe by name."""
@@ -340,7 +345,7 @@ def render_summary(run: RunFolder) -> str:
     lines = []
     if (run.root / "compare.json").exists():
         comparison = Comparison.from_dict(run.read_json("compare.json"))
-        banner = load_settings(run).profile.banner
+        banner = load_settings(run).banner
         lines += [*([banner] if banner else []), str(render_comparison_table(comparison)), ""]
     figures = sorted((run.root / "figures").glob("*.png"))
     lines += [f"figure    {figure}" for figure in figures]

@@ -1,8 +1,23 @@
-"""Profiles and recipes: what decides where a run happens, and whose number wins."""
+"""Profiles, recipes and the numbers of a model: what decides where a run happens, and whose number wins."""
+
+import dataclasses
+import json
 
 import pytest
 
-from fgtools.profiles import PROFILES, RECIPES, build_training, get_recipe, resolve_profile
+from fgtools.models.load import find_model
+from fgtools.profiles import (
+    PROFILES,
+    RECIPES,
+    STANDIN_NUMBERS,
+    STANDIN_SHAPE,
+    adapt_recipe,
+    compose_banner,
+    fit_recipe,
+    get_recipe,
+    is_standin,
+    resolve_profile,
+)
 
 
 @pytest.mark.parametrize(
@@ -37,26 +52,79 @@ def test_an_unknown_recipe_is_named():
     assert get_recipe(RECIPES["native"]) is get_recipe("native")
 
 
-def test_the_tutorial_trains_as_the_tutorial_says():
-    training = build_training(PROFILES["kaggle"], RECIPES["tutorial"], seed=40)
-    assert (training.learning_rate, training.epochs, training.batch_size, training.accumulation_steps) == (
-        5e-5,
-        1,
-        2,
-        8,
-    )
-    assert training.gradient_checkpointing and training.warmup_fraction == 0.03
-    assert RECIPES["tutorial"].max_length == 512
+def test_a_parameter_replaces_a_field_of_the_recipe():
+    recipe = get_recipe("native")
+    assert adapt_recipe(recipe) == recipe
+    changed = adapt_recipe(recipe, no_call_share=0.1, over_length="prune", engine="trl")
+    assert changed == dataclasses.replace(recipe, no_call_share=0.1, over_length="prune", engine="trl")
 
 
-def test_parameter_beats_profile_beats_recipe():
-    offline, native = PROFILES["offline"], RECIPES["native"]
-    assert build_training(offline, native, seed=1).learning_rate == offline.learning_rate
-    assert build_training(offline, native, seed=1, learning_rate=1e-4, epochs=1, batch_size=8).learning_rate == 1e-4
-    assert build_training(offline, native, seed=1, batch_size=8).accumulation_steps == 1
-    assert build_training(PROFILES["gpu"], native, seed=1).learning_rate == native.learning_rate
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"no_call_share": 1.5}, "NO_CALL_SHARE must lie in [0, 1], or below 0 for the recipe's own, got 1.5"),
+        ({"over_length": "trim"}, "OVER_LENGTH must be one of ('reject', 'prune', 'cut'), or '' for the recipe's own"),
+        ({"engine": "fast"}, "ENGINE must be one of ('labelled', 'trl'), or '' for the recipe's own, got 'fast'"),
+    ],
+)
+def test_a_parameter_out_of_its_range_is_named(given, message):
+    with pytest.raises(ValueError) as caught:
+        adapt_recipe(get_recipe("native"), **given)
+    assert message in str(caught.value)
 
 
-def test_a_negative_number_is_named():
-    with pytest.raises(ValueError, match="EPOCHS must be positive, or 0 for the profile's own, got -1"):
-        build_training(PROFILES["offline"], RECIPES["native"], seed=1, epochs=-1)
+def write_config(folder, **values):
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(values))
+    return str(folder)
+
+
+def test_the_stand_ins_numbers_are_its_own(tmp_path):
+    """3e-3 destroys any other model within a few steps, also on a machine without a GPU."""
+    copy = write_config(tmp_path / "tuned", **STANDIN_SHAPE, use_cache=True)
+    real = write_config(tmp_path / "real", **{**STANDIN_SHAPE, "hidden_size": 640, "num_hidden_layers": 18})
+    for name in ("native", "tutorial"):
+        for model in ("standin", copy):
+            fitted = fit_recipe(name, model)
+            assert (fitted.learning_rate, fitted.epochs, fitted.batch_size, fitted.accumulation_steps) == (
+                3e-3,
+                4,
+                16,
+                1,
+            )
+            assert fitted == dataclasses.replace(RECIPES[name], **STANDIN_NUMBERS)
+        for model in (real, "google/functiongemma-270m-it", str(tmp_path / "nothing"), ""):
+            assert fit_recipe(name, model) is RECIPES[name]
+
+
+def test_a_config_that_is_no_json_object_is_not_the_stand_ins(tmp_path):
+    for number, text in enumerate(("[]", "{", "null")):
+        (tmp_path / str(number)).mkdir()
+        (tmp_path / str(number) / "config.json").write_text(text)
+        assert not is_standin(str(tmp_path / str(number)))
+
+
+def test_the_shape_is_that_of_the_model_in_the_package():
+    assert is_standin(str(find_model("standin")))
+
+
+def test_the_banner_says_what_is_true(tmp_path):
+    real = write_config(tmp_path / "real", hidden_size=640)
+    both = "offline stand-in: a toy model on generated rows; the figures say nothing about FunctionGemma"
+    assert compose_banner("standin", "sample") == both
+    assert compose_banner("standin", "rows.jsonl") == both.replace(" on generated rows", "")
+    assert compose_banner(real, "sample") == "generated rows: the figures say nothing about real requests"
+    assert compose_banner(real, "rows.jsonl") == ""
+
+
+def test_the_tutorial_is_the_tutorials():
+    recipe = RECIPES["tutorial"]
+    assert (recipe.learning_rate, recipe.epochs, recipe.batch_size, recipe.accumulation_steps) == (5e-5, 1, 2, 8)
+    assert (recipe.max_length, recipe.warmup_fraction, recipe.scheduler) == (512, 0.03, "cosine")
+    assert (recipe.log_steps, recipe.eval_steps, recipe.engine, recipe.loss) == (10, 10, "trl", "all")
+    assert recipe.gradient_checkpointing and (recipe.tokens_before, recipe.tokens_after) == (128, 64)
+
+
+def test_a_place_sets_no_number_of_a_training():
+    shared = {field.name for field in dataclasses.fields(PROFILES["offline"])}
+    assert not shared & {field.name for field in dataclasses.fields(RECIPES["native"])} - {"name"}

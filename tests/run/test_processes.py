@@ -187,6 +187,6 @@ def test_the_notebooks_training_runs_in_two_processes(prepared, tmp_path):
     for name in ("rows.train.jsonl", "rows.eval.jsonl"):
         shutil.copy(prepared / name, run.root / name)
     settings = build_settings(resolve_profile("offline", None), "native", "", "standin", 40, 130, 10)
-    config = build_training(settings.profile, settings.recipe, seed=40, epochs=1)
+    config = build_training(settings.model, settings.recipe, seed=40, epochs=1)
     result = run_training(run, settings, config, processes=2)
     assert result["processes"] == 2 and result["steps"] > 0 and (run.root / "model" / "model.safetensors").is_file()

@@ -7,7 +7,7 @@ import torch
 
 from fgtools.models.device import Precision
 from fgtools.models.lora import AdapterError, add_adapters, merge_adapters
-from fgtools.profiles import PROFILES, RECIPES, build_training
+from fgtools.profiles import RECIPES, build_training
 from fgtools.prompts import encode_rows
 from fgtools.train.callbacks import NotFinite
 from fgtools.train.loss import restore_forward
@@ -198,7 +198,7 @@ def test_adapters_start_from_the_same_model_and_are_merged(tokenizer, encoded):
     assert (
         merged is model and torch.allclose(merged(ids).logits, moved, atol=1e-3) and not torch.allclose(moved, before)
     )
-    assert build_training(PROFILES["kaggle"], RECIPES["native"], seed=1, lora_rank=8).learning_rate == 2e-4
+    assert build_training("some/model", RECIPES["native"], seed=1, lora_rank=8).learning_rate == 2e-4
 
 
 def test_adapters_without_peft_say_what_to_install(monkeypatch):

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.metadata
 import json
 import os
 import sys
@@ -14,7 +15,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fgtools.files import read_jsonl, sha256_of
+from fgtools.files import FgtoolsError, InputError, read_jsonl, sha256_of
 from fgtools.profiles import ENGINES, OVER_LENGTH, PRECISIONS, PROFILES, RECIPES
 from fgtools.rows import load_rows
 from fgtools.rows.formats import SHAPES
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
     from fgtools.rows.remedies import Coverage
     from fgtools.train import TrainResult
 
-EXPECTED_ERRORS = (ValueError, OSError, RuntimeError)
-"""What the package raises with a message for people: shown without a traceback, exit status 1."""
+RESUMABLE = {"run", "train"}
+"""Commands that have --resume; `evaluate` goes on by itself."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -40,25 +41,42 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: The words after `python -m fgtools`; None: those of this process.
 
     Returns:
-        The exit status: 0, 1 for an error with a message, 2 for wrong usage.
+        The exit status: 0, 1 for an error with a message or a closed pipe, 2 for wrong usage, 130 after Ctrl-C.
     """
     words = sys.argv[1:] if arguments is None else list(arguments)
     options = _build_parser().parse_args(words)
-    options.words = words[1:]
+    options.words = words[words.index(options.name_of_command) + 1 :]
     quiet_libraries()
     try:
         options.command(options)
-    except EXPECTED_ERRORS as error:
-        if os.environ.get("FGTOOLS_TRACEBACK"):
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        resume = " with --resume" if options.name_of_command in RESUMABLE else ""
+        print(f"\nstopped: to go on, run the same command{resume}", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # who read the output, such as `head`, has seen enough
+        _close_output()
+        return 1
+    except (FgtoolsError, OSError) as error:
+        if options.debug or not (isinstance(error, FgtoolsError) or error.filename):
             raise
-        print(f"error: {error}", file=sys.stderr)
+        message = error if isinstance(error, FgtoolsError) else f"{error.filename}: {error.strerror}"
+        print(f"error: {message}", file=sys.stderr)
         return 1
     return 0
 
 
+def _close_output() -> None:
+    """Send what is still to be written to nowhere, or Python would complain of the closed pipe when it exits."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m fgtools", description="Fine-tune FunctionGemma on your own tools.")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    version = f"fgtools {importlib.metadata.version('fgtools')}"
+    parser.add_argument("--version", action="version", version=version, help="show the version")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="name_of_command")
 
     run = commands.add_parser("run", help="the six notebooks, in order, with papermill")
     run.add_argument("--profile", choices=["auto", *PROFILES], help="where it runs (default: auto)")
@@ -241,7 +259,7 @@ def _train(options: argparse.Namespace) -> None:
         _train_one(options, options.seed, open_run(options.out))
         return
     if len(options.seeds) < 2:
-        raise ValueError(f"--seeds takes two or more, got {options.seeds}: use --seed for one")
+        raise InputError(f"--seeds takes two or more, got {options.seeds}: use --seed for one")
     root = open_run(options.out).root
     table = train_seeds(options.seeds, lambda seed: _train_one(options, seed, open_run(root / f"seed-{seed}")))
     print(table)

@@ -12,15 +12,50 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 Item = TypeVar("Item")
 
 
-class DataFileError(ValueError):
+class FgtoolsError(Exception):
+    """The base of every error that the package raises with a message for people."""
+
+
+class InputError(FgtoolsError, ValueError):
+    """A value that was passed in cannot be used; the message says what must hold, what was got, and the remedy."""
+
+
+class FileError(FgtoolsError, OSError):
+    """A file or folder cannot be read, written or made, such as on a full disk; the message names it."""
+
+
+class DataFileError(FgtoolsError, ValueError):
     """A data file is missing or malformed; the message names the file and, where there is one, the line."""
+
+
+@contextmanager
+def name_file(path: Path, verb: str) -> Iterator[None]:
+    """Turn an error of the operating system into a FileError that names the file and the remedy.
+
+    Args:
+        path: The file or folder.
+        verb: What is being done with it: "read", "written" or "made".
+    """
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or error
+        raise FileError(f"{path} must be {verb}, but {reason}: check the permissions and the free space") from error
+
+
+def make_folder(path: Path) -> Path:
+    """Make a folder and those above it, if they are not there; raises FileError where that is not possible."""
+    with name_file(path, "made"):
+        path.mkdir(parents=True, exist_ok=True)
+    return path
 
 
 def write_bytes(path: Path, content: bytes) -> Path:
@@ -29,17 +64,18 @@ def write_bytes(path: Path, content: bytes) -> Path:
 
 
 def write_parts(path: Path, parts: Iterable[bytes]) -> Path:
-    """Write a file whole, part by part, as `write_bytes`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.writelines(parts)
-        Path(temporary).chmod(0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    """Write a file whole, part by part, as `write_bytes`; raises FileError where it cannot be written."""
+    make_folder(path.parent)
+    with name_file(path, "written"):
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.writelines(parts)
+            Path(temporary).chmod(0o644)
+            os.replace(temporary, path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
     return path
 
 
@@ -96,9 +132,10 @@ def replace_folder(new: Path, target: Path) -> Path:
     """
     old = target.with_name(f".{target.name}.old")
     shutil.rmtree(old, ignore_errors=True)
-    if target.exists():
-        os.replace(target, old)
-    os.replace(new, target)
+    with name_file(target, "written"):
+        if target.exists():
+            os.replace(target, old)
+        os.replace(new, target)
     shutil.rmtree(old, ignore_errors=True)
     return target
 
@@ -141,11 +178,12 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
 
 
 def read_text(path: Path) -> str:
-    """Read UTF-8 text; raises DataFileError where the file is missing or is not UTF-8."""
+    """Read UTF-8 text; raises DataFileError where it is missing or not UTF-8, FileError where it cannot be read."""
     if not path.is_file():
         raise DataFileError(f"the file {path} must exist, but it does not: check the path")
     try:
-        return path.read_text(encoding="utf-8-sig")
+        with name_file(path, "read"):
+            return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataFileError(f"{path} must be UTF-8 text, but byte {error.start} is not: convert the file") from error
 
@@ -156,7 +194,7 @@ def sha256_of(path: Path) -> str:
         files = sorted(file for file in path.rglob("*") if file.is_file())
         listing = "".join(f"{file.relative_to(path).as_posix()} {sha256_of(file)}\n" for file in files)
         return hashlib.sha256(listing.encode()).hexdigest()
-    with path.open("rb") as file:
+    with name_file(path, "read"), path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from fgtools.files import InputError
+
 DEVELOPER_TEXT = "You are a model that can do function calling with the following functions"
 """The sentence that switches FunctionGemma to calling tools; the template does not add it (FunctionGemma formatting
 guide)."""
@@ -167,7 +169,7 @@ def get_recipe(recipe: str | Recipe) -> Recipe:
     if isinstance(recipe, Recipe):
         return recipe
     if recipe not in RECIPES:
-        raise ValueError(
+        raise InputError(
             f"RECIPE must be one of {sorted(RECIPES)}, got {recipe!r}: use 'native' unless you mean to reproduce the "
             "tutorial"
         )
@@ -190,11 +192,11 @@ def adapt_recipe(recipe: Recipe, no_call_share: float = -1.0, over_length: str =
         ValueError: A value is out of its range.
     """
     if no_call_share > 1.0:
-        raise ValueError(f"NO_CALL_SHARE must lie in [0, 1], or below 0 for the recipe's own, got {no_call_share}")
+        raise InputError(f"NO_CALL_SHARE must lie in [0, 1], or below 0 for the recipe's own, got {no_call_share}")
     if over_length not in ("", *OVER_LENGTH):
-        raise ValueError(f"OVER_LENGTH must be one of {OVER_LENGTH}, or '' for the recipe's own, got {over_length!r}")
+        raise InputError(f"OVER_LENGTH must be one of {OVER_LENGTH}, or '' for the recipe's own, got {over_length!r}")
     if engine not in ("", *ENGINES):
-        raise ValueError(f"ENGINE must be one of {ENGINES}, or '' for the recipe's own, got {engine!r}")
+        raise InputError(f"ENGINE must be one of {ENGINES}, or '' for the recipe's own, got {engine!r}")
     return replace(
         recipe,
         engine=engine or recipe.engine,
@@ -338,7 +340,7 @@ def resolve_profile(name: str, capability: tuple[int, int] | None) -> ResolvedPr
     if name in PROFILES:
         return ResolvedProfile(PROFILES[name], "asked for by name")
     if name != "auto":
-        raise ValueError(f"PROFILE must be 'auto' or one of {sorted(PROFILES)}, got {name!r}")
+        raise InputError(f"PROFILE must be 'auto' or one of {sorted(PROFILES)}, got {name!r}")
     fastest, fact = fastest_format(capability)
     if capability is None:
         return ResolvedProfile(PROFILES["offline"], fact)
@@ -456,9 +458,9 @@ def build_training(
     given = (("LEARNING_RATE", learning_rate), ("EPOCHS", epochs), ("BATCH_SIZE", batch_size))
     for label, value in (*given, ("PATIENCE", patience), ("LORA_RANK", lora_rank)):
         if value is not None and value < 0:
-            raise ValueError(f"{label} must be positive, or 0 for the profile's own, got {value}")
+            raise InputError(f"{label} must be positive, or 0 for the profile's own, got {value}")
     if engine not in ENGINES:
-        raise ValueError(f"ENGINE must be one of {ENGINES}, got {engine!r}")
+        raise InputError(f"ENGINE must be one of {ENGINES}, got {engine!r}")
     fitted = fit_recipe(recipe, model)
     usual = LORA_LEARNING_RATE if lora_rank and not is_standin(model) else fitted.learning_rate
     return Training(

@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "fgtools"
 
 ROOMS = (
-    *("profiles", "files", "calls", "schema", "metrics", "gold", "rows"),
+    *("files", "profiles", "calls", "schema", "metrics", "gold", "rows"),
     *("models", "prompts", "generate", "train", "serve", "report", "run"),
     "__main__",
 )

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Mapping
 
 from fgtools.calls.call import CONTROL_TOKEN, END_CALL, ESCAPE, MAX_DEPTH, START_CALL, ToolCall, nests_too_deep
+from fgtools.files import InputError
 
 STRUCTURE = re.compile(r"[{}\[\],:]")
 """The characters that separate names and values in a call."""
@@ -36,7 +37,7 @@ def render_calls(calls: Iterable[ToolCall], style: str = "native") -> str:
             that is not text, nesting deeper than MAX_DEPTH.
     """
     if style not in ("native", "tutorial"):
-        raise ValueError(f"style must be 'native' or 'tutorial', got {style!r}")
+        raise InputError(f"style must be 'native' or 'tutorial', got {style!r}")
     return "".join(_render_call(call, style) for call in calls)
 
 
@@ -54,16 +55,16 @@ def is_writable(name: object) -> bool:
 def _render_call(call: ToolCall, style: str) -> str:
     name = call.name
     if not is_writable(name):
-        raise ValueError(
+        raise InputError(
             f"a tool name must be text without '{{', control tokens or outer white space, got {name!r}: rename the tool"
         )
     if not isinstance(call.arguments, Mapping):
-        raise ValueError(
+        raise InputError(
             f"arguments of {name!r} must be a mapping, got {type(call.arguments).__name__}: decode them first"
         )
     if style == "tutorial":
         if nests_too_deep(call.arguments):
-            raise ValueError(f"arguments must not nest deeper than {MAX_DEPTH} levels")
+            raise InputError(f"arguments must not nest deeper than {MAX_DEPTH} levels")
         text = json.dumps(call.arguments, ensure_ascii=False)
         return f"{START_CALL}call:{name}{{args:{_render_string(text)}}}{END_CALL}"
     return f"{START_CALL}call:{name}{render_value(call.arguments)}{END_CALL}"
@@ -71,7 +72,7 @@ def _render_call(call: ToolCall, style: str) -> str:
 
 def _render_string(value: str) -> str:
     if ESCAPE in value:
-        raise ValueError(f"a string cannot hold the mark {ESCAPE}, got {value[:80]!r}: reject or rewrite the row")
+        raise InputError(f"a string cannot hold the mark {ESCAPE}, got {value[:80]!r}: reject or rewrite the row")
     return f"{ESCAPE}{value}{ESCAPE}"
 
 
@@ -88,7 +89,7 @@ def render_key(key: object) -> str:
         ValueError: The name is not text, or has the <escape> mark in it.
     """
     if not isinstance(key, str):
-        raise ValueError(f"an argument name must be text, got {key!r}")
+        raise InputError(f"an argument name must be text, got {key!r}")
     if not key or key != key.strip() or STRUCTURE.search(key) or CONTROL_TOKEN.search(key):
         return _render_string(key)
     return key
@@ -108,7 +109,7 @@ def render_value(value: object, depth: int = 0) -> str:
         ValueError: The value nests too deep, has the <escape> mark in a string, or is no JSON value.
     """
     if depth > MAX_DEPTH:
-        raise ValueError(f"arguments must not nest deeper than {MAX_DEPTH} levels")
+        raise InputError(f"arguments must not nest deeper than {MAX_DEPTH} levels")
     if value is None:
         return "None"
     if isinstance(value, bool):
@@ -119,7 +120,7 @@ def render_value(value: object, depth: int = 0) -> str:
         return str(value)
     if isinstance(value, float):
         if not math.isfinite(value):
-            raise ValueError(f"a number must be finite, got {value}")
+            raise InputError(f"a number must be finite, got {value}")
         return repr(value)
     if isinstance(value, Mapping):
         pairs = [(render_key(key), render_value(item, depth + 1), key) for key, item in value.items()]
@@ -127,4 +128,4 @@ def render_value(value: object, depth: int = 0) -> str:
         return "{" + ",".join(f"{key}:{item}" for key, item, _ in pairs) + "}"
     if isinstance(value, (list, tuple)):
         return "[" + ",".join(render_value(item, depth + 1) for item in value) + "]"
-    raise ValueError(f"an argument must be a JSON value, got {type(value).__name__}")
+    raise InputError(f"an argument must be a JSON value, got {type(value).__name__}")

@@ -22,6 +22,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from fgtools.calls import CONTROL_TOKENS, END_CALL, ESCAPE, START_CALL, render_key, render_value
+from fgtools.files import FgtoolsError
 from fgtools.models.load import stop_ids
 from fgtools.profiles import Recipe, get_recipe
 from fgtools.prompts.encode import neutralize_control_tokens
@@ -53,7 +54,7 @@ _NEVER = re.compile(f"^<unused|[{_CLASS}]")
 _SIMPLE = {name: name for name in ("string", "integer", "number", "boolean", "null")}
 
 
-class ConstraintError(RuntimeError):
+class ConstraintError(FgtoolsError, RuntimeError):
     """Constrained decoding is not to be had; the message says what to do."""
 
 

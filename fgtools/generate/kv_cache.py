@@ -21,6 +21,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.cache_utils import Cache, DynamicLayer
 
+from fgtools.files import InputError
+
 _SLOW_ROWS = range(7, 21)
 
 NO_POSITION = -1
@@ -87,7 +89,7 @@ class Slab:
         config = model.config.get_text_config()
         self.attention = config._attn_implementation
         if self.attention not in ATTENTION:
-            raise ValueError(
+            raise InputError(
                 f"the model's attention must be one of {', '.join(ATTENTION)} to answer rows together, got "
                 f"{self.attention!r}: load it with attn_implementation='sdpa'"
             )

@@ -16,7 +16,7 @@ import torch
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from fgtools.files import is_watched
+from fgtools.files import InputError, is_watched
 from fgtools.generate.kv_cache import Slab, common_length, decode_greedily, read_prompts
 from fgtools.models.device import CACHE_SHARE, free_memory_bytes
 from fgtools.models.load import stop_ids
@@ -62,7 +62,7 @@ def generate_replies(
         torch.OutOfMemoryError: A single row does not fit the memory.
     """
     if max_new_tokens < 1 or batch_size < 1:
-        raise ValueError(
+        raise InputError(
             f"MAX_NEW_TOKENS and BATCH_SIZE must be at least 1, got {max_new_tokens} and {batch_size}: use 0 only in a "
             "notebook, where it means the profile's own"
         )

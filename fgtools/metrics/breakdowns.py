@@ -11,6 +11,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
+from fgtools.files import InputError
 from fgtools.metrics.intervals import Ratio, bootstrap_ratio, wilson_interval
 from fgtools.metrics.ladder import RowScore
 from fgtools.metrics.scores import Scores, require_same_ids
@@ -86,7 +87,7 @@ def require_same_parts(before: Parts, after: Parts) -> None:
     ]
     if ids[0] != ids[1]:
         sizes = [{name: len(rows) for name, rows in parts.items()} for parts in ids]
-        raise ValueError(
+        raise InputError(
             f"both must be the same rows in the same parts, got {sizes[0]} and {sizes[1]} rows: split both alike"
         )
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from fgtools.files import InputError
 from fgtools.metrics.intervals import Ratio, bootstrap_ratio, to_json
 
 
@@ -71,14 +72,14 @@ def tc_cer(predictions: Sequence[str], references: Sequence[str]) -> CerResult:
         ValueError: The lengths differ, or an item is not text.
     """
     if len(predictions) != len(references):
-        raise ValueError(
+        raise InputError(
             f"every prediction must have a reference, got {len(predictions)} predictions and {len(references)} "
             "references: pass the two lists of the same rows"
         )
     for label, texts in (("prediction", predictions), ("reference", references)):
         for index, text in enumerate(texts):
             if not isinstance(text, str):
-                raise ValueError(f"{label} {index} must be text, got {type(text).__name__}: use '' for no block")
+                raise InputError(f"{label} {index} must be text, got {type(text).__name__}: use '' for no block")
     edits = [count_edits(*pair) for pair in zip(predictions, references, strict=True)]
     ratio = bootstrap_ratio(edits, [len(text) for text in references])
     return CerResult(len(edits), ratio.numerator, ratio.denominator, ratio.low, ratio.high)

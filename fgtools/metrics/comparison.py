@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fgtools.files import InputError
 from fgtools.metrics.intervals import (
     Ratio,
     Share,
@@ -173,7 +174,7 @@ class Comparison:
             transitions = tuple((before, after, count) for before, after, count in saved["transitions"])
             return cls(saved["n"], changes, tuple(saved["fixed"]), tuple(saved["broken"]), transitions)
         except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"a comparison must stand as this version writes it ({error}): compare again") from error
+            raise InputError(f"a comparison must stand as this version writes it ({error}): compare again") from error
 
 
 def compare(before: Scores, after: Scores) -> Comparison:
@@ -192,24 +193,24 @@ def compare(before: Scores, after: Scores) -> Comparison:
             free.
     """
     if not before.rows and not after.rows:
-        raise ValueError("at least one row must be compared, got none: score the replies to a rows file")
+        raise InputError("at least one row must be compared, got none: score the replies to a rows file")
     if before.style != after.style:
-        raise ValueError(
+        raise InputError(
             f"both scores must be of replies in one notation, got {before.style!r} and {after.style!r}: score both "
             "with one recipe"
         )
     if before.constrained != after.constrained:
-        raise ValueError(
+        raise InputError(
             "both scores must be of free replies or both of constrained ones, got one of each: what a constraint "
             "settles is not what training settled; evaluate both alike"
         )
     by_id = {row.row_id: row for row in after.rows}
     ids = [row.row_id for row in before.rows]
     if len(set(ids)) < len(ids) or len(by_id) < len(after.rows):
-        raise ValueError("every row must have an id of its own to be paired, but some ids occur twice")
+        raise InputError("every row must have an id of its own to be paired, but some ids occur twice")
     if set(ids) != set(by_id):
         odd = sorted(set(ids) ^ set(by_id))
-        raise ValueError(
+        raise InputError(
             f"both scores must be of the same rows, but {len(odd)} rows have only one of them, such as {odd[0]!r}: "
             "evaluate both models on one rows file"
         )
@@ -236,7 +237,7 @@ def _require_same_rows(before: Sequence[RowScore], after: Sequence[RowScore]) ->
     for old, new in zip(before, after, strict=True):
         for field, what in _OF_THE_ROW.items():
             if getattr(old, field) != getattr(new, field):
-                raise ValueError(
+                raise InputError(
                     f"both scores must be of the same rows, but their {what} differ, first in row {old.row_id!r} "
                     f"({field} {getattr(old, field)!r} and {getattr(new, field)!r}): evaluate both on one rows file"
                 )

@@ -16,6 +16,7 @@ from typing import Any
 import datasets
 import evaluate
 
+from fgtools.files import InputError
 from fgtools.metrics import score
 from fgtools.rows.store import find_row_problem
 
@@ -45,7 +46,7 @@ class FunctionCalls(evaluate.Metric):
 
     def _info(self) -> evaluate.MetricInfo:
         if self.config_name not in ("default", "native", "tutorial"):
-            raise ValueError(f"the configuration must be 'native' or 'tutorial', got {self.config_name!r}")
+            raise InputError(f"the configuration must be 'native' or 'tutorial', got {self.config_name!r}")
         text = datasets.Value("string")
         return evaluate.MetricInfo(
             description=DESCRIPTION,
@@ -88,11 +89,11 @@ def _parse_reference(number: int, text: str) -> dict[str, Any]:
     try:
         reference = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"reference {number} must be JSON text, but {error}: {text[:60]!r}") from error
+        raise InputError(f"reference {number} must be JSON text, but {error}: {text[:60]!r}") from error
     if not isinstance(reference, dict):
-        raise ValueError(f"reference {number} must be a JSON object with tools and gold, got {text[:60]!r}")
+        raise InputError(f"reference {number} must be a JSON object with tools and gold, got {text[:60]!r}")
     row = {"row_id": str(number), "messages": _NO_REQUEST, **reference}
     problem = find_row_problem(row)
     if problem:
-        raise ValueError(f"reference {number}: {problem}")
+        raise InputError(f"reference {number}: {problem}")
     return row

@@ -11,6 +11,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from fgtools.files import InputError
+
 Z = 1.959963984540054
 """Two-sided 95 % quantile of the normal distribution."""
 
@@ -34,7 +36,7 @@ class Share:
 
     def __post_init__(self) -> None:
         if not 0 <= self.k <= self.n:
-            raise ValueError(f"a share must have 0 <= k <= n, got k={self.k}, n={self.n}")
+            raise InputError(f"a share must have 0 <= k <= n, got k={self.k}, n={self.n}")
 
     @property
     def rate(self) -> float:

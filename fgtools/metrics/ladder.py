@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fgtools.calls import Reply, ToolCall, parse_reply, parse_tutorial_prediction, render_calls, row_calls
+from fgtools.files import InputError
 from fgtools.metrics.ast_match import (
     assign,
     declared_type,
@@ -148,7 +149,7 @@ def score_row(row: Mapping[str, Any], text: str, style: str = "native") -> RowSc
         ValueError: The reply is not text.
     """
     if not isinstance(text, str):
-        raise ValueError(f"the reply of row {row.get('row_id')!r} must be text, got {type(text).__name__}")
+        raise InputError(f"the reply of row {row.get('row_id')!r} must be text, got {type(text).__name__}")
     gold, reply = row_calls(row), parse_reply(text, style)
     tools = {tool["function"]["name"]: tool["function"].get("parameters") for tool in row["tools"]}
     lost = sum(problem.kind in _LOST for problem in reply.problems)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fgtools.calls import parse_reply, parse_tutorial_prediction, render_calls, row_calls
+from fgtools.files import InputError
 from fgtools.metrics.cer import CerResult, tc_cer
 from fgtools.metrics.intervals import Share
 from fgtools.metrics.scores import score
@@ -61,7 +62,7 @@ def score_protocol(rows: Sequence[Mapping[str, Any]], replies: Sequence[str], st
     """
     odd = [row["row_id"] for row in rows if not row["gold"]]
     if odd:
-        raise ValueError(f"the tutorial scores rows with a call alone, but row {odd[0]!r} needs none: leave it out")
+        raise InputError(f"the tutorial scores rows with a call alone, but row {odd[0]!r} needs none: leave it out")
     scores = score(rows, replies, style)
     first = [row_calls(row)[:1] for row in rows]
     blocks = [parse_tutorial_prediction(text).block for text in replies]

@@ -14,6 +14,7 @@ from functools import cached_property
 from itertools import zip_longest
 from typing import Any
 
+from fgtools.files import InputError
 from fgtools.metrics.behaviours import BEHAVIOURS
 from fgtools.metrics.cer import CerResult
 from fgtools.metrics.intervals import Ratio, Share, bootstrap_ratio, to_json
@@ -217,9 +218,9 @@ class Scores:
             rows = tuple(_read_row(row) for row in saved["rows"])
             constrained, style = saved["constrained"], saved["style"]
         except (KeyError, TypeError) as error:
-            raise ValueError(f"scores must hold rows as this version writes them ({error}): score again") from error
+            raise InputError(f"scores must hold rows as this version writes them ({error}): score again") from error
         if not rows:
-            raise ValueError("scores must hold at least one row, got none: score again")
+            raise InputError("scores must hold at least one row, got none: score again")
         return cls(rows, constrained, style)
 
 
@@ -247,13 +248,13 @@ def score(rows: Sequence[Mapping[str, Any]], replies: Sequence[str], style: str 
         ValueError: There are no rows, the lengths differ, the style is unknown, or a reply is not text.
     """
     if len(rows) != len(replies):
-        raise ValueError(
+        raise InputError(
             f"every row must have a reply, got {len(rows)} rows and {len(replies)} replies: generate for these rows"
         )
     if not rows:
-        raise ValueError("at least one row must be scored, got none: check the rows file")
+        raise InputError("at least one row must be scored, got none: check the rows file")
     if style not in ("native", "tutorial"):
-        raise ValueError(f"style must be 'native' or 'tutorial', got {style!r}")
+        raise InputError(f"style must be 'native' or 'tutorial', got {style!r}")
     return Scores(tuple(score_row(row, reply, style) for row, reply in zip(rows, replies, strict=True)), style=style)
 
 
@@ -269,7 +270,7 @@ def require_same_ids(first: Iterable[str], second: Iterable[str]) -> None:
     """
     for place, (one, other) in enumerate(zip_longest(first, second)):
         if one != other:
-            raise ValueError(
+            raise InputError(
                 f"both must be of the same rows in the same order, but at place {place} {one!r} stands beside "
                 f"{other!r}: score one rows file"
             )

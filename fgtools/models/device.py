@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import torch
 
+from fgtools.files import InputError
 from fgtools.profiles import PRECISIONS, fastest_format
 
 DTYPES = dict(zip(PRECISIONS, (torch.float32, torch.bfloat16, torch.float16), strict=True))
@@ -92,7 +93,7 @@ def choose_device_and_dtype(capability: tuple[int, int] | None, dtype: str = "au
     if dtype != "auto":
         names = {str(known).removeprefix("torch."): known for known in DTYPES.values()}
         if dtype not in names:
-            raise ValueError(f"DTYPE must be 'auto' or one of {sorted(names)}, got {dtype!r}")
+            raise InputError(f"DTYPE must be 'auto' or one of {sorted(names)}, got {dtype!r}")
         return Decision(device, names[dtype], "asked for by name")
     fastest, fact = fastest_format(capability)
     if capability is None:
@@ -117,7 +118,7 @@ def choose_precision(capability: tuple[int, int] | None, precision: str = "auto"
     """
     if precision != "auto":
         if precision not in DTYPES:
-            raise ValueError(f"PRECISION must be 'auto' or one of {sorted(DTYPES)}, got {precision!r}")
+            raise InputError(f"PRECISION must be 'auto' or one of {sorted(DTYPES)}, got {precision!r}")
         return Precision(precision, "asked for by name")
     fastest, fact = fastest_format(capability)
     if capability is None:

@@ -23,7 +23,7 @@ from transformers import (
 )
 
 from fgtools.calls import BOS, END_CALL, EOS, ESCAPE, PAD, START_CALL, STOP_TOKENS
-from fgtools.files import replace_folder
+from fgtools.files import FgtoolsError, replace_folder
 from fgtools.models.device import choose_device_and_dtype, detect_capability
 from fgtools.offline import CHECKPOINT
 from fgtools.profiles import FUNCTIONGEMMA
@@ -36,7 +36,7 @@ _NOT_THE_MODELS = frozenset({"_name_or_path", "transformers_version", "use_cache
 """What a config holds that decides no token."""
 
 
-class ModelError(ValueError):
+class ModelError(FgtoolsError, ValueError):
     """A model or tokenizer cannot be had or does not fit the format; the message says what to do."""
 
 

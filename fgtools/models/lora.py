@@ -10,10 +10,11 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
+from fgtools.files import FgtoolsError
 from fgtools.profiles import Training
 
 
-class AdapterError(RuntimeError):
+class AdapterError(FgtoolsError, RuntimeError):
     """Adapters cannot be had; the message says what to do."""
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from fgtools.files import FgtoolsError
 from fgtools.profiles import Recipe, get_recipe
 from fgtools.prompts.batch import encode_rows
 from fgtools.prompts.checks import ERROR, Check, leak_checks, length_check, schema_checks, token_checks
@@ -23,7 +24,7 @@ NO_LIMIT = 10**9
 """Budget in tokens under which no row is cut or left out."""
 
 
-class AuditError(RuntimeError):
+class AuditError(FgtoolsError, RuntimeError):
     """The audit found errors, and nobody said to train all the same."""
 
 

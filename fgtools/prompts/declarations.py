@@ -11,12 +11,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fgtools.calls import END_DECLARATION, ESCAPE, START_DECLARATION
+from fgtools.files import FgtoolsError
 
 _HIDDEN = frozenset({"description", "type", "properties", "required", "nullable"})
 _PLAIN_ITEMS = frozenset({"type", "properties", "required"})
 
 
-class NotPlainError(ValueError):
+class NotPlainError(FgtoolsError, ValueError):
     """The tool holds what only the template itself can render."""
 
 

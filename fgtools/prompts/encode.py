@@ -17,6 +17,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from fgtools.calls import CONTROL_TOKEN, END_TURN, EOS, START_RESPONSE, ToolCall, render_calls, row_calls
+from fgtools.files import InputError
 from fgtools.profiles import REPLY_MARGIN, REPLY_STEP, Recipe, get_recipe
 
 IGNORED = -100
@@ -92,7 +93,7 @@ def render_prompt(
         ValueError: The tokenizer has no chat template.
     """
     if not tokenizer.chat_template:
-        raise ValueError(
+        raise InputError(
             "the tokenizer must carry a chat template, but has none: load it from the model's own folder, which holds "
             "chat_template.jinja"
         )

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from fgtools.files import InputError
 from fgtools.metrics import Comparison
 from fgtools.report.table import Table
 from fgtools.report.tables import render_comparison_table, render_funnel_table
@@ -35,7 +36,7 @@ def render_card(facts: Mapping[str, Mapping[str, Any]], repo_id: str = "", banne
     """
     missing = [name for name in NEEDED if name not in facts]
     if missing:
-        raise ValueError(f"a card needs {', '.join(NEEDED)}, but lacks {', '.join(missing)}: run the earlier notebooks")
+        raise InputError(f"a card needs {', '.join(NEEDED)}, but lacks {', '.join(missing)}: run the earlier notebooks")
     run, funnel, training = facts["run"], facts["funnel"], facts["train"]
     comparison = Comparison.from_dict(facts["compare"])
     title = repo_id or "FunctionGemma, tuned"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from fgtools.files import InputError
 from fgtools.metrics import Change, Comparison, Ratio, Scores, Share, protocol
 from fgtools.metrics.behaviours import BEHAVIOURS
 from fgtools.metrics.breakdowns import Parts, require_same_parts
@@ -114,7 +115,7 @@ def render_types_table(before: Mapping[str, Ratio], after: Mapping[str, Ratio]) 
     """
     sizes = [{kind: ratio.denominator for kind, ratio in types.items()} for types in (before, after)]
     if sizes[0] != sizes[1]:
-        raise ValueError(f"both must count the same arguments, got {sizes[0]} and {sizes[1]}: count the same rows")
+        raise InputError(f"both must count the same arguments, got {sizes[0]} and {sizes[1]}: count the same rows")
     rows = [(kind, str(ratio), str(after[kind])) for kind, ratio in before.items()]
     return Table(("type of argument", "right, before", "after"), tuple(rows))
 

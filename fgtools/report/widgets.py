@@ -16,7 +16,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from fgtools.calls import STOP_TOKENS, parse_reply, render_calls, row_calls
-from fgtools.files import is_watched
+from fgtools.files import InputError, is_watched
 from fgtools.metrics import Scores
 from fgtools.profiles import Recipe, get_recipe
 from fgtools.report.alignment import Alignment
@@ -65,7 +65,7 @@ def select_rows(
     """
     if verdict not in (*VERDICTS, FIXED, BROKEN) or (verdict in (FIXED, BROKEN) and before is None):
         known = (*VERDICTS, *((FIXED, BROKEN) if before else ()))
-        raise ValueError(f"the verdict must be one of {', '.join(known)}, got {verdict!r}")
+        raise InputError(f"the verdict must be one of {', '.join(known)}, got {verdict!r}")
     old = before.rows if before is not None else scores.rows
     keeps = {
         "all": lambda was, now: True,
@@ -127,10 +127,10 @@ class RowBrowser(_Shown):
         """
         if not len(rows) == len(replies) == len(scores.rows):
             counts = f"{len(rows)} rows, {len(replies)} replies and {len(scores.rows)} scores"
-            raise ValueError(f"every row must have a reply and a score, got {counts}: pass those of one evaluation")
+            raise InputError(f"every row must have a reply and a score, got {counts}: pass those of one evaluation")
         names = [[row.row_id for row in one.rows] for one in (scores, before or scores)]
         if names[0] != names[1] or names[0] != [str(row["row_id"]) for row in rows]:
-            raise ValueError(
+            raise InputError(
                 "rows and scores, those before too, must be of the same rows in the same order: score again"
             )
         self.rows, self.replies, self.scores, self.before = rows, replies, scores, before

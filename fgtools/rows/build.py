@@ -17,6 +17,7 @@ from dataclasses import field as dataclass_field
 from typing import Any, NamedTuple
 
 from fgtools.calls import Problem, ToolCall, render_calls
+from fgtools.files import FgtoolsError
 from fgtools.gold import Gold, Rejected, extract_gold, shorten_reply
 from fgtools.profiles import DEVELOPER_TEXT, Recipe, get_recipe
 from fgtools.rows.formats import guess_shape, normalize_row
@@ -51,7 +52,7 @@ N_EXAMPLES = 3
 _TYPE_CHANGES = ("type_word", "unknown_type")
 
 
-class EmptySetError(ValueError):
+class EmptySetError(FgtoolsError, ValueError):
     """No row is left to work with; the message holds the funnel."""
 
 

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from fgtools.files import DataFileError
+from fgtools.files import DataFileError, FgtoolsError
 
 SUFFIXES = (".jsonl", ".json", ".parquet", ".csv")
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -28,7 +28,7 @@ ANSWERS = "possible_answer"
 """BFCL keeps the answers to a file of questions in a file of the same name in this folder beside it."""
 
 
-class LocalRowsError(ValueError):
+class LocalRowsError(FgtoolsError, ValueError):
     """A path that holds no rows; the message says what it must hold."""
 
 

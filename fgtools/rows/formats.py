@@ -20,6 +20,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from fgtools.files import InputError
 from fgtools.schema.literals import decode_text, parse_values, plain_value, show
 from fgtools.schema.signatures import parse_python_calls
 
@@ -82,7 +83,7 @@ def normalize_row(row: Any, shape: str = "auto") -> Any:
         ValueError: The shape is unknown by name.
     """
     if shape != "auto" and shape not in SHAPES:
-        raise ValueError(f"SHAPE must be 'auto' or one of {sorted(SHAPES)}, got {shape!r}")
+        raise InputError(f"SHAPE must be 'auto' or one of {sorted(SHAPES)}, got {shape!r}")
     shape = guess_shape(row) if shape == "auto" else shape
     row = _unwrapped(row)
     if shape == "unknown" or not isinstance(row, Mapping):

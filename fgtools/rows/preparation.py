@@ -16,7 +16,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fgtools.files import read_text, track, write_json, write_jsonl
+from fgtools.files import FgtoolsError, read_text, track, write_json, write_jsonl
 from fgtools.gold import Gold, extract_gold
 from fgtools.profiles import UNSEEN_FRACTION, Recipe, get_recipe
 from fgtools.rows.build import EmptySetError, RejectedRow, RowSet, Tally, build_row, paused_collector, require_rows
@@ -32,7 +32,7 @@ CHUNK = 500
 """Raw rows built at once."""
 
 
-class FunnelError(RuntimeError):
+class FunnelError(FgtoolsError, RuntimeError):
     """Counts that must add up do not: a fault of this package, not of the data."""
 
 

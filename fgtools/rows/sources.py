@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
+from fgtools.files import FgtoolsError, InputError
 from fgtools.profiles import HERMES
 from fgtools.rows.datafiles import SUFFIXES, LocalRowsError, TableRows, open_local_rows
 
 
-class SourceError(ValueError):
+class SourceError(FgtoolsError, ValueError):
     """The data cannot be had; the message says what to do."""
 
 
@@ -129,7 +130,7 @@ def load_raw_rows(
         ValueError: n_total is not positive.
     """
     if n_total < 1:
-        raise ValueError(f"N_TOTAL must be at least 1, got {n_total}")
+        raise InputError(f"N_TOTAL must be at least 1, got {n_total}")
     if data == "sample":
         from fgtools.offline.samples import build_samples
 

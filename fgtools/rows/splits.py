@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from fgtools.files import InputError
 from fgtools.rows.keys import SIDES, RowKey, build_key, cluster_rows
 
 _PRIORITY = {"unseen": 2, "eval": 1, "train": 0}
@@ -128,17 +129,17 @@ def split_rows(
 
 def _check(n_eval: int | None, eval_fraction: float | None, by: str, unseen_fraction: float) -> None:
     if by not in ("group", "rows"):
-        raise ValueError(f"by must be 'group' or 'rows', got {by!r}")
+        raise InputError(f"by must be 'group' or 'rows', got {by!r}")
     if (n_eval is None) == (eval_fraction is None):
-        raise ValueError(f"give n_eval or eval_fraction, one of them, got {n_eval!r} and {eval_fraction!r}")
+        raise InputError(f"give n_eval or eval_fraction, one of them, got {n_eval!r} and {eval_fraction!r}")
     if n_eval is not None and n_eval < 0:
-        raise ValueError(f"n_eval must not be negative, got {n_eval}")
+        raise InputError(f"n_eval must not be negative, got {n_eval}")
     if eval_fraction is not None and not 0.0 < eval_fraction < 1.0:
-        raise ValueError(f"eval_fraction must lie between 0 and 1, got {eval_fraction}")
+        raise InputError(f"eval_fraction must lie between 0 and 1, got {eval_fraction}")
     if not 0.0 <= unseen_fraction < 1.0:
-        raise ValueError(f"unseen_fraction must lie in [0, 1), got {unseen_fraction}")
+        raise InputError(f"unseen_fraction must lie in [0, 1), got {unseen_fraction}")
     if unseen_fraction and by == "rows":
-        raise ValueError("unseen_fraction needs by='group': a split of rows as given holds out no tools")
+        raise InputError("unseen_fraction needs by='group': a split of rows as given holds out no tools")
 
 
 def _split_as_given(rows: Sequence[Row], keys: Sequence[RowKey], clusters: Sequence[int], n_eval: int) -> Splits:
@@ -361,7 +362,7 @@ def limit_no_call(
         ValueError: The share is not in [0, 1].
     """
     if not 0.0 <= share <= 1.0:
-        raise ValueError(f"share must lie in [0, 1], got {share}")
+        raise InputError(f"share must lie in [0, 1], got {share}")
     calling = [bool(row["gold"]) for row in rows] if keys is None else [bool(key.called) for key in keys]
     without = [index for index, calls in enumerate(calling) if not calls]
     n_calls = len(calling) - len(without)

@@ -14,7 +14,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fgtools.files import read_json, read_jsonl, sha256_of, write_json, write_jsonl, write_text
+from fgtools.files import (
+    FgtoolsError,
+    FileError,
+    make_folder,
+    read_json,
+    read_jsonl,
+    sha256_of,
+    write_json,
+    write_jsonl,
+    write_text,
+)
 
 STAGES = ("01_setup", "02_data", "03_baseline", "04_train", "05_post_eval", "06_publish")
 
@@ -40,7 +50,7 @@ MADE_BY = {
 KAGGLE_INPUT = Path("/kaggle/input")
 
 
-class MissingArtifactError(FileNotFoundError):
+class MissingArtifactError(FgtoolsError, FileNotFoundError):
     """A stage's input is not there; the message names the notebook that makes it."""
 
 
@@ -126,7 +136,7 @@ def open_run(run_dir: str | Path = "") -> RunFolder:
         The RunFolder; on Kaggle with /kaggle/input as a place to find inputs.
 
     Raises:
-        NotADirectoryError: The path is a file.
+        FileError: The path is a file, or the folder cannot be made.
     """
     on_kaggle = "KAGGLE_KERNEL_RUN_TYPE" in os.environ
     if not run_dir:
@@ -134,6 +144,6 @@ def open_run(run_dir: str | Path = "") -> RunFolder:
         run_dir = os.environ.get("FGTOOLS_RUN_DIR") or ("/kaggle/working/run" if on_kaggle else beside)
     root = Path(run_dir)
     if root.exists() and not root.is_dir():
-        raise NotADirectoryError(f"RUN_DIR must be a folder, got the file {root}: choose another name")
-    root.mkdir(parents=True, exist_ok=True)
+        raise FileError(f"RUN_DIR must be a folder, got the file {root}: choose another name")
+    make_folder(root)
     return RunFolder(root, (KAGGLE_INPUT,) if on_kaggle and KAGGLE_INPUT.exists() else ())

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fgtools.files import is_watched, sha256_of, write_text
+from fgtools.files import FgtoolsError, is_watched, sha256_of, write_text
 from fgtools.run.folder import MADE_BY, STAGES, RunFolder, open_run
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
@@ -45,11 +45,11 @@ READS = {
 """What each notebook reads from the run folder."""
 
 
-class PipelineError(ValueError):
+class PipelineError(FgtoolsError, ValueError):
     """The series cannot run as asked; the message says what to change."""
 
 
-class StageError(RuntimeError):
+class StageError(FgtoolsError, RuntimeError):
     """A notebook failed; the message holds the cell's error and where the executed copy lies."""
 
 

@@ -14,6 +14,8 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
+from fgtools.files import FgtoolsError, InputError
+
 LAUNCHED = "FGTOOLS_LAUNCHED"
 """Set in the environment of processes that were started together."""
 
@@ -28,7 +30,7 @@ _PDEATHSIG = 1
 """Linux's PR_SET_PDEATHSIG."""
 
 
-class LaunchError(RuntimeError):
+class LaunchError(FgtoolsError, RuntimeError):
     """Processes that were started together failed; what they said stands above."""
 
 
@@ -58,10 +60,10 @@ def choose_processes(n_rows: int, asked: int = 0) -> tuple[int, str]:
         ValueError: The number is negative, or larger than that of the GPUs where there are some.
     """
     if asked < 0:
-        raise ValueError(f"PROCESSES must be at least 0, got {asked}: use 0 for one a GPU")
+        raise InputError(f"PROCESSES must be at least 0, got {asked}: use 0 for one a GPU")
     gpus = count_gpus()
     if 0 < gpus < asked:
-        raise ValueError(f"PROCESSES must be at most the number of GPUs, {gpus}, got {asked}: use 0 for one a GPU")
+        raise InputError(f"PROCESSES must be at most the number of GPUs, {gpus}, got {asked}: use 0 for one a GPU")
     if asked:
         return asked, "asked for"
     if gpus < 2:

@@ -8,13 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from fgtools.files import write_text
+from fgtools.files import FgtoolsError, write_text
 
 REQUIRED = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors")
 """What plain transformers needs to load a published folder."""
 
 
-class PublishError(ValueError):
+class PublishError(FgtoolsError, ValueError):
     """The model cannot be published as asked; the message says what to do."""
 
 

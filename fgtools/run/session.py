@@ -17,7 +17,7 @@ import tempfile
 import warnings
 from pathlib import Path
 
-from fgtools.files import is_watched
+from fgtools.files import FgtoolsError, is_watched
 from fgtools.run.processes import ONE_GPU
 
 NEEDED = {
@@ -39,7 +39,7 @@ NEEDED = {
 REPORTED = ("torch", "transformers", "trl", "datasets", "accelerate", "huggingface_hub", "kagglehub", "tokenizers")
 
 
-class SessionError(RuntimeError):
+class SessionError(FgtoolsError, RuntimeError):
     """The session cannot be made ready; the message says what to do."""
 
 

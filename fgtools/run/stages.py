@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from fgtools.files import DataFileError
+from fgtools.files import DataFileError, InputError
 from fgtools.generate.reply_log import ReplyLog, find_parts, identify_replies, share_out
 from fgtools.metrics import Comparison, Scores, score
 from fgtools.profiles import PROFILES, Profile, Recipe, ResolvedProfile, compose_banner, get_recipe
@@ -117,9 +117,9 @@ def build_settings(
         ValueError: The recipe is unknown, or a number makes no sense.
     """
     if not 0 < n_eval < n_total:
-        raise ValueError(f"N_EVAL must be at least 1 and less than N_TOTAL, got {n_eval} of {n_total}")
+        raise InputError(f"N_EVAL must be at least 1 and less than N_TOTAL, got {n_eval} of {n_total}")
     if source.shape != "auto" and source.shape not in SHAPES:
-        raise ValueError(f"SHAPE must be 'auto' or one of {sorted(SHAPES)}, got {source.shape!r}")
+        raise InputError(f"SHAPE must be 'auto' or one of {sorted(SHAPES)}, got {source.shape!r}")
     profile = resolved.profile
     chosen = get_recipe(recipe)
     return Settings(profile, chosen, data or profile.data, model or profile.model, seed, n_total, n_eval, source)
@@ -216,7 +216,7 @@ def evaluate(
     if constrained:
         require_native(recipe)
     if not rows or len({row["row_id"] for row in rows}) < len(rows):
-        raise ValueError(f"rows to evaluate must be there and have an id each of their own, got {len(rows)} rows")
+        raise InputError(f"rows to evaluate must be there and have an id each of their own, got {len(rows)} rows")
     budget = max_new_tokens or token_budget(longest_completion(rows, tokenizer, recipe))
     options = {"max_new_tokens": budget, "batch_size": batch_size, "constrained": constrained}
     rank, world = current_process()

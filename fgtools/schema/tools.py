@@ -19,6 +19,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from fgtools.calls import Problem
+from fgtools.files import FgtoolsError
 from fgtools.profiles import Recipe, get_recipe
 from fgtools.schema.literals import decode_text, parse_literals, plain_value, show
 from fgtools.schema.parameters import normalize_spec, parse_parameters
@@ -32,7 +33,7 @@ _PARAMETER_WORDS = ("parameters", "input_schema", "inputSchema", "input_paramete
 _LIST_WORDS = ("tools", "functions", "function_declarations", "functionDeclarations")
 
 
-class SchemaError(ValueError):
+class SchemaError(FgtoolsError, ValueError):
     """A tools field that cannot be read at all."""
 
 

@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from fgtools.files import FgtoolsError
+
 USER_ROLES = frozenset({"human", "user"})
 ASSISTANT_ROLES = frozenset({"gpt", "assistant", "model"})
 
@@ -35,7 +37,7 @@ _DICT = re.compile(r"Dict\[(.+),(.+)\]")  # greedy: splits at the last comma
 _BLOCK = re.compile(r"<tool_call>\s*(\{.*?\})\s*</tool_call>", re.DOTALL)
 
 
-class TutorialError(ValueError):
+class TutorialError(FgtoolsError, ValueError):
     """A row on which the tutorial's own code stops with an error."""
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fgtools.calls import Problem, ToolCall, parse_reply
+from fgtools.files import InputError
 from fgtools.gold import developer_text
 from fgtools.metrics import find_violations
 from fgtools.profiles import Recipe, get_recipe
@@ -95,13 +96,13 @@ def answer_request(
     from fgtools.prompts import render_prompt
 
     if not request.strip():
-        raise ValueError("a request must be there, got empty text: type what a user would say")
+        raise InputError("a request must be there, got empty text: type what a user would say")
     if constrained:
         require_native(recipe)
     recipe = get_recipe(recipe)
     declared = normalize_tools(tools, recipe)
     if _SURROGATE.search(request + json.dumps(declared, ensure_ascii=False)):
-        raise ValueError("request and tools must be Unicode text, got halves of surrogate pairs: paste them again")
+        raise InputError("request and tools must be Unicode text, got halves of surrogate pairs: paste them again")
     messages = [*(before or [{"role": "developer", "content": developer_text("")}])]
     row: dict[str, Any] = {
         "row_id": "playground",

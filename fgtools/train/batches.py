@@ -11,6 +11,8 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
+from fgtools.files import InputError
+
 WINDOW_STEPS = 16
 """Steps whose rows are sorted together: with 16 rows a step 256 rows, where padding is about 4 % of a step."""
 
@@ -31,7 +33,7 @@ def plan_steps(lengths: Sequence[int], rows_per_step: int, seed: int, epoch: int
         ValueError: rows_per_step is not positive.
     """
     if rows_per_step < 1:
-        raise ValueError(f"rows_per_step must be at least 1, got {rows_per_step}")
+        raise InputError(f"rows_per_step must be at least 1, got {rows_per_step}")
     draw = random.Random(f"{seed}:{epoch}")
     order = list(range(len(lengths)))
     draw.shuffle(order)

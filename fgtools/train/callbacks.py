@@ -10,8 +10,10 @@ from typing import Any
 
 from transformers import TrainerCallback
 
+from fgtools.files import FgtoolsError
 
-class NotFinite(RuntimeError):
+
+class NotFinite(FgtoolsError, RuntimeError):
     """A loss or a gradient is not a finite number; the message says which and when."""
 
 

@@ -19,7 +19,7 @@ import torch
 from accelerate import PartialState
 from transformers import TrainerCallback
 
-from fgtools.files import read_json, write_text
+from fgtools.files import FgtoolsError, read_json, write_text
 from fgtools.models.load import fingerprint_model
 from fgtools.prompts import Encoded
 
@@ -29,7 +29,7 @@ KEPT = 2
 _MARK = "whole.json"
 
 
-class CheckpointError(ValueError):
+class CheckpointError(FgtoolsError, ValueError):
     """The checkpoints that are there are not this training's; the message says what to do."""
 
 

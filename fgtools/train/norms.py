@@ -14,6 +14,8 @@ from types import MethodType
 import torch
 from torch import nn
 
+from fgtools.files import InputError
+
 
 @contextmanager
 def widened_norms(model: nn.Module) -> Iterator[int]:
@@ -36,7 +38,7 @@ def widened_norms(model: nn.Module) -> Iterator[int]:
         if type(module).__name__.endswith("RMSNorm") and not name.endswith(("q_norm", "k_norm"))
     ]
     if not norms or not all(hasattr(norm, "_norm") for norm in norms):
-        raise ValueError("fp16 needs Gemma 3's RMSNorm, whose result can be kept in fp32: train in fp32 instead")
+        raise InputError("fp16 needs Gemma 3's RMSNorm, whose result can be kept in fp32: train in fp32 instead")
     for norm in norms:
         norm.forward = MethodType(_normalize_in_fp32, norm)
     try:

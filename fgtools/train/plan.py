@@ -24,7 +24,7 @@ from transformers import (
 )
 from trl import SFTConfig, SFTTrainer
 
-from fgtools.files import is_watched
+from fgtools.files import InputError, is_watched
 from fgtools.models.device import Precision, choose_precision, detect_capability, weights_precision
 from fgtools.profiles import Recipe, Training
 from fgtools.prompts import IGNORED, Encoded
@@ -119,7 +119,7 @@ def plan_training(
         text, max(lengths), labels / sum(lengths), free_activation_bytes(model), config.gradient_checkpointing
     )
     if engine == "trl" and config.rows_per_step % world:
-        raise ValueError(
+        raise InputError(
             f"the rows of a step must share out among the processes, but {config.rows_per_step} do not among {world}: "
             "change BATCH_SIZE or the number of processes"
         )

@@ -24,6 +24,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallba
 from transformers import set_seed as set_every_seed
 from trl import SFTTrainer
 
+from fgtools.files import FgtoolsError
 from fgtools.generate import generate_replies
 from fgtools.metrics import score
 from fgtools.models import save_model
@@ -46,7 +47,7 @@ CONFIRMED = 64
 """Held-out rows on which the best and the last checkpoint generate, to confirm the choice."""
 
 
-class TrainingError(ValueError):
+class TrainingError(FgtoolsError, ValueError):
     """Training cannot start or went wrong; the message says what must hold."""
 
 

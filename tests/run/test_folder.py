@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from fgtools.files import sha256_of, write_text
+from fgtools.files import FileError, sha256_of, write_text
 from fgtools.run.folder import MADE_BY, MissingArtifactError, RunFolder, open_run
 
 
@@ -49,7 +49,7 @@ def test_the_run_folder_is_found_without_a_parameter(tmp_path, monkeypatch):
     monkeypatch.delenv("FGTOOLS_RUN_DIR")
     assert open_run().root.as_posix() == "runs/offline"
     (tmp_path / "file").write_text("")
-    with pytest.raises(NotADirectoryError, match="RUN_DIR must be a folder"):
+    with pytest.raises(FileError, match="RUN_DIR must be a folder"):
         open_run(tmp_path / "file")
 
 

@@ -3,7 +3,7 @@
 import nbformat
 import pytest
 
-from fgtools.files import write_text
+from fgtools.files import FileError, write_text
 from fgtools.run import notebooks as pipeline
 from fgtools.run.notebooks import (
     PipelineError,
@@ -98,7 +98,7 @@ def test_without_notebooks_the_message_says_where_to_run(tmp_path):
 
 def test_a_file_in_the_place_of_the_run_folder_is_an_error(toy, tmp_path):
     write_text(tmp_path / "out", "")
-    with pytest.raises(NotADirectoryError, match="RUN_DIR must be a folder"):
+    with pytest.raises(FileError, match="RUN_DIR must be a folder"):
         run_series(tmp_path / "out", folder=toy)
 
 

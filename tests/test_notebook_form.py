@@ -32,10 +32,10 @@ def test_a_notebook_is_in_normal_form(path):
 
 
 def test_cells_are_few_short_and_define_nothing(notebook):
-    assert len(notebook.cells) <= 30
+    assert len(notebook.cells) <= 36
     for cell in code_cells(notebook):
         lines = [line for line in cell.source.splitlines() if line.strip() and not line.strip().startswith("#")]
-        assert len(lines) <= 12, cell.id
+        assert len(lines) <= 14, cell.id
         defined = [
             node for node in ast.walk(ast.parse(cell.source)) if isinstance(node, (ast.FunctionDef, ast.ClassDef))
         ]

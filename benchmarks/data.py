@@ -25,12 +25,13 @@ from typing import Any
 from datasets.utils.logging import disable_progress_bar
 
 from fgtools.files import read_jsonl
+from fgtools.gold.tutorial import TutorialError, extract_tutorial_gold
 from fgtools.models import load_tokenizer
 from fgtools.profiles import DEVELOPER_TEXT
 from fgtools.prompts import encode_row, encode_rows
 from fgtools.rows import build_rows
+from fgtools.rows.tutorial import build_tutorial_row
 from fgtools.schema.tools import clear_caches
-from fgtools.schema.tutorial import TutorialError, tutorial_gold, tutorial_row
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 LIMIT = 1_000_000
@@ -119,8 +120,8 @@ def encode_the_tutorials_way(raw: Sequence[Any], tokenizer: Any) -> list[list[in
     texts = []
     for row in raw:
         try:
-            gold = tutorial_gold(row)
-            kept = tutorial_row(row, gold) if gold else None
+            gold = extract_tutorial_gold(row)
+            kept = build_tutorial_row(row, gold.call) if gold else None
         except TutorialError:
             continue
         if isinstance(kept, dict):

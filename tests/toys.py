@@ -32,6 +32,16 @@ def small_rows(n_samples: int, n_rows: int) -> tuple[dict[str, Any], ...]:
     return tuple(row for row in build_rows(build_samples(n_samples, 11)).rows if len(row["tools"]) <= 3)[:n_rows]
 
 
+def call_turn(text: str) -> str:
+    """Return an assistant's turn that holds one call block."""
+    return f"<tool_call>\n{text}\n</tool_call>"
+
+
+def conversation(*values: str) -> list[dict[str, str]]:
+    """Return raw turns, of a user and an assistant in turn."""
+    return [{"from": "human" if index % 2 == 0 else "gpt", "value": value} for index, value in enumerate(values)]
+
+
 def fresh_model() -> Any:
     """Load the stand-in, for a test that changes it; others take the fixture `model`."""
     from fgtools.models import load_model

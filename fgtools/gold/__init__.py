@@ -11,5 +11,5 @@ __all__ = [
     "developer_text",
     "extract_gold",
     "shorten_reply",
-    "turns",
+    "tutorial",
 ]

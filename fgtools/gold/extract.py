@@ -14,9 +14,9 @@ from typing import Any
 
 from fgtools.calls import Problem, ToolCall
 from fgtools.gold.turns import ParsedTurn, parse_turn
+from fgtools.gold.tutorial import TutorialError, extract_tutorial_gold
 from fgtools.profiles import DEVELOPER_TEXT, Recipe, get_recipe
 from fgtools.schema.literals import decode_text, plain_value, show
-from fgtools.schema.tutorial import TutorialError, tutorial_gold
 
 _ROLES = {
     "human": "user",
@@ -273,7 +273,7 @@ def _text(raw: Any) -> str | None:
 
 def _tutorial_gold(row: Mapping[str, Any]) -> Gold | Rejected:
     try:
-        gold = tutorial_gold(row)
+        gold = extract_tutorial_gold(row)
     except (TutorialError, RecursionError) as error:
         return Rejected("bad_row", str(error))
     if gold is None:
@@ -285,4 +285,4 @@ def _tutorial_gold(row: Mapping[str, Any]) -> Gold | Rejected:
         {"role": "developer", "content": DEVELOPER_TEXT},
         {"role": "user", "content": row.get("task") or ""},
     ]
-    return Gold((ToolCall(gold.name, gold.arguments),), gold.turn, messages)
+    return Gold((gold.call,), gold.turn, messages)

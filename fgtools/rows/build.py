@@ -19,15 +19,16 @@ from typing import Any, NamedTuple
 from fgtools.calls import Problem, ToolCall, render_calls
 from fgtools.files import FgtoolsError
 from fgtools.gold import Gold, Rejected, extract_gold, shorten_reply
+from fgtools.gold.tutorial import TutorialError
 from fgtools.profiles import DEVELOPER_TEXT, Recipe, get_recipe
 from fgtools.rows.formats import guess_shape, normalize_row
 from fgtools.rows.keys import SIDES
 from fgtools.rows.packed import PackedRows
 from fgtools.rows.splits import Splits, limit_no_call, split_rows
+from fgtools.rows.tutorial import build_tutorial_row
 from fgtools.schema import Change, SchemaError, parse_tools
 from fgtools.schema.literals import show
 from fgtools.schema.names import replace_tool_names
-from fgtools.schema.tutorial import TutorialError, TutorialGold, tutorial_row
 
 __all__ = [
     "Built",
@@ -356,7 +357,7 @@ def _with_name(tool: dict[str, Any], new_names: Mapping[str, str]) -> dict[str, 
 def _tutorial_row(raw: Mapping[str, Any], gold: Gold) -> _Made | Rejected:
     call = gold.calls[0]
     try:
-        kept = tutorial_row(raw, TutorialGold(call.name, call.arguments, gold.turn))
+        kept = build_tutorial_row(raw, call)
     except (TutorialError, RecursionError) as error:
         return Rejected("bad_row", str(error))
     if isinstance(kept, str):

@@ -24,7 +24,7 @@ from fgtools.profiles import Recipe, get_recipe
 from fgtools.schema.literals import decode_text, parse_literals, plain_value, show
 from fgtools.schema.parameters import normalize_spec, parse_parameters
 from fgtools.schema.signatures import is_signature, parse_signature
-from fgtools.schema.tutorial import tutorial_tools, tutorial_type
+from fgtools.schema.tutorial import normalize_tutorial_tools, normalize_tutorial_type
 
 _NAME_WORDS = ("api_call", "name", "api_name", "function_name", "tool_name")
 """Where a tool's callable name stands, best first: Gorilla's `name` is a title, its `api_call` is what is called."""
@@ -95,7 +95,7 @@ def normalize_tools(raw: Any, recipe: str | Recipe = "native") -> list[dict[str,
         ValueError: The recipe is unknown.
     """
     if get_recipe(recipe).call_style == "tutorial":
-        return tutorial_tools(raw)
+        return normalize_tutorial_tools(raw)
     return list(parse_tools(raw).tools)
 
 
@@ -115,7 +115,7 @@ def normalize_type(raw: Any, recipe: str | Recipe = "native") -> dict[str, Any]:
         ValueError: The recipe is unknown.
     """
     if get_recipe(recipe).call_style == "tutorial":
-        return tutorial_type(raw)
+        return normalize_tutorial_type(raw)
     try:
         return normalize_spec({"type": raw} if isinstance(raw, str) else raw)
     except ValueError as error:

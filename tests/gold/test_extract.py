@@ -9,19 +9,11 @@ from hypothesis import strategies as st
 
 from fgtools.gold import Gold, Rejected, developer_text, extract_gold
 from fgtools.profiles import DEVELOPER_TEXT
-from tests.toys import GOLDEN, load_cases, load_shared
+from tests.toys import GOLDEN, call_turn, conversation, load_cases, load_shared
 
 CASES = load_cases(GOLDEN / "gold.jsonl")
 FOUND = [case for case in CASES if "rejected" not in case]
 REFUSED = [case for case in CASES if "rejected" in case]
-
-
-def call_turn(text: str) -> str:
-    return f"<tool_call>\n{text}\n</tool_call>"
-
-
-def conversation(*values: str) -> list[dict]:
-    return [{"from": "human" if index % 2 == 0 else "gpt", "value": value} for index, value in enumerate(values)]
 
 
 def found(row: dict, recipe: str = "native") -> Gold:

@@ -235,7 +235,7 @@ def _audit(options: argparse.Namespace) -> None:
     audit = audit_rows(
         prepared.sides(), tokenizer, options.recipe, coverage=coverage, max_length=options.max_length or None
     )
-    print(render_coverage_table(coverage, prepared.remedies))
+    print(render_coverage_table(coverage, prepared.rowset.remedies))
     print(render_audit_table(audit))
     print("lengths of the training rows, in tokens:", audit.lengths.to_dict())
     if options.out:

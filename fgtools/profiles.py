@@ -30,6 +30,7 @@ class Recipe:
             named args).
         loss: "completion" trains the reply alone, "all" the whole text.
         split: "group" keeps a (request, tools) pair on one side, "rows" splits shuffled rows as they come.
+        unseen_fraction: Share of the rows whose tools are kept out of training, in [0, 1); needs split "group".
         keep_no_call: Whether rows whose right answer is no call are trained and scored.
         no_call_share: Largest share of training rows that may be no-call rows, in [0, 1].
         no_call_target: "reply" trains the row's own text, "stop" the stop token alone.
@@ -61,6 +62,7 @@ class Recipe:
     call_style: str
     loss: str
     split: str
+    unseen_fraction: float
     keep_no_call: bool
     no_call_share: float
     no_call_target: str
@@ -102,6 +104,7 @@ RECIPES = {
         call_style="native",
         loss="completion",
         split="group",
+        unseen_fraction=0.05,  # enough rows to tell what was learnt from what was memorized
         keep_no_call=True,
         no_call_share=0.3,  # enough to learn restraint; more would starve the calls
         no_call_target="reply",  # the base model answers in words when no tool fits; an empty reply would unlearn that
@@ -129,6 +132,7 @@ RECIPES = {
         call_style="tutorial",
         loss="all",
         split="rows",
+        unseen_fraction=0.0,
         keep_no_call=False,
         no_call_share=0.0,
         no_call_target="stop",
@@ -346,9 +350,6 @@ def resolve_profile(name: str, capability: tuple[int, int] | None) -> ResolvedPr
         return ResolvedProfile(PROFILES["offline"], fact)
     return ResolvedProfile(PROFILES["gpu" if fastest == "bf16" else "kaggle"], f"a GPU is visible: {fact}")
 
-
-UNSEEN_FRACTION = 0.05
-"""Share of the rows whose tools are kept out of training, to tell what was learnt from what was memorised."""
 
 CHOOSING_ROWS, CHOOSING_FRACTION = 100, 0.1
 """Training rows held out to choose the checkpoint by: at most so many, and at most this share of them."""

@@ -28,8 +28,8 @@ from fgtools.prompts.encode import render_completion
 from fgtools.prompts.fitting import drop_context, drop_declarations
 from fgtools.rows import build_rows, split_rows
 from fgtools.rows.formats import SHAPES
-from fgtools.rows.packed import pack_row
 from fgtools.rows.remedies import Coverage, apply_remedies
+from fgtools.rows.store import pack_row
 from fgtools.schema import normalize_tools
 from tests.toys import SHARED
 

@@ -32,7 +32,7 @@ from fgtools.metrics import has_valid_arguments
 from fgtools.profiles import Recipe
 from fgtools.prompts.encode import IGNORED, Encoded, neutralize_control_tokens
 from fgtools.prompts.template import find_hidden_names
-from fgtools.rows.keys import RowKey, build_key, cluster_rows
+from fgtools.rows.duplicates import RowKey, build_key, cluster_rows
 from fgtools.rows.remedies import Coverage, describe_facts
 from fgtools.schema.names import parameter_names
 

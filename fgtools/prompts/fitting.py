@@ -9,7 +9,7 @@ import random
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-Row = dict[str, Any]
+from fgtools.rows import Row
 
 
 def drop_context(row: Mapping[str, Any]) -> Iterator[Row]:

@@ -3,26 +3,29 @@
 Knows sources, shapes, duplicates, splits and the funnel; not token ids or models.
 """
 
-from fgtools.rows.build import RejectedRow, RowSet, build_rows
+from fgtools.rows.build import build_rows
+from fgtools.rows.funnel import RejectedRow, RowSet
 from fgtools.rows.preparation import Prepared, prepare
 from fgtools.rows.sources import RawRows, load_raw_rows
-from fgtools.rows.splits import Splits, split_rows
-from fgtools.rows.store import load_rows
+from fgtools.rows.splits import Splits, limit_no_call, split_rows
+from fgtools.rows.store import Row, load_rows
 
 __all__ = [
     "Prepared",
     "RawRows",
     "RejectedRow",
+    "Row",
     "RowSet",
     "Splits",
     "build",
     "build_rows",
     "datafiles",
+    "duplicates",
     "formats",
-    "keys",
+    "funnel",
+    "limit_no_call",
     "load_raw_rows",
     "load_rows",
-    "packed",
     "preparation",
     "prepare",
     "remedies",

@@ -1,15 +1,20 @@
-"""Requests that are the same but for a few characters, found with MinHash.
+"""Which rows ask the same or nearly the same, and how many a careless split would leak into training.
 
-Knows texts and how alike two of them are; not rows or splits. Candidates come from datasketch's MinHash LSH (Broder
-1997, locality-sensitive hashing), and each is checked with the exact Jaccard similarity of the two texts' shingles, so
-that chance decides what is looked at but not what is called a near duplicate.
+Knows row dicts by their keys (what splits and counts compare), and texts by their shingles; sides are made by `splits`.
+Near duplicates are searched with datasketch's MinHash LSH (Broder 1997, locality-sensitive hashing). Every candidate
+pair is then checked with the exact Jaccard similarity of the two texts' shingles: the hash only decides which pairs are
+compared.
 """
 
 from __future__ import annotations
 
+import json
 import unicodedata
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+SIDES = ("train", "eval", "unseen")
 
 SHINGLE = 5
 """Characters of a shingle."""
@@ -25,31 +30,133 @@ _MAX_CHECKS = 64
 """Candidates compared exactly for one text; of thousands that differ by one word, the first ones connect all."""
 
 
+class RowKey(NamedTuple):
+    """The part of a row that splits and counts compare; small, so that the keys of a whole set fit in memory.
+
+    Attributes:
+        group: The row's group: request and tools.
+        gold: Equal for equal golds, whatever the order of calls and arguments; "[]" where no call is right.
+        declared: Names of its tools.
+        called: Names its gold calls.
+        side: The side the row itself names, or "".
+        request: Its users' turns, normalized for comparison.
+        source: Where it comes from.
+        scenario: Its scenario category.
+    """
+
+    group: str
+    gold: str
+    declared: tuple[str, ...]
+    called: tuple[str, ...]
+    side: str
+    request: str
+    source: str = ""
+    scenario: str = ""
+
+
+def build_key(row: Mapping[str, Any]) -> RowKey:
+    """Return the key of a row dict."""
+    users = [message["content"] for message in row.get("messages", ()) if message["role"] == "user"]
+    return RowKey(
+        group=row["group"],
+        gold=json.dumps(sorted(json.dumps(call, sort_keys=True) for call in row["gold"])),
+        declared=tuple(tool["function"]["name"] for tool in row["tools"]),
+        called=tuple(call["name"] for call in row["gold"]),
+        side=row["split"] if row.get("split") in SIDES else "",
+        request=normalize_request("\n".join(users)),
+        source=row.get("source", ""),
+        scenario=row.get("scenario", ""),
+    )
+
+
+class Clusters(NamedTuple):
+    """Near duplicates among the requests of rows.
+
+    Attributes:
+        clusters: One number per row; rows with equal numbers are near duplicates.
+        tested: Those of the numbers whose cluster holds a request of the benchmark.
+    """
+
+    clusters: list[int]
+    tested: frozenset[int]
+
+
+def cluster_rows(keys: Sequence[RowKey], benchmark: Sequence[str] = ()) -> Clusters:
+    """Find the near duplicates among the requests of rows and of a benchmark.
+
+    Args:
+        keys: The rows' keys.
+        benchmark: Requests that must not be trained on.
+
+    Returns:
+        The Clusters.
+    """
+    texts = [*(key.request for key in keys), *(normalize_request(text) for text in benchmark)]
+    clusters = cluster_texts(texts)
+    return Clusters(clusters[: len(keys)], frozenset(clusters[: len(keys)]) & frozenset(clusters[len(keys) :]))
+
+
+class Leaks(NamedTuple):
+    """What a split of shuffled rows, without regard to groups, would leak into training.
+
+    Attributes:
+        n_eval: Evaluation rows of that split.
+        exact: Evaluation rows whose request and tools are also those of a training row.
+        request: Further evaluation rows whose request is also that of a training row, with other tools.
+        near: Further evaluation rows whose request is a near duplicate of a training row's.
+    """
+
+    n_eval: int
+    exact: int
+    request: int
+    near: int
+
+
+def count_leaks(keys: Sequence[RowKey], clusters: Sequence[int], n_eval: int) -> Leaks:
+    """Count what would leak if the last rows, in the order given, were the evaluation rows.
+
+    Args:
+        keys: The rows' keys, in shuffled order.
+        clusters: One number per row, equal for near duplicates (`Splits.clusters`).
+        n_eval: Evaluation rows wanted; at most half of the rows are taken.
+
+    Returns:
+        The Leaks.
+    """
+    n_eval = min(n_eval, len(keys) // 2)
+    cut = len(keys) - n_eval
+    groups, requests = {key.group for key in keys[:cut]}, {key.request for key in keys[:cut]}
+    trained = set(clusters[:cut])
+    exact = request = near = 0
+    for key, cluster in zip(keys[cut:], clusters[cut:], strict=True):
+        if key.group in groups:
+            exact += 1
+        elif key.request in requests:
+            request += 1
+        else:
+            near += cluster in trained
+    return Leaks(n_eval, exact, request, near)
+
+
 def normalize_request(text: str) -> str:
-    """Give a request without what makes no difference: case, white space, Unicode's compatibility forms."""
+    """Return a request without case, repeated white space and Unicode's compatibility forms."""
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
-def shingles(text: str) -> frozenset[str]:
-    """Give the substrings of SHINGLE characters; of a shorter text the text itself."""
-    return frozenset(text[start : start + SHINGLE] for start in range(max(1, len(text) - SHINGLE + 1)))
-
-
-def similarity(first: str, second: str) -> float:
-    """Give the Jaccard similarity of two texts' shingles, in [0, 1]."""
-    one, other = shingles(first), shingles(second)
+def compute_similarity(first: str, second: str) -> float:
+    """Return the Jaccard similarity of two texts' shingles, in [0, 1]."""
+    one, other = _shingles(first), _shingles(second)
     return len(one & other) / len(one | other)
 
 
-def cluster_texts(texts: Sequence[str], threshold: float = THRESHOLD) -> list[int]:
-    """Put texts that are near duplicates, directly or through others, into one cluster.
+def cluster_texts(texts: Sequence[str]) -> list[int]:
+    """Put texts that are near duplicates, directly or through other texts, into one cluster.
 
     Args:
-        texts: Normalised texts; an empty one is alone in its cluster.
-        threshold: Similarity from which two texts belong together, in (0, 1].
+        texts: Normalized texts; an empty text has a cluster of its own.
 
     Returns:
-        A cluster number a text; equal numbers mean one cluster, which is named by the position of its first text.
+        A cluster number per text: the position of the first text of its cluster.
     """
     first_of: dict[str, int] = {}
     for position, text in enumerate(texts):
@@ -57,30 +164,37 @@ def cluster_texts(texts: Sequence[str], threshold: float = THRESHOLD) -> list[in
     distinct = [text for text in first_of if text]
     parents = {text: text for text in distinct}
     if len(distinct) > 1:
-        _connect(distinct, threshold, parents)
+        _connect(distinct, parents)
     heads: dict[str, int] = {}
     for text in distinct:  # in the order of first sight
         heads.setdefault(_find(parents, text), first_of[text])
     return [heads[_find(parents, text)] if text else position for position, text in enumerate(texts)]
 
 
-def _connect(distinct: Sequence[str], threshold: float, parents: dict[str, str]) -> None:
+def _shingles(text: str) -> frozenset[str]:
+    """Return the substrings of SHINGLE characters; of a shorter text the text itself."""
+    return frozenset(text[start : start + SHINGLE] for start in range(max(1, len(text) - SHINGLE + 1)))
+
+
+def _connect(distinct: Sequence[str], parents: dict[str, str]) -> None:
+    """Join near duplicates in `parents`, a union-find forest over the texts."""
     from datasketch import MinHash, MinHashLSH
 
-    index = MinHashLSH(threshold=_CANDIDATES * threshold, num_perm=_PERMUTATIONS, weights=(0.2, 0.8))
+    index = MinHashLSH(threshold=_CANDIDATES * THRESHOLD, num_perm=_PERMUTATIONS, weights=(0.2, 0.8))
     blank = MinHash(num_perm=_PERMUTATIONS, seed=1, hashfunc=zlib.crc32)
     for position, text in enumerate(distinct):
         sketch = blank.copy()
-        sketch.update_batch([shingle.encode("utf-8", "surrogatepass") for shingle in sorted(shingles(text))])
+        sketch.update_batch([shingle.encode("utf-8", "surrogatepass") for shingle in sorted(_shingles(text))])
         for candidate in sorted(index.query(sketch))[:_MAX_CHECKS]:
             other = distinct[candidate]
             one_root, other_root = _find(parents, text), _find(parents, other)
-            if one_root != other_root and similarity(text, other) >= threshold:
+            if one_root != other_root and compute_similarity(text, other) >= THRESHOLD:
                 parents[one_root] = other_root
         index.insert(position, sketch, check_duplication=False)
 
 
 def _find(parents: dict[str, str], text: str) -> str:
+    """Return the root of a text's tree, shortening the path to it."""
     while parents[text] != text:
         parents[text] = parents[parents[text]]
         text = parents[text]

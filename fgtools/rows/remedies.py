@@ -13,9 +13,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from fgtools.rows.store import Row
 from fgtools.schema.names import rename_arguments, rename_parameters, replace_parameter_names
-
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)

@@ -1,27 +1,27 @@
-"""Training, evaluation and unseen-tool rows out of one set, without a leak between them.
+"""Training, evaluation and unseen-tool rows out of one set, without leaks between the sides.
 
-Knows rows by their `keys`: group, gold, tools, request and an optional side. It does not know where rows come from.
+Knows rows by their keys (see `duplicates`): group, gold, tools, request and an optional side. It does not know where
+rows come from.
 """
 
 from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from fgtools.files import InputError
-from fgtools.rows.keys import SIDES, RowKey, build_key, cluster_rows
+from fgtools.rows.duplicates import SIDES, Clusters, RowKey, build_key, cluster_rows
+from fgtools.rows.store import PackedRows, Row, collect_keys, select_rows
 
 _PRIORITY = {"unseen": 2, "eval": 1, "train": 0}
-
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Splits:
-    """Rows on their sides, in their given order, and where the others went.
+    """Rows by side, in their given order, and counts of the rows that are on no side.
 
     By "group" the sides and `duplicates`, `conflict_rows`, `leaks`, `set_aside` and `overlaps` sum to the input; by
     "rows" the sides alone do, and the counts say what the split lets through.
@@ -40,6 +40,7 @@ class Splits:
         near_across: Held-out rows whose request is, or nearly is, that of a training row with other tools or another
             gold; rows that name no side themselves are never parted like that, but for held-out tools.
         held_out_tools: Names of the tools kept out of training.
+        clusters: One number per row of the input, equal for near duplicates.
     """
 
     train: Sequence[Row]
@@ -54,9 +55,10 @@ class Splits:
     near_within: int = 0
     near_across: int = 0
     held_out_tools: tuple[str, ...] = ()
+    clusters: tuple[int, ...] = ()
 
     def counts(self) -> dict[str, int]:
-        """Give every count by name, the sides' sizes included."""
+        """Return every count by name, the sizes of the sides included."""
         return {
             "train": len(self.train),
             "eval": len(self.eval),
@@ -74,7 +76,7 @@ class Splits:
 
 
 class Limited(NamedTuple):
-    """Rows that stay and how many went."""
+    """Rows that were kept, and how many were dropped."""
 
     rows: Sequence[Row]
     dropped: int
@@ -88,17 +90,16 @@ def split_rows(
     seed: int = 40,
     by: str = "group",
     unseen_fraction: float = 0.0,
-    keys: Sequence[RowKey] | None = None,
-    clusters: Sequence[int] | None = None,
-    tested: Collection[int] = (),
+    benchmark: Sequence[str] = (),
 ) -> Splits:
     """Split rows into training and evaluation.
 
-    By "rows" the last `n_eval` rows are the evaluation rows, as the tutorial does with rows it has shuffled before; the
-    duplicates, conflicts and leaks this lets through are counted. By "group", in this order: rows that carry
-    `split` ("train", "eval", "unseen") pull their whole group to that side, copies on a less protected side are leaks
-    and go; of each group one row stays, that of the majority's gold, and none at a tie; tools for `unseen` are held
-    out; a seeded draw fills the evaluation side up to `n_eval`, near duplicates together; the rest is training.
+    By "rows" the last `n_eval` rows are the evaluation rows, as in the tutorial, which has shuffled them before; the
+    duplicates, conflicts and leaks of such a split are counted. By "group", in this order: rows that carry `split`
+    ("train", "eval", "unseen") pull their whole group to that side, and copies on a less protected side are dropped as
+    leaks; one row of each group is kept, the first with the gold of the majority, or none at a tie; tools are held out
+    for `unseen`; a seeded draw fills the evaluation side up to `n_eval`, near duplicates together; the rest is
+    training.
 
     Args:
         rows: Row dicts with `group`, `gold` and `tools`; not changed.
@@ -106,11 +107,10 @@ def split_rows(
         eval_fraction: The same as a share of the rows, in (0, 1); give this or `n_eval`.
         seed: Seed of the draws.
         by: "group" or "rows".
-        unseen_fraction: Share of the rows whose gold calls held-out tools, in [0, 1); about, since tools are held out
-            whole, those first whose declaring rows are few. Needs by="group".
-        keys: The rows' keys, where they are known already.
-        clusters: The rows' near duplicates, as `cluster_rows` gives them, where they are known already.
-        tested: Clusters that hold a benchmark's request; by "group" their rows leave the training side.
+        unseen_fraction: Share of the rows whose gold calls held-out tools, in [0, 1); approximate, since a tool is held
+            out with all its rows, tools that few rows declare first. Needs by="group".
+        benchmark: Requests that must not be trained on; by "group", rows with such a request or a near duplicate of one
+            are dropped from the training side.
 
     Returns:
         The Splits.
@@ -120,11 +120,11 @@ def split_rows(
     """
     _check(n_eval, eval_fraction, by, unseen_fraction)
     wanted = n_eval if n_eval is not None else round((eval_fraction or 0.0) * len(rows))
-    keys = [build_key(row) for row in rows] if keys is None else keys
-    clusters = cluster_rows(keys).clusters if clusters is None else clusters
+    keys = collect_keys(rows)
+    found = cluster_rows(keys, benchmark)
     if by == "rows":
-        return _split_as_given(rows, keys, clusters, min(wanted, len(rows) // 2))
-    return _split_by_group(rows, keys, clusters, tested, wanted, random.Random(seed), unseen_fraction)
+        return _split_as_given(rows, keys, found.clusters, min(wanted, len(rows) // 2))
+    return _split_by_group(rows, keys, found, wanted, random.Random(seed), unseen_fraction)
 
 
 def _check(n_eval: int | None, eval_fraction: float | None, by: str, unseen_fraction: float) -> None:
@@ -151,61 +151,34 @@ def _split_as_given(rows: Sequence[Row], keys: Sequence[RowKey], clusters: Seque
     sides: dict[int, str | None] = {index: "train" if index < cut else "eval" for index in range(len(keys))}
     within, across = _count_near(keys, clusters, sides)
     return Splits(
-        train=_pick(rows, range(cut)),
-        eval=_pick(rows, range(cut, len(keys))),
+        train=select_rows(rows, range(cut)),
+        eval=select_rows(rows, range(cut, len(keys))),
         duplicates=sum(count - 1 for counter in golds.values() for count in counter.values()),
         conflicts=sum(len(counter) > 1 for counter in golds.values()),
         conflict_rows=sum(counter.total() - max(counter.values()) for counter in golds.values()),
         leaks=sum(key.group in held_groups for key in keys[:cut]),
         near_within=within,
         near_across=across,
+        clusters=tuple(clusters),
     )
-
-
-def _pick(rows: Sequence[Row], indices: Iterable[int]) -> Sequence[Row]:
-    """Give some rows, in the kind of sequence they came in where that knows how."""
-    select = getattr(rows, "select", None)
-    return select(list(indices)) if select else tuple(rows[index] for index in indices)
 
 
 def _split_by_group(
     rows: Sequence[Row],
     keys: Sequence[RowKey],
-    clusters: Sequence[int],
-    tested: Collection[int],
+    found: Clusters,
     wanted: int,
     draw: random.Random,
     unseen_fraction: float,
 ) -> Splits:
-    groups: dict[str, list[int]] = {}
-    for index, key in enumerate(keys):
-        groups.setdefault(key.group, []).append(index)
-    sides: dict[int, str | None] = {}
-    leaks = duplicates = conflicts = conflict_rows = 0
-    for members in groups.values():
-        side, stay = _protected(keys, members)
-        leaks += len(members) - len(stay)
-        chosen, golds = _majority(keys, stay)
-        conflicts += len(golds) > 1
-        conflict_rows += golds.total() - (golds[keys[chosen].gold] if chosen is not None else 0)
-        if chosen is not None:
-            duplicates += golds[keys[chosen].gold] - 1
-            sides[chosen] = side
+    clusters = found.clusters
+    sides, counts = _merge_groups(keys)
     _follow_named(sides, clusters)
-    free = [index for index in sorted(sides) if sides[index] is None]
     n_unseen = round(unseen_fraction * len(sides)) - sum(side == "unseen" for side in sides.values())
-    held_out = hold_out_tools([keys[index] for index in free], n_unseen, draw)
-    set_aside = 0
-    for index in list(sides):
-        if sides[index] in (None, "train") and held_out and not held_out.isdisjoint(keys[index].declared):
-            if sides[index] is None and not held_out.isdisjoint(keys[index].called):
-                sides[index] = "unseen"
-            else:
-                set_aside += 1
-                del sides[index]
+    held_out, set_aside = _hold_out_tools(sides, keys, n_unseen, draw)
     n_fixed = sum(side == "eval" for side in sides.values())
     _draw_eval(sides, clusters, min(wanted, len(sides) // 2) - n_fixed, draw)
-    overlapping = [index for index in sides if sides[index] in (None, "train") and clusters[index] in tested]
+    overlapping = [index for index in sides if sides[index] in (None, "train") and clusters[index] in found.tested]
     for index in overlapping:
         del sides[index]
     within, across = _count_near(keys, clusters, sides)
@@ -213,23 +186,44 @@ def _split_by_group(
     for index in sorted(sides):
         by_side[sides[index] or "train"].append(index)
     return Splits(
-        train=_pick(rows, by_side["train"]),
-        eval=_pick(rows, by_side["eval"]),
-        unseen=_pick(rows, by_side["unseen"]),
-        duplicates=duplicates,
-        conflicts=conflicts,
-        conflict_rows=conflict_rows,
-        leaks=leaks,
+        **{side: select_rows(rows, indices) for side, indices in by_side.items()},
+        **counts,
         set_aside=set_aside,
         overlaps=len(overlapping),
         near_within=within,
         near_across=across,
         held_out_tools=tuple(sorted(held_out)),
+        clusters=tuple(clusters),
     )
 
 
+def _merge_groups(keys: Sequence[RowKey]) -> tuple[dict[int, str | None], dict[str, int]]:
+    """Choose the one row that is kept of each group.
+
+    Returns:
+        The side that each kept row's group names (None: free), by position; and the counts duplicates, conflicts,
+        conflict_rows and leaks of `Splits`.
+    """
+    groups: dict[str, list[int]] = {}
+    for index, key in enumerate(keys):
+        groups.setdefault(key.group, []).append(index)
+    sides: dict[int, str | None] = {}
+    counts = dict.fromkeys(("duplicates", "conflicts", "conflict_rows", "leaks"), 0)
+    for members in groups.values():
+        side, stay = _protected(keys, members)
+        chosen, golds = _majority(keys, stay)
+        agreeing = 0 if chosen is None else golds[keys[chosen].gold]
+        counts["leaks"] += len(members) - len(stay)
+        counts["conflicts"] += len(golds) > 1
+        counts["conflict_rows"] += golds.total() - agreeing
+        if chosen is not None:
+            counts["duplicates"] += agreeing - 1
+            sides[chosen] = side
+    return sides, counts
+
+
 def _protected(keys: Sequence[RowKey], members: list[int]) -> tuple[str | None, list[int]]:
-    """Give the side a group belongs to (None: free) and the members that may stay."""
+    """Return the side a group belongs to (None: free) and the members that are kept."""
     named = {keys[index].side for index in members} - {""}
     if not named:
         return None, members
@@ -238,7 +232,7 @@ def _protected(keys: Sequence[RowKey], members: list[int]) -> tuple[str | None, 
 
 
 def _majority(keys: Sequence[RowKey], members: list[int]) -> tuple[int | None, Counter[str]]:
-    """Give the first row with the gold that most rows of a group have; None where two golds have equally many."""
+    """Return the first row with the most frequent gold of a group (None at a tie), and the count of each gold."""
     golds = Counter(keys[index].gold for index in members)
     (winner, count), *others = golds.most_common()
     if others and others[0][1] == count:
@@ -247,7 +241,7 @@ def _majority(keys: Sequence[RowKey], members: list[int]) -> tuple[int | None, C
 
 
 def _follow_named(sides: dict[int, str | None], clusters: Sequence[int]) -> None:
-    """Put free rows beside the most protected near duplicate that names its side."""
+    """Put each free row on the most protected side that one of its near duplicates names."""
     named: dict[int, str] = {}
     for index, side in sides.items():
         if side is not None:
@@ -255,6 +249,27 @@ def _follow_named(sides: dict[int, str | None], clusters: Sequence[int]) -> None
     for index, side in sides.items():
         if side is None and clusters[index] in named:
             sides[index] = named[clusters[index]]
+
+
+def _hold_out_tools(
+    sides: dict[int, str | None], keys: Sequence[RowKey], n_rows: int, draw: random.Random
+) -> tuple[frozenset[str], int]:
+    """Move free rows that call held-out tools to the unseen side, and drop others that declare them.
+
+    Returns:
+        The tools held out, and how many rows were dropped.
+    """
+    held_out = choose_tools([keys[index] for index in sorted(sides) if sides[index] is None], n_rows, draw)
+    set_aside = 0
+    for index in [index for index, side in sides.items() if side in (None, "train")]:
+        if held_out.isdisjoint(keys[index].declared):
+            continue
+        if sides[index] is None and not held_out.isdisjoint(keys[index].called):
+            sides[index] = "unseen"
+        else:
+            set_aside += 1
+            del sides[index]
+    return held_out, set_aside
 
 
 def _draw_eval(sides: dict[int, str | None], clusters: Sequence[int], wanted: int, draw: random.Random) -> None:
@@ -273,7 +288,7 @@ def _draw_eval(sides: dict[int, str | None], clusters: Sequence[int], wanted: in
 
 
 def _count_near(keys: Sequence[RowKey], clusters: Sequence[int], sides: Mapping[int, str | None]) -> tuple[int, int]:
-    """Count rows beside a nearly equal one on their own side, and held-out rows beside one on the training side."""
+    """Count rows with a near duplicate earlier on their own side, and held-out rows with one on the training side."""
     seen: set[tuple[str, int]] = set()
     within = 0
     trained = {clusters[index] for index, side in sides.items() if side in (None, "train") and keys[index].request}
@@ -285,17 +300,17 @@ def _count_near(keys: Sequence[RowKey], clusters: Sequence[int], sides: Mapping[
     return within, across
 
 
-def hold_out_tools(keys: Sequence[RowKey], n_rows: int, draw: random.Random) -> frozenset[str]:
+def choose_tools(keys: Sequence[RowKey], n_rows: int, draw: random.Random) -> frozenset[str]:
     """Choose tools to keep out of training, so that about `n_rows` rows call them and few others declare them.
 
     Args:
         keys: Rows to choose from.
-        n_rows: Rows wanted on the unseen side; nothing is chosen for 0 or less.
-        draw: Source of the order among equally cheap tools.
+        n_rows: Rows wanted on the unseen side; no tool is chosen for 0 or less.
+        draw: Random generator for the order among tools of equal cost.
 
     Returns:
-        Names. A tool is taken when the rows that call it still fit, cheapest first: those that the fewest rows declare
-        without calling it.
+        Names of the tools. A tool's cost is the number of rows that declare it without calling it, since they are
+        lost; the cheapest tools are taken first, as long as the rows that call them fit into `n_rows`.
     """
     if n_rows <= 0:
         return frozenset()
@@ -320,7 +335,7 @@ def hold_out_tools(keys: Sequence[RowKey], n_rows: int, draw: random.Random) -> 
 
 
 def hold_out(rows: Sequence[Row], n: int, seed: int = 40) -> tuple[list[Row], list[Row]]:
-    """Hold rows of the training side out, by which the trainer chooses among checkpoints.
+    """Hold out rows of the training side, by which the trainer chooses among checkpoints.
 
     Args:
         rows: The training rows.
@@ -344,29 +359,33 @@ def hold_out(rows: Sequence[Row], n: int, seed: int = 40) -> tuple[list[Row], li
     return ([row for index, row in enumerate(rows) if index not in held], [rows[index] for index in sorted(held)])
 
 
-def limit_no_call(
-    rows: Sequence[Row], share: float, seed: int = 40, *, keys: Sequence[RowKey] | None = None
-) -> Limited:
+def find_calling(rows: Sequence[Row]) -> list[bool]:
+    """Return for each row whether its right answer is a call."""
+    if isinstance(rows, PackedRows):
+        return [bool(key.called) for key in rows.keys]
+    return [bool(row["gold"]) for row in rows]
+
+
+def limit_no_call(rows: Sequence[Row], share: float, seed: int = 40) -> Limited:
     """Keep at most a share of rows whose right answer is no call.
 
     Args:
         rows: Rows, usually the training side.
         share: Largest share of no-call rows in the result, in [0, 1].
         seed: Seed of the draw among them.
-        keys: The rows' keys, where they are known already.
 
     Returns:
-        The rows that stay, in their order, and how many went.
+        The rows that are kept, in their order, and how many were dropped.
 
     Raises:
         ValueError: The share is not in [0, 1].
     """
     if not 0.0 <= share <= 1.0:
         raise InputError(f"share must lie in [0, 1], got {share}")
-    calling = [bool(row["gold"]) for row in rows] if keys is None else [bool(key.called) for key in keys]
+    calling = find_calling(rows)
     without = [index for index, calls in enumerate(calling) if not calls]
     n_calls = len(calling) - len(without)
     limit = len(without) if share == 1.0 else min(len(without), int(share * n_calls / (1.0 - share) + 1e-9))
     stay = set(random.Random(seed).sample(without, limit))
     kept = [index for index, calls in enumerate(calling) if calls or index in stay]
-    return Limited(_pick(rows, kept), len(calling) - len(kept))
+    return Limited(select_rows(rows, kept), len(calling) - len(kept))

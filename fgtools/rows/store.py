@@ -1,22 +1,80 @@
-"""Rows files, read and checked: what `prepare` writes and `train`, `evaluate` and `score` take.
+"""Rows in memory and in files: kept as JSON lines with their keys, read from rows files, and checked.
 
-Knows the fields of a row dict that these need; makes no rows (`rows`) and no prompts. A file that another program or
-another version wrote is told by its first row that is not one, before any work is spent on it.
+Knows the fields of a row dict, and that rows.*.jsonl is what `prepare` writes and `train`, `evaluate` and `score` read;
+builds no rows and no prompts. A file of another program or another version is rejected at its first row that is not
+one, before any work is spent on it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from fgtools.calls import MAX_DEPTH, nests_too_deep, render_calls, row_calls
 from fgtools.files import DataFileError, read_jsonl
+from fgtools.rows.duplicates import RowKey, build_key
+
+Row = dict[str, Any]
+"""A row: {"row_id", "source", "scenario", "group", "messages", "tools", "gold", "reply"}, see `build.build_rows`."""
 
 REMEDY = "write it anew with `python -m fgtools prepare`, or notebook 2"
 
 
-def load_rows(path: Path) -> list[dict[str, Any]]:
+def pack_row(row: Row) -> bytes:
+    """Return a row as JSON text without its row_id, which may still change."""
+    rest = {name: value for name, value in row.items() if name != "row_id"}
+    return json.dumps(rest, ensure_ascii=False, allow_nan=False).encode("utf-8")
+
+
+class PackedRows(Sequence[Row]):
+    """Rows kept as JSON text, so that tens of thousands fit in memory and pass between processes.
+
+    A row is decoded each time it is asked for; changing one changes nothing here.
+
+    Attributes:
+        ids: Their row ids.
+        keys: Their keys.
+    """
+
+    def __init__(self, ids: Sequence[str], texts: Sequence[bytes], keys: Sequence[RowKey]) -> None:
+        """Take equally many ids, texts of `pack_row` and keys."""
+        self.ids, self._texts, self.keys = ids, texts, keys
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return self.select(range(len(self))[index])
+        return {"row_id": self.ids[index], **json.loads(self._texts[index])}
+
+    def __iter__(self) -> Iterator[Row]:
+        return (self[index] for index in range(len(self)))
+
+    def select(self, indices: Sequence[int]) -> PackedRows:
+        """Return some of the rows, in the order of `indices`; texts are shared, not copied."""
+        parts = ([values[index] for index in indices] for values in (self.ids, self._texts, self.keys))
+        return PackedRows(*parts)
+
+    def lines(self) -> Iterator[str]:
+        """Yield every row as its line of a rows file, without the line break."""
+        for row_id, text in zip(self.ids, self._texts, strict=True):
+            yield f'{{"row_id": {json.dumps(row_id, ensure_ascii=False)}, {text[1:].decode("utf-8")}'
+
+
+def select_rows(rows: Sequence[Row], indices: Sequence[int]) -> Sequence[Row]:
+    """Return some of the rows, in the order of `indices`: packed rows as packed rows, others as a tuple."""
+    return rows.select(indices) if isinstance(rows, PackedRows) else tuple(rows[index] for index in indices)
+
+
+def collect_keys(rows: Sequence[Row]) -> Sequence[RowKey]:
+    """Return the keys of rows: those that packed rows hold, built from the rows otherwise."""
+    return rows.keys if isinstance(rows, PackedRows) else [build_key(row) for row in rows]
+
+
+def load_rows(path: Path) -> list[Row]:
     """Read a rows file and check every row.
 
     Args:
@@ -34,7 +92,7 @@ def load_rows(path: Path) -> list[dict[str, Any]]:
         raise DataFileError(f"{path} must hold at least one row, but it is empty: {REMEDY}")
     known: set[str] = set()
     for number, row in enumerate(rows, start=1):
-        problem = find_row_problem(row)
+        problem = _find_problem(row)
         if problem:
             raise DataFileError(f"{path}, row {number}: {problem}: {REMEDY}")
         if row["row_id"] in known:
@@ -44,8 +102,8 @@ def load_rows(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def find_row_problem(row: Mapping[str, Any]) -> str:
-    """Say what keeps a mapping from being a row dict; "" for nothing."""
+def _find_problem(row: Mapping[str, Any]) -> str:
+    """Return what keeps a mapping from being a row dict; "" for nothing."""
     if not isinstance(row.get("row_id"), str):
         return f"row_id must be text, got {_describe(row, 'row_id')}"
     messages = row.get("messages")

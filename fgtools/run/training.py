@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from fgtools.files import is_watched
 from fgtools.profiles import Recipe, Training, adapt_recipe
 from fgtools.report.table import Table
-from fgtools.rows import load_rows
+from fgtools.rows import Row, load_rows
 from fgtools.rows.splits import hold_out
 from fgtools.run.folder import RunFolder
 from fgtools.run.processes import launch
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from fgtools.train import TrainResult
-
-Row = dict[str, Any]
 
 CHOOSING_ROWS = 100
 """Training rows held out to choose the checkpoint by, at most; and never more than a tenth."""

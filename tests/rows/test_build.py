@@ -8,7 +8,7 @@ import pytest
 from fgtools.calls import ToolCall, row_calls
 from fgtools.profiles import DEVELOPER_TEXT
 from fgtools.rows import build_rows, split_rows
-from fgtools.rows.build import EmptySetError, require_rows
+from fgtools.rows.funnel import EmptySetError, require_rows
 from fgtools.schema import normalize_tools
 from fgtools.schema.names import restore_calls
 from tests.toys import load_shared
@@ -186,8 +186,8 @@ def test_an_empty_set_is_an_error_with_the_funnel():
 def test_an_empty_side_is_an_error():
     row_set = build_rows([raw_row(call_text())])
     require_rows(row_set)
-    with pytest.raises(EmptySetError, match="on the side eval, got 1 usable of 1"):
-        require_rows(row_set, splits=split_rows(row_set.rows, n_eval=5))
+    with pytest.raises(EmptySetError, match="but eval got none of the 1 usable rows of 1: take more"):
+        require_rows(row_set, sides={"train": row_set.rows, "eval": split_rows(row_set.rows, n_eval=5).eval})
 
 
 def test_an_unknown_recipe_is_an_error():

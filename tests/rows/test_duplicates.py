@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fgtools.rows.duplicates import THRESHOLD, cluster_texts, normalize_request, similarity
+from fgtools.rows.duplicates import THRESHOLD, cluster_texts, compute_similarity, normalize_request
 
 WORDS = "book a flight from oslo to rome for two people on the third of may with a window seat and no luggage".split()
 
@@ -16,7 +16,7 @@ def clusters_by_hand(texts):
     """The reference: connected components of all pairs at or above the threshold."""
     heads = list(range(len(texts)))
     for one, other in itertools.combinations(range(len(texts)), 2):
-        if texts[one] and texts[other] and similarity(texts[one], texts[other]) >= THRESHOLD:
+        if texts[one] and texts[other] and compute_similarity(texts[one], texts[other]) >= THRESHOLD:
             low, high = sorted((heads[one], heads[other]))
             heads = [low if head == high else head for head in heads]
     return heads

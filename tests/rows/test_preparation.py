@@ -9,11 +9,11 @@ import pytest
 from fgtools.files import DataFileError
 from fgtools.offline.samples import build_samples
 from fgtools.profiles import RECIPES, adapt_recipe
-from fgtools.rows import build_rows, load_raw_rows, prepare
-from fgtools.rows.keys import build_key
-from fgtools.rows.packed import PackedRows, pack_row
+from fgtools.rows import Prepared, build_rows, limit_no_call, load_raw_rows, prepare, split_rows
+from fgtools.rows.duplicates import build_key
 from fgtools.rows.preparation import FunnelError, load_requests
 from fgtools.rows.remedies import Coverage
+from fgtools.rows.store import PackedRows, pack_row
 
 N_ROWS = 1300
 
@@ -78,6 +78,40 @@ def test_rows_are_those_of_build_rows(path):
         assert getattr(prepared.rowset, name) == getattr(plain, name), name
 
 
+COVERAGE = Coverage(hidden_facts=frozenset({("integer", "default"), ("string", "default"), ("string", "enum")}))
+
+
+@pytest.mark.parametrize("recipe", [RECIPES["native"], RECIPES["tutorial"]], ids=str)
+@pytest.mark.parametrize("sides", ["sides of their own", "no sides"])
+def test_the_steps_one_by_one_write_the_same_bytes(path, tmp_path, recipe, sides):
+    raw = load_raw_rows("sample" if sides == "sides of their own" else str(path), 900, 40)
+    benchmark = [raw.rows[0]["task"]]
+    rowset = build_rows(raw.rows, recipe, coverage=COVERAGE)
+    splits = split_rows(
+        rowset.rows,
+        n_eval=rowset.count_last(90) if recipe.split == "rows" else 90,
+        seed=40,
+        by=recipe.split,
+        unseen_fraction=recipe.unseen_fraction,
+        benchmark=benchmark,
+    )
+    train = limit_no_call(splits.train, recipe.no_call_share, 40).rows
+    Prepared(rowset, splits, train, 90, 40, raw.origin, recipe).write(tmp_path / "steps")
+    prepare(raw, recipe, 90, 40, coverage=COVERAGE, benchmark=benchmark).write(tmp_path / "prepare")
+    written = {file.name: file.read_bytes() for file in (tmp_path / "steps").iterdir()}
+    assert written == {file.name: file.read_bytes() for file in (tmp_path / "prepare").iterdir()}
+    assert len(written) == 4 and bool(json.loads(written["funnel.json"])["remedies"]) == recipe.apply_remedies
+
+
+def test_the_tutorial_cuts_the_raw_rows_before_it_filters_them():
+    raws = [*build_samples(60, 5), *[{"row_id": f"bad {n}"} for n in range(20)]]
+    rowset = build_rows(raws, "tutorial")
+    assert rowset.count_last(20) == 0 and rowset.count_last(0) == 0
+    last = {row["row_id"] for row in raws[-40:]}
+    assert rowset.count_last(40) == sum(row["row_id"] in last for row in rowset.rows) > 0
+    assert rowset.count_last(1000) == rowset.count_last(40)  # at most half of the raw rows
+
+
 def test_equal_ids_are_told_apart_over_all_parts(tmp_path):
     rows = [{**row, "row_id": "same"} for row in build_samples(1200, 3)]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -96,9 +130,8 @@ def test_the_share_of_rows_without_a_call_is_what_was_asked(path):
 
 def test_remedies_are_the_native_recipes_alone(path):
     raw = load_raw_rows(str(path), 200, 40)
-    coverage = Coverage(hidden_facts=frozenset({("integer", "default"), ("string", "default"), ("string", "enum")}))
-    assert sum(prepare(raw, "native", 20, 40, coverage=coverage).remedies.values()) > 0
-    assert not prepare(raw, "tutorial", 20, 40, coverage=coverage).remedies
+    assert sum(prepare(raw, "native", 20, 40, coverage=COVERAGE).rowset.remedies.values()) > 0
+    assert not prepare(raw, "tutorial", 20, 40, coverage=COVERAGE).rowset.remedies
 
 
 def test_a_benchmarks_questions_are_not_trained_on(path, tmp_path):

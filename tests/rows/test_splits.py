@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fgtools.rows import Splits, split_rows
-from fgtools.rows.keys import build_key, cluster_rows, count_leaks
+from fgtools.rows.duplicates import build_key, cluster_rows, count_leaks
 from fgtools.rows.splits import limit_no_call
 
 
@@ -88,11 +88,16 @@ def test_a_split_of_rows_as_given_counts_near_duplicates_across():
     assert leaks == (1, 0, 0, 1)
 
 
+@pytest.mark.parametrize("n_eval", [3, 300])
+def test_leaks_are_counted_over_at_most_half_of_the_rows(n_eval):
+    rows = [asking(str(number), f"question {number}", group=group) for number, group in enumerate("ABCAECA")]
+    keys = [build_key(one) for one in rows]
+    assert count_leaks(keys, range(7), n_eval) == (3, 2, 0, 0)
+
+
 def test_a_benchmarks_questions_leave_training():
     rows = [asking("asked", LONG.format("Oslo")), *MANY]
-    keys = [build_key(one) for one in rows]
-    found = cluster_rows(keys, [LONG.format("OSLO  ")])
-    splits = split_rows(rows, n_eval=0, clusters=found.clusters, tested=found.tested)
+    splits = split_rows(rows, n_eval=0, benchmark=[LONG.format("OSLO  ")])
     assert splits.overlaps == 1 and "asked" not in ids(splits.train)
     assert len(splits.train) + splits.overlaps == len(rows)
 

@@ -9,7 +9,7 @@ from fgtools.offline.samples import build_samples
 from fgtools.profiles import PROFILES, ResolvedProfile
 from fgtools.prompts.encode import token_budget
 from fgtools.rows import RawRows, load_raw_rows, prepare
-from fgtools.rows.build import EmptySetError
+from fgtools.rows.funnel import EmptySetError
 from fgtools.run.folder import MissingArtifactError, RunFolder
 from fgtools.run.stages import build_settings, load_settings, match_replies, render_summary
 
@@ -83,7 +83,7 @@ def test_one_row_is_too_few_for_two_sides(tmp_path):
     (tmp_path / "rows.jsonl").write_text(
         json.dumps({key: row[key] for key in ("conversations", "tools", "task")}) + "\n"
     )
-    with pytest.raises(EmptySetError, match="both sides of the split must hold rows"):
+    with pytest.raises(EmptySetError, match="every side of the split must hold rows"):
         prepare(load_raw_rows(str(tmp_path / "rows.jsonl"), 10, 40), "native", n_eval=1, seed=40)
 
 

@@ -1,0 +1,224 @@
+"""What became of raw rows: the funnel, in which every raw row is counted exactly once.
+
+Knows counts, reasons and ids; rows are built by `build`, and why a row is rejected is decided there and in `gold`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from fgtools.files import FgtoolsError
+from fgtools.rows.store import PackedRows, Row
+from fgtools.schema import Change
+
+N_EXAMPLES = 3
+"""Row ids that are shown for each reason."""
+
+_TYPE_CHANGES = ("type_word", "unknown_type")
+
+
+class EmptySetError(FgtoolsError, ValueError):
+    """No row is left to work with; the message holds the funnel."""
+
+
+@dataclass(frozen=True)
+class RejectedRow:
+    """A raw row that became no row.
+
+    Attributes:
+        row_id: Its id, or one made of its position.
+        source: Its `source` field, or "".
+        reason: A short word, the funnel's key.
+        detail: What was found, for people.
+        scenario: Its scenario category, or "".
+    """
+
+    row_id: str
+    source: str
+    reason: str
+    detail: str
+    scenario: str = ""
+
+
+@dataclass(frozen=True)
+class Built:
+    """What became of one raw row.
+
+    Attributes:
+        fate: The row dict, or the rejection.
+        problems: Kinds of problems found in a kept row that do not keep it from being used.
+        changes: What the normal form changed in the tools of a kept row.
+        remedies: Count by kind of its parameters that were changed for the chat template (see `remedies`).
+        shape: The shape of the raw row.
+    """
+
+    fate: Row | RejectedRow
+    problems: tuple[str, ...] = ()
+    changes: tuple[Change, ...] = ()
+    remedies: Mapping[str, int] = field(default_factory=dict)
+    shape: str = "hermes"
+
+
+@dataclass(frozen=True)
+class RowSet:
+    """Rows, and what became of the other raw rows.
+
+    Attributes:
+        rows: Row dicts, in the order of the input.
+        rejected: The raw rows that were left out.
+        funnel: Count by fate, "kept" first, then reasons by falling count; sums to the number of raw rows.
+        problems: Count by kind of the problems found in kept rows.
+        changes: Count by kind of the tools in kept rows that the normal form changed (kinds of `schema.Change`).
+        type_words: Count by "found -> shown" of the type words that were no JSON Schema types.
+        shapes: Count of raw rows by shape.
+        remedies: Count by kind of the parameters that were changed for the chat template (see `remedies`).
+        renamed: The names that were replaced in any row, as in a row's `renamed`; where rows differ, the first one's.
+        positions: Position of each kept row among the raw rows.
+    """
+
+    rows: Sequence[Row]
+    rejected: tuple[RejectedRow, ...]
+    funnel: dict[str, int]
+    problems: dict[str, int]
+    changes: dict[str, int]
+    type_words: dict[str, int]
+    shapes: dict[str, int]
+    remedies: dict[str, int]
+    renamed: dict[str, dict[str, Any]]
+    positions: tuple[int, ...]
+
+    def count_last(self, n_raw: int) -> int:
+        """Return how many rows were built from the last raw rows.
+
+        The tutorial cuts the raw rows before it filters them: `split_rows(rows, n_eval=row_set.count_last(300),
+        by="rows")` cuts at the same place.
+
+        Args:
+            n_raw: Raw rows at the end; at most half of the raw rows are taken.
+
+        Returns:
+            The number of kept rows among them.
+        """
+        total = sum(self.funnel.values())
+        cut = total - min(n_raw, total // 2)
+        return sum(position >= cut for position in self.positions)
+
+    def funnel_by(self, name: str) -> dict[str, dict[str, int]]:
+        """Return the funnel per value of a field.
+
+        Args:
+            name: "source" or "scenario".
+
+        Returns:
+            Value -> fate -> count; over all values the counts sum to the funnel.
+        """
+        table: dict[str, Counter[str]] = {}
+        packed = isinstance(self.rows, PackedRows)
+        kept = (getattr(key, name) for key in self.rows.keys) if packed else (row[name] for row in self.rows)
+        for value in kept:
+            table.setdefault(value, Counter())["kept"] += 1
+        for item in self.rejected:
+            table.setdefault(getattr(item, name), Counter())[item.reason] += 1
+        return {value: dict(counts) for value, counts in sorted(table.items())}
+
+    def examples(self) -> dict[str, list[dict[str, str]]]:
+        """Return the first N_EXAMPLES rejected rows of every reason, as {"row_id", "detail"}."""
+        found: dict[str, list[dict[str, str]]] = {reason: [] for reason in self.funnel if reason != "kept"}
+        for item in self.rejected:
+            if len(found[item.reason]) < N_EXAMPLES:
+                found[item.reason].append({"row_id": item.row_id, "detail": item.detail[:160]})
+        return found
+
+
+class Tally:
+    """Counts what became of raw rows; parts that were counted apart can be added up."""
+
+    def __init__(self) -> None:
+        """Start with no rows counted."""
+        self.ids: Counter[str] = Counter()
+        self.counts = {name: Counter[str]() for name in ("problems", "changes", "type_words", "shapes")}
+        self.remedies: Counter[str] = Counter()
+        self.renamed: dict[str, dict[str, Any]] = {"tools": {}, "parameters": {}}
+
+    def add(self, item: Built) -> None:
+        """Count one raw row."""
+        self.counts["shapes"][item.shape] += 1
+        self.counts["problems"].update(item.problems)
+        self.counts["changes"].update(kind for _, kind in {(change.tool, change.kind) for change in item.changes})
+        self.counts["type_words"].update(change.detail for change in item.changes if change.kind in _TYPE_CHANGES)
+        self.remedies.update(item.remedies)
+        if not isinstance(item.fate, RejectedRow):
+            self._add_names(item.fate.get("renamed", {}))
+
+    def update(self, other: Tally) -> None:
+        """Add the counts of another part; ids are not among them."""
+        for name, counter in other.counts.items():
+            self.counts[name].update(counter)
+        self.remedies.update(other.remedies)
+        self._add_names(other.renamed)
+
+    def _add_names(self, found: Mapping[str, Mapping[str, Any]]) -> None:
+        self.renamed["tools"] = {**found.get("tools", {}), **self.renamed["tools"]}
+        for tool, names in found.get("parameters", {}).items():
+            self.renamed["parameters"][tool] = {**names, **self.renamed["parameters"].get(tool, {})}
+
+    def make_unique(self, row_id: str) -> str:
+        """Return an id that no earlier row has, since ids name replies and examples later: a second "a" is "a#2"."""
+        self.ids[row_id] += 1
+        return row_id if self.ids[row_id] == 1 else f"{row_id}#{self.ids[row_id]}"
+
+    def make_unique_rejection(self, rejected: RejectedRow) -> RejectedRow:
+        """Return a rejection with an id that no earlier row has."""
+        return replace(rejected, row_id=self.make_unique(rejected.row_id))
+
+    def finish(self, rows: Sequence[Row], rejected: Sequence[RejectedRow], positions: Sequence[int]) -> RowSet:
+        """Return the RowSet of everything that was counted."""
+        reasons = Counter(item.reason for item in rejected)
+        return RowSet(
+            rows=rows,
+            rejected=tuple(rejected),
+            funnel={"kept": len(rows), **dict(reasons.most_common())},
+            remedies=dict(self.remedies),
+            renamed=self.renamed,
+            positions=tuple(positions),
+            **{
+                name: dict(sorted(counter.items(), key=lambda item: (-item[1], item[0])))
+                for name, counter in self.counts.items()
+            },
+        )
+
+
+def require_rows(row_set: RowSet, origin: str = "the data", sides: Mapping[str, Sequence[Row]] | None = None) -> None:
+    """Stop where filtering or splitting left nothing to train on or to evaluate.
+
+    Args:
+        row_set: The rows.
+        origin: What the raw rows were, for the message.
+        sides: Rows by side, when they are split already; each side must hold rows.
+
+    Raises:
+        EmptySetError: There is no row, or none on one of the sides; the message holds the funnel and one example per
+            reason.
+    """
+    empty = [name for name, rows in (sides or {}).items() if not rows]
+    if row_set.rows and not empty:
+        return
+    total = sum(row_set.funnel.values())
+    examples = {item.reason: item for item in reversed(row_set.rejected)}
+    reasons = "".join(
+        f"\n  {reason}: {count} (e.g. {examples[reason].row_id}: {examples[reason].detail[:100]})"
+        for reason, count in row_set.funnel.items()
+        if reason != "kept"
+    )
+    if row_set.rows:
+        raise EmptySetError(
+            f"{origin}: every side of the split must hold rows, but {' and '.join(empty)} got none of the "
+            f"{len(row_set.rows)} usable rows of {total}: take more rows.{reasons}"
+        )
+    raise EmptySetError(
+        f"{origin}: at least one usable row is needed, got 0 usable of {total}.{reasons}\n"
+        "A row needs conversations with a user turn and a reply, and tools; give more rows or mend these."
+    )

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import json
 import os
 import sys
@@ -15,6 +14,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fgtools import __version__
 from fgtools.files import FgtoolsError, InputError, read_jsonl, sha256_of
 from fgtools.profiles import ENGINES, OVER_LENGTH, PRECISIONS, PROFILES, RECIPES
 from fgtools.rows import load_rows
@@ -73,8 +73,7 @@ def _close_output() -> None:
 
 def _build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m fgtools", description="Fine-tune FunctionGemma on your own tools.")
-    version = f"fgtools {importlib.metadata.version('fgtools')}"
-    parser.add_argument("--version", action="version", version=version, help="show the version")
+    parser.add_argument("--version", action="version", version=f"fgtools {__version__}", help="show the version")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="name_of_command")
 

@@ -1,4 +1,4 @@
-"""Generate: replies of a model to many rows at once, kept as they come, constrained on request.
+"""Generate: a model's replies to many rows at once, saved as they come, constrained on request.
 
 Knows models and prompts; not gold or scores.
 """

@@ -1,13 +1,14 @@
-"""Constrained decoding: nothing but prose or calls of declared tools, declared arguments and values of their types.
+"""Constrained decoding: a reply is prose, or calls of declared tools with declared arguments of the declared types.
 
-Knows tools, the call grammar and a tokenizer's vocabulary. Automaton and masks are xgrammar's; what is written here is
-the grammar of one tool list. It settles form alone: a model that is held to it still chooses tools and values, so its
-scores say something else than those of free replies and are reported apart.
+Knows tools, the call grammar and a tokenizer's vocabulary. xgrammar keeps the state of the grammar and masks the tokens
+it does not allow; this module writes the grammar of one tool list. Only the form is constrained: the model still
+chooses tools and values, so scores of constrained replies mean something else than those of free replies and are
+reported apart.
 
 Arguments come in the order in which the format writes them, sorted by name. A text may hold anything but control
-tokens; one that is spelled out, character by character, is neutralised as in prompts and targets, since who reads the
-reply cannot tell the two apart. Not held: bounds, lengths, patterns and formats, and that a mapping of undeclared keys
-names each of them once.
+tokens. A control token that the model spells out character by character is neutralised as in prompts and targets,
+since a parser of the reply could not tell it from a real one. Not constrained: bounds, lengths, patterns and formats,
+and that keys of a mapping without declared properties are unique.
 """
 
 from __future__ import annotations
@@ -28,10 +29,11 @@ from fgtools.profiles import Recipe, get_recipe
 from fgtools.prompts.encode import neutralize_control_tokens
 
 _MARKS = {START_CALL: "\ue000", END_CALL: "\ue001", ESCAPE: "\ue002"}
-"""Marks are single tokens; in the grammar each is a character that no text holds, so that none can be spelled out."""
+"""Each mark is one token of the vocabulary. In the grammar it is a private-use character, which no text may hold, so
+that a mark cannot be spelled out character by character."""
 
 _BYTE_OF_MARKS = "<0xEE>"
-"""The byte that these characters begin with; without it they cannot be spelled in bytes either."""
+"""The first byte of these characters in UTF-8; without this token they cannot be spelled out in bytes either."""
 
 _CLASS = "\ue000-\ue002"
 
@@ -47,7 +49,7 @@ list ::= "[" (any ("," any)*)? "]"
 mapping ::= "{{" (pair ("," pair)*)? "}}"
 pair ::= (string | [^{_CLASS},:{{}}[\\]]+) ":" any
 """
-"""Numbers stay within what a float holds: a parser refuses those beyond it."""
+"""The rules that every tool list shares. Numbers stay in the range of a float: a parser refuses larger ones."""
 
 _NEVER = re.compile(f"^<unused|[{_CLASS}]")
 
@@ -55,25 +57,28 @@ _SIMPLE = {name: name for name in ("string", "integer", "number", "boolean", "nu
 
 
 class ConstraintError(FgtoolsError, RuntimeError):
-    """Constrained decoding is not to be had; the message says what to do."""
+    """Replies cannot be constrained; the message says what to do."""
 
 
 def require_native(recipe: str | Recipe) -> None:
-    """Check that a recipe's calls are those the grammar describes.
+    """Check that a recipe writes calls in the grammar that can be constrained.
+
+    Args:
+        recipe: "native", "tutorial" or a Recipe.
 
     Raises:
-        ConstraintError: They are written in the tutorial's notation.
+        ConstraintError: It writes them in the tutorial's notation.
     """
     style = get_recipe(recipe).call_style
     if style != "native":
         raise ConstraintError(
-            f"constrained replies stand in FunctionGemma's own grammar, but the recipe's are {style!r}: leave it off, "
+            f"constrained replies are in FunctionGemma's own grammar, but the recipe's are {style!r}: leave it off, "
             "or use the recipe native"
         )
 
 
 def render_grammar(tools: Sequence[Mapping[str, Any]]) -> str:
-    """Write the grammar of a row's replies.
+    """Render the grammar of a row's replies.
 
     Args:
         tools: Its tools, function schemas; control tokens in them are neutralised, as in the prompt.
@@ -85,7 +90,7 @@ def render_grammar(tools: Sequence[Mapping[str, Any]]) -> str:
     names = []
     for tool in neutralize_control_tokens(tools):
         function = tool["function"]
-        arguments = _arguments(function.get("parameters"), rules)
+        arguments = _add_arguments(function.get("parameters"), rules)
         names.append(f"{_literal(function['name'])} {arguments}")
     root = "root ::= text"
     if names:
@@ -100,14 +105,22 @@ def _literal(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
-def _arguments(schema: Any, rules: list[str]) -> str:
-    """Give the name of a new rule for a mapping with declared names; required ones are there, none comes twice."""
-    properties, required = _read_object(schema)
+def _add_arguments(schema: Any, rules: list[str]) -> str:
+    """Add a rule for a mapping of declared properties, each at most once and the required ones always.
+
+    Args:
+        schema: The schema of the mapping.
+        rules: The rules so far; new ones are appended.
+
+    Returns:
+        The name of the rule.
+    """
+    properties, required = _declared_properties(schema)
     place = len(rules)
-    rules.append("")  # keeps the number taken while values add rules of their own
+    rules.append("")  # reserves the number while values add rules of their own
     first, rest = '""', '""'
     for name in reversed(sorted(properties, key=str.lower)):  # names that differ in case alone stay in order
-        pair = f"{_literal(render_key(name) + ':')} {_value(properties[name], rules)}"
+        pair = f"{_literal(render_key(name) + ':')} {_add_value(properties[name], rules)}"
         later = _add(rules, rest)
         if name in required:
             first, rest = f"{pair} {later}", f'"," {pair} {later}'
@@ -117,8 +130,8 @@ def _arguments(schema: Any, rules: list[str]) -> str:
     return f"r{place}"
 
 
-def _read_object(schema: Any) -> tuple[Mapping[str, Any], Sequence[str]]:
-    """Give a schema's properties and required names, as far as they are such."""
+def _declared_properties(schema: Any) -> tuple[Mapping[str, Any], Sequence[str]]:
+    """Return a schema's properties and required names; empty where they are malformed."""
     parts = schema if isinstance(schema, Mapping) else {}
     properties, required = parts.get("properties"), parts.get("required")
     named = (
@@ -135,18 +148,19 @@ def _add(rules: list[str], body: str) -> str:
     return name
 
 
-def _value(schema: Any, rules: list[str]) -> str:
-    """Give the name of a rule for values of a schema."""
+def _add_value(schema: Any, rules: list[str]) -> str:
+    """Add a rule for the values of a schema and return its name."""
     if not isinstance(schema, Mapping):
         return "any"
-    alternatives = _alternatives(schema, rules)
+    alternatives = _add_alternatives(schema, rules)
     if schema.get("nullable") is True and isinstance(schema.get("type"), str) and "any" not in alternatives:
         alternatives.append("null")
     unique = list(dict.fromkeys(alternatives))
     return unique[0] if len(unique) == 1 else _add(rules, " | ".join(unique))
 
 
-def _alternatives(schema: Mapping[str, Any], rules: list[str]) -> list[str]:
+def _add_alternatives(schema: Mapping[str, Any], rules: list[str]) -> list[str]:
+    """Add the rules for a schema and return their names: a value follows one of them."""
     kinds = schema.get("type")
     names = kinds if isinstance(kinds, list) else [kinds]
     values = [schema["const"]] if "const" in schema else schema.get("enum")
@@ -155,12 +169,12 @@ def _alternatives(schema: Mapping[str, Any], rules: list[str]) -> list[str]:
         return [_add(rules, " | ".join(_literal(render_value(value)) for value in fitting or values))]
     for word in ("anyOf", "oneOf"):
         if isinstance(schema.get(word), list) and schema[word]:
-            return [_value(one, rules) for one in schema[word]]
-    return [_of_type(kind, schema, rules) for kind in names] or ["any"]
+            return [_add_value(one, rules) for one in schema[word]]
+    return [_add_of_type(kind, schema, rules) for kind in names] or ["any"]
 
 
 def _is_of_type(value: Any, kind: Any) -> bool:
-    """Tell whether a value of an enum is of its declared type; other values would never be valid."""
+    """Return whether a value of an enum has the declared type; other values would never be valid."""
     of_kind = {
         "string": isinstance(value, str),
         "integer": isinstance(value, int) and not isinstance(value, bool),
@@ -173,12 +187,12 @@ def _is_of_type(value: Any, kind: Any) -> bool:
     return of_kind.get(kind, True) if isinstance(kind, str) else True
 
 
-def _of_type(kind: Any, schema: Mapping[str, Any], rules: list[str]) -> str:
+def _add_of_type(kind: Any, schema: Mapping[str, Any], rules: list[str]) -> str:
     if kind == "array":
-        item = _value(schema.get("items"), rules)
+        item = _add_value(schema.get("items"), rules)
         return _add(rules, f'"[" ({item} ("," {item})*)? "]"')
     if kind == "object":
-        return _arguments(schema, rules) if _read_object(schema)[0] else "mapping"
+        return _add_arguments(schema, rules) if _declared_properties(schema)[0] else "mapping"
     return _SIMPLE.get(kind, "any") if isinstance(kind, str) else "any"
 
 
@@ -186,11 +200,11 @@ class Constraints:
     """The grammars of one tokenizer, each compiled once."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, vocabulary: int) -> None:
-        """Read the vocabulary.
+        """Prepare a compiler for a tokenizer's vocabulary.
 
         Args:
             tokenizer: The tokenizer; SentencePiece with byte fallback, as Gemma's.
-            vocabulary: Logits of the model.
+            vocabulary: Number of the model's logits.
 
         Raises:
             ConstraintError: xgrammar is not installed.
@@ -219,8 +233,8 @@ class Constraints:
         self.vocabulary = vocabulary
         self.control = {number for token, number in tokenizer.get_vocab().items() if token in CONTROL_TOKENS}
 
-    def read_tools(self, rows: Sequence[Mapping[str, Any]]) -> list[str]:
-        """Write the grammars of rows, before any of them is answered.
+    def render_grammars(self, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+        """Render the grammars of rows, before any of them is answered.
 
         Args:
             rows: Row dicts.
@@ -243,13 +257,13 @@ class Constraints:
                 ) from error
         return grammars
 
-    def choose(self, grammars: Sequence[str]) -> Choice:
-        """Give what chooses the tokens of a batch: each row's grammar, in the order of its prompts."""
+    def build_choice(self, grammars: Sequence[str]) -> Choice:
+        """Return what chooses the tokens of a batch from the grammar of each of its rows, in their order."""
         compiled = [self.compiler.compile_grammar(grammar) for grammar in grammars]
         return Choice(self, [self.xgrammar.GrammarMatcher(grammar) for grammar in compiled])
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Give the text of a reply; control tokens that ordinary tokens spell out get a space after their "<"."""
+        """Return the text of a reply; control tokens that ordinary tokens spell out get a space after their "<"."""
         parts = []
         for is_control, part in itertools.groupby(ids, self.control.__contains__):
             text = self.tokenizer.decode(list(part), clean_up_tokenization_spaces=False)
@@ -261,15 +275,15 @@ class Choice:
     """Chooses the most likely allowed token for every row of a batch."""
 
     def __init__(self, constraints: Constraints, matchers: Sequence[Any]) -> None:
-        """Begin a batch: one automaton a row."""
+        """Start a batch: one grammar matcher a row."""
         self.xgrammar, self.stops, self.matchers = constraints.xgrammar, set(constraints.stops), matchers
         self.mask = self.xgrammar.allocate_token_bitmask(len(matchers), constraints.vocabulary)
 
     def __call__(self, rows: Sequence[int], logits: torch.Tensor) -> list[int]:
-        """Choose.
+        """Return the most likely token that each row's grammar allows.
 
         Args:
-            rows: Numbers of the rows, as they were given.
+            rows: Numbers of the rows in the batch.
             logits: [rows, vocabulary].
 
         Returns:

@@ -1,9 +1,10 @@
 """Replies: greedy generation of many rows at once, the same before and after training.
 
-Knows a model, its tokenizer and rows; not scores. The work is done in `slab`; decided here is which rows go together:
-prompts are sorted by their ids, so that rows with the same tools are neighbours and what they share is read once, and
-a batch holds what fits the memory. A reply ends at a stop id: FunctionGemma writes <start_function_response> after its
-last call, so parallel calls are whole. In fp32 the replies are those of one row at a time.
+Knows a model, its tokenizer and rows; not scores. The forward passes are in `kv_cache`; decided here is which rows go
+together: prompts are sorted by their ids, so that rows with the same tools are neighbours and their shared prefix is
+computed once, and a batch holds as many rows as fit the memory. A reply ends at a stop id: FunctionGemma writes
+<start_function_response> after its last call, so parallel calls are whole. In fp32 the replies are those of one row at
+a time.
 """
 
 from __future__ import annotations
@@ -17,19 +18,23 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from fgtools.files import InputError, is_watched
-from fgtools.generate.kv_cache import Slab, common_length, decode_greedily, read_prompts
+from fgtools.generate.kv_cache import KVCache, common_prefix_length, decode_greedily, prefill
 from fgtools.models.device import CACHE_SHARE, free_memory_bytes
 from fgtools.models.load import stop_ids
 from fgtools.prompts.encode import encode_prompt
 
-CPU_BYTES = 2**30
+Choose = Callable[[Sequence[int], torch.Tensor], list[int]]
+"""Returns a token for each of some rows, from their numbers in the batch and their logits."""
+
+CPU_CACHE_BYTES = 2**30
 """Memory for keys and values of one batch on a CPU."""
 
 GPU_TOKENS = 16_384
-"""Tokens of prompts that a GPU reads in one pass, padding included; a CPU reads one prompt at a time."""
+"""Tokens of prompts in one pass on a GPU at most, padding included; a CPU reads one prompt at a time."""
 
-NEIGHBOURS = 0.5
-"""Prompts are read in one pass when they share this much of the shorter one, or differ little in length."""
+SHARED_PREFIX = 0.5
+"""Prompts go through the model in one pass when this share of the shorter one is a common prefix, or when their lengths
+are much the same."""
 
 
 def generate_replies(
@@ -50,7 +55,7 @@ def generate_replies(
         rows: Row dicts; only messages and tools are read.
         max_new_tokens: Budget of one reply, in tokens.
         batch_size: Rows generated at once, at most; fewer where memory is short.
-        constrained: Whether declared tools, arguments and types are all that can be written; see `constraint`.
+        constrained: Whether only declared tools, arguments and types can be written; see `constrained`.
         on_reply: Called with a row's number and its reply as each one ends, in the order in which they end.
 
     Returns:
@@ -58,7 +63,7 @@ def generate_replies(
 
     Raises:
         ValueError: A number is not positive.
-        ConstraintError: It is to be constrained, and xgrammar is not installed.
+        ConstraintError: Replies are to be constrained, and xgrammar is not installed.
         torch.OutOfMemoryError: A single row does not fit the memory.
     """
     if max_new_tokens < 1 or batch_size < 1:
@@ -67,24 +72,14 @@ def generate_replies(
             "notebook, where it means the profile's own"
         )
     prompts = [encode_prompt(row, tokenizer) for row in rows]
-    replies = [""] * len(rows)
-    constraints = choices = None
+    decode, choices = _plain_decoder(tokenizer), None
     if constrained:
-        from fgtools.generate.constrained import Constraints
-
-        constraints = Constraints(tokenizer, model.config.get_text_config().vocab_size)
-        grammars = constraints.read_tools(rows)
-
-        def choices(numbers: Sequence[int]) -> Callable[[Sequence[int], torch.Tensor], list[int]]:
-            return constraints.choose([grammars[number] for number in numbers])
-
+        decode, choices = _build_constraints(model, tokenizer, rows)
+    replies = [""] * len(rows)
     with tqdm(total=len(rows), desc="replies", unit="row", disable=not is_watched()) as bar:
 
         def finish(number: int, ids: Sequence[int]) -> None:
-            plain = constraints is None
-            replies[number] = (
-                tokenizer.decode(ids, clean_up_tokenization_spaces=False) if plain else constraints.decode(ids)
-            )
+            replies[number] = decode(ids)
             bar.update()
             if on_reply is not None:
                 on_reply(number, replies[number])
@@ -92,6 +87,21 @@ def generate_replies(
         budgets = [max_new_tokens] * len(rows)
         generate_tokens(model, prompts, stop_ids(tokenizer), budgets, finish, batch_size=batch_size, choices=choices)
     return replies
+
+
+def _plain_decoder(tokenizer: PreTrainedTokenizerBase) -> Callable[[Sequence[int]], str]:
+    return lambda ids: tokenizer.decode(ids, clean_up_tokenization_spaces=False)
+
+
+def _build_constraints(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, rows: Sequence[Mapping[str, Any]]
+) -> tuple[Callable[[Sequence[int]], str], Callable[[Sequence[int]], Choose]]:
+    """Return what decodes the ids of a constrained reply, and what chooses the tokens of a batch, by row numbers."""
+    from fgtools.generate.constrained import Constraints
+
+    constraints = Constraints(tokenizer, model.config.get_text_config().vocab_size)
+    grammars = constraints.render_grammars(rows)
+    return constraints.decode, lambda numbers: constraints.build_choice([grammars[number] for number in numbers])
 
 
 def generate_tokens(
@@ -102,7 +112,7 @@ def generate_tokens(
     on_reply: Callable[[int, list[int]], None],
     *,
     batch_size: int = 64,
-    choices: Callable[[Sequence[int]], Callable[[Sequence[int], torch.Tensor], list[int]]] | None = None,
+    choices: Callable[[Sequence[int]], Choose] | None = None,
 ) -> None:
     """Generate one reply a prompt, in batches that fit the memory.
 
@@ -113,11 +123,11 @@ def generate_tokens(
         budgets: Tokens each reply may take.
         on_reply: Called with a prompt's number and its reply's ids, the stop included, as each one ends.
         batch_size: Prompts answered at once, at most.
-        choices: Called with the numbers of a batch's prompts, for what chooses their tokens (see
-            slab.decode_greedily); None: the most likely ones.
+        choices: Called with the numbers of a batch's prompts; returns what chooses their tokens (see
+            kv_cache.decode_greedily). None: the most likely ones.
 
     Raises:
-        ValueError: As slab.Slab.
+        ValueError: As kv_cache.KVCache.
         torch.OutOfMemoryError: A single prompt does not fit the memory.
     """
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model
@@ -139,15 +149,19 @@ def generate_tokens(
             except RuntimeError as error:
                 if len(batch) == 1 or not _is_out_of_memory(error):
                     raise
-                short = True  # within this block the traceback still holds the batch's memory
+                short = True  # memory is freed below: here the error's traceback still refers to the batch
             if short:
                 limit = len(batch) // 2
-                print(f"out of memory: {limit} rows at once from here on", flush=True)
-                gc.collect()
-                torch.cuda.empty_cache()
+                _free_memory(limit)
             waiting = [number for number in waiting if number not in ended]
     finally:
         model.train(was_training)
+
+
+def _free_memory(limit: int) -> None:
+    print(f"out of memory: {limit} rows at once from here on", flush=True)
+    gc.collect()
+    torch.cuda.empty_cache()
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:
@@ -162,16 +176,16 @@ def _generate_batch(
     prompts: Sequence[Sequence[int]],
     stops: Collection[int],
     budgets: Sequence[int],
-    choose: Callable[[Sequence[int], torch.Tensor], list[int]] | None = None,
+    choose: Choose | None = None,
 ) -> Iterator[tuple[int, list[int]]]:
-    """Give the places and replies of a batch, in the order in which they end."""
-    slab = Slab(model, len(prompts), max(map(len, prompts)) + max(budgets))
-    states = read_prompts(slab, prompts, group_prompts(prompts, 1 if model.device.type == "cpu" else GPU_TOKENS))
-    return decode_greedily(slab, prompts, states, stops, budgets, choose)
+    """Return an iterator over the places and replies of a batch, in the order in which they end."""
+    cache = KVCache(model, len(prompts), max(map(len, prompts)) + max(budgets))
+    states = prefill(cache, prompts, group_prompts(prompts, 1 if model.device.type == "cpu" else GPU_TOKENS))
+    return decode_greedily(cache, prompts, states, stops, budgets, choose)
 
 
 def group_prompts(prompts: Sequence[Sequence[int]], tokens: int) -> list[list[int]]:
-    """Say which neighbouring prompts are read in one pass.
+    """Decide which neighbouring prompts go through the model in one pass.
 
     Args:
         prompts: Token ids, sorted.
@@ -185,7 +199,7 @@ def group_prompts(prompts: Sequence[Sequence[int]], tokens: int) -> list[list[in
         if groups:
             first = prompts[groups[-1][0]]
             widest = max(len(prompt), *(len(prompts[one]) for one in groups[-1]))
-            alike = common_length(first, prompt) >= NEIGHBOURS * min(len(first), len(prompt))
+            alike = common_prefix_length(first, prompt) >= SHARED_PREFIX * min(len(first), len(prompt))
             alike = alike or min(len(first), len(prompt)) >= 0.8 * widest
             if alike and widest * (len(groups[-1]) + 1) <= tokens:
                 groups[-1].append(number)
@@ -199,7 +213,7 @@ def _count_fitting(sizes: Sequence[int], model: PreTrainedModel) -> int:
     config = model.config.get_text_config()
     per_token = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * model.dtype.itemsize
     on_gpu = free_memory_bytes(model.device)
-    free = CPU_BYTES if on_gpu is None else int(CACHE_SHARE * on_gpu)
+    free = CPU_CACHE_BYTES if on_gpu is None else int(CACHE_SHARE * on_gpu)
     longest = 0
     for count, size in enumerate(sizes, start=1):
         longest = max(longest, size)

@@ -1,7 +1,7 @@
-"""Replies as they come, kept in files, so that an evaluation that was killed goes on where it was.
+"""Replies saved as they come, so that an evaluation that was killed resumes where it stopped.
 
-Knows files of JSON lines, one for every process that generates: the first line names what the replies answer (a hash),
-each later one is a reply. They stand beside the finished file until that is written whole.
+Knows files of JSON lines, one for every process that generates: the first line identifies model, rows and budget by a
+hash, each later line is a reply. The files lie beside the finished file until that is written whole.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ def identify_replies(
     max_new_tokens: int,
     constrained: bool = False,
 ) -> str:
-    """Give a hash of all that decides greedy replies.
+    """Return a hash of everything that greedy replies depend on.
 
     Args:
-        model: What models.fingerprint_model gives.
+        model: The model's hash, as models.load.fingerprint_model returns it.
         rows: The rows.
         prompts: Their prompts as token ids: tokenizer and chat template are in them.
         stops: Ids that end a reply.
         max_new_tokens: Budget of one reply, in tokens.
-        constrained: Whether the rows' tools decide what can be written.
+        constrained: Whether only the rows' tools can be called.
 
     Returns:
         The hash.
@@ -44,16 +44,16 @@ def identify_replies(
     return digest.hexdigest()
 
 
-def share_out(rows: Sequence[Mapping[str, Any]], rank: int, world: int) -> list[Mapping[str, Any]]:
-    """Give the rows that one of several processes answers.
+def shard_rows(rows: Sequence[Mapping[str, Any]], rank: int, world: int) -> list[Mapping[str, Any]]:
+    """Return the rows that one of several processes answers.
 
-    Rows with the same tools stay together, so that what their prompts share is still read once, and every process gets
-    about as many characters.
+    Rows with the same tools stay together, so that the shared prefix of their prompts is still computed once, and every
+    process gets about the same number of characters.
 
     Args:
         rows: All rows.
         rank: Number of the process, from 0.
-        world: Processes.
+        world: Number of processes.
 
     Returns:
         Its rows; all of them for one process.
@@ -71,35 +71,35 @@ def share_out(rows: Sequence[Mapping[str, Any]], rank: int, world: int) -> list[
 
 
 class ReplyLog:
-    """The files of an evaluation under way."""
+    """The files of an evaluation that is not finished."""
 
     def __init__(self, path: Path, identity: str, rank: int = 0, world: int = 1) -> None:
-        """Read what is there; what answers another model, other rows or another budget is dropped.
+        """Load the replies that are there; those of another model, other rows or another budget are dropped.
 
         Args:
             path: Where the first process writes; the others write beside it.
-            identity: What `identify_replies` gives.
+            identity: As `identify_replies` returns it.
             rank: Number of this process.
-            world: Processes; with more than one, each must make its own.
+            world: Number of processes; with more than one, each must make its own log.
         """
         self.path, self.identity, self.world = path, identity, world
         self.own = path.with_name(f"{path.name}.{rank}") if rank else path
-        self.replies = self._read_all()
-        self._wait()  # nobody writes before all have read the same
+        self.replies = self._load_all()
+        self._wait()  # no process writes before all have loaded the same replies
         lines = [{"identity": identity}, *({"row_id": name, "reply": text} for name, text in self.replies.items())]
-        write_text(self.own, "".join(json.dumps(line) + "\n" for line in lines))  # without a line that was cut short
+        write_text(self.own, "".join(json.dumps(line) + "\n" for line in lines))  # drops a line that was cut short
 
     def append(self, row_id: str, reply: str) -> None:
-        """Add a reply, on disk before this returns."""
+        """Add a reply; it is in the file when this returns."""
         self.replies[row_id] = reply
         with self.own.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"row_id": row_id, "reply": reply}) + "\n")
 
     def gather(self) -> dict[str, str]:
-        """Wait for all processes; give the replies of all by row id."""
+        """Wait for all processes and return the replies of all by row id."""
         self._wait()
-        replies = {**self._read_all(), **self.replies}
-        self._wait()  # nobody takes the files away before all have read them
+        replies = {**self._load_all(), **self.replies}
+        self._wait()  # no process deletes the files before all have loaded them
         return replies
 
     def _wait(self) -> None:
@@ -108,24 +108,24 @@ class ReplyLog:
 
             PartialState().wait_for_everyone()
 
-    def _read_all(self) -> dict[str, str]:
+    def _load_all(self) -> dict[str, str]:
         replies: dict[str, str] = {}
         for path in find_parts(self.path):
-            replies |= self._read(path)
+            replies |= self._load(path)
         return replies
 
-    def _read(self, path: Path) -> dict[str, str]:
+    def _load(self, path: Path) -> dict[str, str]:
         lines = path.read_bytes().splitlines()
-        if not lines or _read_line(lines[0]) != {"identity": self.identity}:
+        if not lines or _parse_line(lines[0]) != {"identity": self.identity}:
             print(f"{path.name} answers other rows or is another model's: starting from the first row")
             return {}
-        records = [_read_line(line) for line in lines[1:]]
+        records = [_parse_line(line) for line in lines[1:]]
         texts = [(one["row_id"], one["reply"]) for one in records if set(one) == {"row_id", "reply"}]
         return {row_id: reply for row_id, reply in texts if isinstance(row_id, str) and isinstance(reply, str)}
 
 
-def _read_line(line: bytes) -> dict[str, Any]:
-    """Read a line; {} for what is no JSON object, such as the last line of a process that was killed."""
+def _parse_line(line: bytes) -> dict[str, Any]:
+    """Parse a line; {} if it is no JSON object, such as the last line of a process that was killed."""
     try:
         record = json.loads(line.decode())
     except (ValueError, RecursionError):
@@ -134,6 +134,6 @@ def _read_line(line: bytes) -> dict[str, Any]:
 
 
 def find_parts(path: Path) -> list[Path]:
-    """List the files of an evaluation under way: the first process's, and those of the others beside it."""
+    """List the files of an unfinished evaluation: the first process's, and those of the others beside it."""
     others = sorted(path.parent.glob(f"{glob.escape(path.name)}.[0-9]*"))
     return [one for one in (path, *others) if one.is_file()]

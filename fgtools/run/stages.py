@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fgtools.files import DataFileError, InputError
-from fgtools.generate.reply_log import ReplyLog, find_parts, identify_replies, share_out
+from fgtools.generate.reply_log import ReplyLog, find_parts, identify_replies, shard_rows
 from fgtools.metrics import Comparison, Scores, score
 from fgtools.profiles import PROFILES, Profile, Recipe, ResolvedProfile, compose_banner, get_recipe
 from fgtools.report.tables import render_comparison_table
@@ -229,7 +229,7 @@ def evaluate(
         missing = [row for row in rows if row["row_id"] not in log.replies]
         if len(missing) < len(rows) and not rank:
             print(f"{len(rows) - len(missing)} of {len(rows)} replies are there already")
-        mine = share_out(missing, rank, world)
+        mine = shard_rows(missing, rank, world)
         generate_replies(
             model, tokenizer, mine, **options, on_reply=lambda place, text: log.append(mine[place]["row_id"], text)
         )

@@ -174,7 +174,7 @@ def test_a_model_without_sense_writes_valid_calls(tokenizer):
 
 
 def test_marks_cannot_be_spelled_in_bytes_or_by_tokens_that_are_never_written(tokenizer):
-    """U+E000 stands for a mark in the grammar; so it must not be had in bytes, nor in a longer token."""
+    """U+E000 stands for a mark in the grammar; so no bytes and no longer token may spell it."""
     larger = copy.deepcopy(tokenizer)
     larger.add_tokens(["<unused7>", "a\ue002", "plain7"])
     constraints = Constraints(larger, len(larger))
@@ -241,7 +241,7 @@ def test_tools_that_cannot_be_a_grammar_are_named_before_any_reply(constraints, 
         deep = {"type": "array", "items": deep}
     row = {**ROWS[0], "row_id": "deep", "tools": [tool("f", {"a": deep})]}
     with pytest.raises(ConstraintError, match="the tools of row 'deep' must be writable as a grammar"):
-        constraints.read_tools([ROWS[1], row])
+        constraints.render_grammars([ROWS[1], row])
     with pytest.raises(ConstraintError, match="the recipe's are 'tutorial'"):
         evaluate(model, tokenizer, ROWS[:2], "tutorial", constrained=True)
 

@@ -14,7 +14,13 @@ from transformers import Gemma3ForCausalLM, Gemma3TextConfig, GenerationConfig
 from fgtools.calls import STOP_TOKENS
 from fgtools.generate import generate_replies
 from fgtools.generate import replies as generate
-from fgtools.generate.kv_cache import Slab, choose_tokens, common_length, decode_greedily, read_prompts
+from fgtools.generate.kv_cache import (
+    KVCache,
+    common_prefix_length,
+    decode_greedily,
+    most_likely_tokens,
+    prefill,
+)
 from fgtools.generate.replies import group_prompts
 from fgtools.offline.samples import build_samples
 from fgtools.prompts.encode import encode_prompt
@@ -102,9 +108,9 @@ def decode_alone(model, prompt, stops, budget):
 
 def decode_together(model, prompts, stops, budget, groups):
     with torch.inference_mode():
-        slab = Slab(model, len(prompts), max(map(len, prompts)) + budget)
-        states = read_prompts(slab, prompts, groups)
-        ended = list(decode_greedily(slab, prompts, states, stops, [budget] * len(prompts)))
+        cache = KVCache(model, len(prompts), max(map(len, prompts)) + budget)
+        states = prefill(cache, prompts, groups)
+        ended = list(decode_greedily(cache, prompts, states, stops, [budget] * len(prompts)))
     assert sorted(place for place, _ in ended) == list(range(len(prompts)))
     return dict(ended)
 
@@ -134,9 +140,9 @@ def test_prompts_of_one_pass_are_alike_and_within_its_tokens():
     assert group_prompts([], 5) == []
 
 
-def live_slabs():
-    """Count the buffers in memory, without the help of Python's collector."""
-    return sum(type(one) is Slab for one in gc.get_objects())
+def live_caches():
+    """Count the caches in memory, without a garbage collection."""
+    return sum(type(one) is KVCache for one in gc.get_objects())
 
 
 @pytest.fixture
@@ -154,25 +160,25 @@ def no_collector():
 def test_memory_that_is_short_halves_the_batch_until_it_fits(
     model, tokenizer, monkeypatch, capsys, no_collector, kind, message
 ):
-    """The fake memory holds five rows' buffers, those of batches that are over included as long as they live."""
+    """The fake memory holds the caches of five rows, those of finished batches included until they are freed."""
     whole = generate_replies(model, tokenizer, ROWS, max_new_tokens=32)
-    told, plain, sizes = {}, Slab.__init__, []
+    told, plain, sizes = {}, KVCache.__init__, []
     alive = weakref.WeakKeyDictionary()
 
-    def make(slab, inner, n_rows, n_slots):
+    def make(cache, inner, n_rows, n_slots):
         sizes.append(n_rows)
-        plain(slab, inner, n_rows, n_slots)
-        alive[slab] = n_rows
+        plain(cache, inner, n_rows, n_slots)
+        alive[cache] = n_rows
         if sum(alive.values()) > 5:
             raise kind(message)
 
-    monkeypatch.setattr(Slab, "__init__", make)
+    monkeypatch.setattr(KVCache, "__init__", make)
     replies = generate_replies(model, tokenizer, ROWS, max_new_tokens=32, on_reply=told.__setitem__)
     assert replies == whole and told == dict(enumerate(whole))
     assert sizes == [12, 6, 3, 3, 3, 3]
     said = capsys.readouterr().out
     assert "out of memory: 6 rows at once from here on" in said and "out of memory: 3 rows" in said
-    monkeypatch.setattr(Slab, "__init__", lambda *_: (_ for _ in ()).throw(kind(message)))
+    monkeypatch.setattr(KVCache, "__init__", lambda *_: (_ for _ in ()).throw(kind(message)))
     with pytest.raises(kind, match=message):
         generate_replies(model, tokenizer, ROWS, max_new_tokens=4)
 
@@ -202,10 +208,10 @@ def test_an_error_that_is_not_of_memory_is_not_tried_again(model, tokenizer, mon
 
 
 def test_the_memory_of_a_batch_is_free_when_the_next_begins(model, tokenizer, monkeypatch, no_collector):
-    before, alive, plain = live_slabs(), [], generate._generate_batch
-    monkeypatch.setattr(generate, "_generate_batch", lambda *args: alive.append(live_slabs()) or plain(*args))
+    before, alive, plain = live_caches(), [], generate._generate_batch
+    monkeypatch.setattr(generate, "_generate_batch", lambda *args: alive.append(live_caches()) or plain(*args))
     generate_replies(model, tokenizer, ROWS, max_new_tokens=8, batch_size=3)
-    assert [*alive, live_slabs()] == [before] * 5
+    assert [*alive, live_caches()] == [before] * 5
 
 
 def test_a_batch_holds_what_fits_the_memory(model, tokenizer, monkeypatch):
@@ -218,11 +224,11 @@ def test_a_batch_holds_what_fits_the_memory(model, tokenizer, monkeypatch):
     )
     lengths = sorted(len(encode_prompt(row, tokenizer)) for row in ROWS)
     fits_three = 2 * 4 * 32 * 4 * 3 * (lengths[-1] + 16)  # bytes of the stand-in's keys and values, the longest rows
-    monkeypatch.setattr(generate, "CPU_BYTES", fits_three)
+    monkeypatch.setattr(generate, "CPU_CACHE_BYTES", fits_three)
     assert generate_replies(model, tokenizer, ROWS, max_new_tokens=16) == whole
     assert sum(sizes) == len(ROWS) and min(sizes[:-1]) >= 3 and 1 < len(sizes) <= 4
     sizes.clear()
-    monkeypatch.setattr(generate, "CPU_BYTES", fits_three - 1)
+    monkeypatch.setattr(generate, "CPU_CACHE_BYTES", fits_three - 1)
     longest = [row for row in ROWS if len(encode_prompt(row, tokenizer)) == lengths[-1]][:1] * 6
     generate_replies(model, tokenizer, longest, max_new_tokens=16)
     assert sizes == [2, 2, 2]
@@ -233,8 +239,10 @@ def test_a_batch_holds_what_fits_the_memory(model, tokenizer, monkeypatch):
 
 def test_what_prompts_share_is_read_once(model, tokenizer, monkeypatch):
     """The work itself: the tokens that go through the model, for rows that come in any order."""
-    read, plain = [], Slab.read
-    monkeypatch.setattr(Slab, "read", lambda slab, ids, *rest: read.append(ids.numel()) or plain(slab, ids, *rest))
+    read, plain = [], KVCache.forward
+    monkeypatch.setattr(
+        KVCache, "forward", lambda cache, ids, *rest: read.append(ids.numel()) or plain(cache, ids, *rest)
+    )
     rows = []
     for number in range(3):
         for row in ROWS[:3]:
@@ -242,7 +250,7 @@ def test_what_prompts_share_is_read_once(model, tokenizer, monkeypatch):
             rows.append({**row, "messages": [*row["messages"][:-1], asked]})
     generate_replies(model, tokenizer, rows, max_new_tokens=1)
     prompts = sorted(encode_prompt(row, tokenizer) for row in rows)
-    shared = sum(common_length(one, other) for one, other in itertools.pairwise(prompts))
+    shared = sum(common_prefix_length(one, other) for one, other in itertools.pairwise(prompts))
     assert sum(read) == sum(map(len, prompts)) - shared and shared > 0.3 * sum(map(len, prompts))
 
 
@@ -272,10 +280,10 @@ def test_a_window_ends_where_the_models_ends(random_model, length):
         prompt = [2, *(draw.randrange(3, 300) for _ in range(length))]
         with torch.inference_mode():
             wanted = random_model.model(torch.tensor([prompt])).last_hidden_state[0, -1]
-            alone = read_prompts(Slab(random_model, 1, length + 1), [prompt], [[0]])[0]
-            slab = Slab(random_model, 1, length + 1)
-            read_prompts(slab, [prompt[:-1]], [[0]])
-            last = slab.read(torch.tensor([prompt[-1:]]), torch.tensor([[length]]), 0, length)[0, -1]
+            alone = prefill(KVCache(random_model, 1, length + 1), [prompt], [[0]])[0]
+            cache = KVCache(random_model, 1, length + 1)
+            prefill(cache, [prompt[:-1]], [[0]])
+            last = cache.forward(torch.tensor([prompt[-1:]]), torch.tensor([[length]]), 0, length)[0, -1]
         assert torch.allclose(alone, wanted, atol=1e-4) and torch.allclose(last, wanted, atol=1e-4)
 
 
@@ -292,7 +300,7 @@ def test_memory_that_was_never_written_has_no_say(model, tokenizer):
 def test_the_most_likely_token_does_not_depend_on_how_the_product_is_taken(rows):
     head = torch.nn.Linear(32, 500, bias=False)
     states = torch.randn(rows, 32, generator=torch.Generator().manual_seed(rows))
-    assert choose_tokens(head, states) == [int((head.weight @ state).argmax()) for state in states]
+    assert most_likely_tokens(head, states) == [int((head.weight @ state).argmax()) for state in states]
 
 
 def test_an_adapter_on_the_head_is_not_left_out():
@@ -301,4 +309,4 @@ def test_an_adapter_on_the_head_is_not_left_out():
             return super().forward(states).flip(-1)
 
     head, states = Adapted(8, 50, bias=False), torch.randn(12, 8)
-    assert choose_tokens(head, states) == head(states).argmax(-1).tolist()
+    assert most_likely_tokens(head, states) == head(states).argmax(-1).tolist()

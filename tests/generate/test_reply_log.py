@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fgtools.generate import replies as generate
-from fgtools.generate.reply_log import ReplyLog, find_parts, identify_replies, share_out
+from fgtools.generate.reply_log import ReplyLog, find_parts, identify_replies, shard_rows
 from fgtools.models.load import fingerprint_model
 from fgtools.offline.samples import build_samples
 from fgtools.prompts.encode import encode_prompt
@@ -75,11 +75,11 @@ def test_every_row_is_answered_by_one_process_and_like_rows_by_the_same(n_rows, 
     rows = [
         {"row_id": str(i), "tools": [{"n": i % 2}], "messages": [{"content": "x" * (i % 3)}]} for i in range(n_rows)
     ]
-    shares = [share_out(rows, rank, world) for rank in range(world)]
+    shares = [shard_rows(rows, rank, world) for rank in range(world)]
     assert sorted(row["row_id"] for share in shares for row in share) == [row["row_id"] for row in rows]
     tools = [row["tools"] for share in shares for row in share]
     assert sum(one != other for one, other in itertools.pairwise(tools)) <= 1
-    assert share_out(rows, 0, 1) == rows
+    assert shard_rows(rows, 0, 1) == rows
 
 
 def test_a_later_process_keeps_its_own_file_and_goes_on_from_all(tmp_path):

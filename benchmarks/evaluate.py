@@ -32,6 +32,7 @@ from typing import Any
 os.environ.setdefault("FGTOOLS_BATCH", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+import pandas
 import torch
 from transformers import Gemma3ForCausalLM, GenerationConfig
 
@@ -42,7 +43,7 @@ from fgtools.generate.replies import generate_tokens
 from fgtools.metrics import score
 from fgtools.models import load_model
 from fgtools.offline.samples import build_samples
-from fgtools.report.table import render_markdown_table
+from fgtools.report.layout import render_markdown_table
 from fgtools.rows import build_rows
 from fgtools.run.session import quiet_libraries
 
@@ -168,7 +169,7 @@ def render_results(results: dict[str, Any]) -> str:
             seconds = [f"{one['loop_seconds']:.2f}", f"{one['ours_seconds']:.2f}", f"{one['ratio']:.2f}"]
             seconds.append("" if worst is None else f"{worst:.1f} ({one['ratio_to_loop_128']:.1f} times ours)")
             rows.append((model, result["device"], alike, str(n), *seconds, f"{one['same_replies']}/{n}"))
-    return render_markdown_table(columns, rows)
+    return render_markdown_table(pandas.DataFrame(rows, columns=list(columns)))
 
 
 def main() -> None:

@@ -23,7 +23,8 @@ from fgtools.metrics import Comparison, compare
 from fgtools.models import load_model, load_tokenizer
 from fgtools.profiles import PROFILES, RECIPES, build_training, compose_banner
 from fgtools.report.figures import new_axes, plot_comparison, save_figure
-from fgtools.report.tables import render_comparison_table
+from fgtools.report.layout import render_table
+from fgtools.report.tables import build_comparison_table
 from fgtools.rows import load_raw_rows, prepare
 from fgtools.run.folder import open_run
 from fgtools.run.stages import evaluate
@@ -54,10 +55,10 @@ def run_seed(seed: int, n_total: int, n_eval: int) -> dict[str, Any]:
     tuned_unseen = evaluate(model, tokenizer, unseen, recipe, max_new_tokens=base_unseen.max_new_tokens, **options)
     comparison = compare(base.scores, tuned.scores)
     print(f"seed {seed}: {result.n_train} training rows, {seconds:.0f} s, saved after step {result.saved_step}")
-    print(render_comparison_table(comparison))
+    print(render_table(build_comparison_table(comparison)))
     unseen_comparison = compare(base_unseen.scores, tuned_unseen.scores)
     print("unseen tools:")
-    print(render_comparison_table(unseen_comparison), flush=True)
+    print(render_table(build_comparison_table(unseen_comparison)), flush=True)
     return {
         "seed": seed,
         "chance": base.scores.chance,

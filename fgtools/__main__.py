@@ -214,12 +214,13 @@ def _prepared(options: argparse.Namespace, tokenizer: PreTrainedTokenizerBase) -
 
 def _prepare(options: argparse.Namespace) -> None:
     from fgtools.models import load_tokenizer
-    from fgtools.report.tables import render_funnel_table
+    from fgtools.report.data_tables import build_funnel_table
+    from fgtools.report.layout import render_table
 
     prepared, _ = _prepared(options, load_tokenizer(options.model))
     prepared.write(open_run(options.out).root)
     print(prepared.describe_shapes())
-    print(render_funnel_table(prepared.rowset.funnel))
+    print(render_table(build_funnel_table(prepared.rowset.funnel)))
     print(prepared.describe())
 
 
@@ -227,15 +228,16 @@ def _audit(options: argparse.Namespace) -> None:
     from fgtools.models import load_tokenizer
     from fgtools.prompts import audit_rows
     from fgtools.prompts.audit import require_clean
-    from fgtools.report.tables import render_audit_table, render_coverage_table
+    from fgtools.report.data_tables import build_audit_table, build_coverage_table
+    from fgtools.report.layout import render_table
 
     tokenizer = load_tokenizer(options.model, options.chat_template)
     prepared, coverage = _prepared(options, tokenizer)
     audit = audit_rows(
         prepared.sides(), tokenizer, options.recipe, coverage=coverage, max_length=options.max_length or None
     )
-    print(render_coverage_table(coverage, prepared.rowset.remedies))
-    print(render_audit_table(audit))
+    print(render_table(build_coverage_table(coverage, prepared.rowset.remedies)))
+    print(render_table(build_audit_table(audit), width=44))
     print("lengths of the training rows, in tokens:", audit.lengths.to_dict())
     if options.out:
         from fgtools.report.figures import new_axes, plot_lengths, save_figure
@@ -260,8 +262,10 @@ def _train(options: argparse.Namespace) -> None:
     if len(options.seeds) < 2:
         raise InputError(f"--seeds takes two or more, got {options.seeds}: use --seed for one")
     root = open_run(options.out).root
+    from fgtools.report.layout import render_table
+
     table = train_seeds(options.seeds, lambda seed: _train_one(options, seed, open_run(root / f"seed-{seed}")))
-    print(table)
+    print(render_table(table))
 
 
 def _train_one(options: argparse.Namespace, seed: int, out: RunFolder) -> TrainResult:
@@ -327,7 +331,8 @@ def _evaluate(options: argparse.Namespace) -> None:
 
     from fgtools.models import load_model, load_tokenizer
     from fgtools.models.device import detect_capability
-    from fgtools.report.tables import render_ladder_table
+    from fgtools.report.layout import render_table
+    from fgtools.report.tables import build_ladder_table
     from fgtools.run.processes import LAUNCHED, choose_processes, launch
     from fgtools.run.stages import evaluate, list_inputs, name_files
 
@@ -354,7 +359,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     )
     if first:
         evaluation.write(out, *names, list_inputs(Path(options.rows), options.model))
-        print(render_ladder_table(evaluation.scores))
+        print(render_table(build_ladder_table(evaluation.scores)))
 
 
 def _score(options: argparse.Namespace) -> None:

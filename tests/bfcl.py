@@ -22,11 +22,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import pandas
+
 from fgtools.calls import ToolCall, render_calls, row_calls
 from fgtools.files import write_text
 from fgtools.metrics import score_row
 from fgtools.offline.samples import build_samples
-from fgtools.report.table import Table
+from fgtools.report.layout import render_markdown_table
 from fgtools.rows import build_rows
 
 CHANGES = (
@@ -304,8 +306,11 @@ def render_agreement(result: Mapping[str, Any]) -> str:
     counts = [(change, str(one["n"]), str(one["agree"])) for change, one in result["changes"].items()]
     counts.append(("all", str(result["n"]), str(result["agree"])))
     why = [(str(count), WHY[name]) for name, count in result["differ"].items()]
-    tables = (Table(("change", "replies", "same verdict"), tuple(counts)), Table(("differ", "because"), tuple(why)))
-    return "\n\n".join(table.to_markdown() for table in tables)
+    tables = (
+        pandas.DataFrame(counts, columns=["change", "replies", "same verdict"]),
+        pandas.DataFrame(why, columns=["differ", "because"]),
+    )
+    return "\n\n".join(render_markdown_table(table) for table in tables)
 
 
 def main() -> None:

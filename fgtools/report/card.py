@@ -9,10 +9,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pandas
+
 from fgtools.files import InputError
 from fgtools.metrics import Comparison
-from fgtools.report.table import Table
-from fgtools.report.tables import render_comparison_table, render_funnel_table
+from fgtools.report.data_tables import build_funnel_table
+from fgtools.report.layout import render_markdown_table
+from fgtools.report.tables import build_comparison_table
 
 MAX_NAMES = 40
 """Replaced names that are listed."""
@@ -48,13 +51,13 @@ def render_card(facts: Mapping[str, Mapping[str, Any]], repo_id: str = "", banne
         f"`{run['recipe']}`.",
         "## Before and after",
         f"{comparison.n} held-out rows, the same before and after, greedy replies. {comparison.verdict}",
-        render_comparison_table(comparison).to_markdown(),
+        render_markdown_table(build_comparison_table(comparison)),
         "Shares carry Wilson intervals, their differences Bonett and Price's, the rest bootstrap intervals over rows. "
         "AST match follows the rules of the Berkeley Function Calling Leaderboard. Tool accuracy is the tutorial's. "
         "TC-CER is its error rate, but with the gold in the notation that the model was taught.",
         "## Data",
         f"{funnel['rows_in']} raw rows from {funnel['origin']}. What became of them:",
-        render_funnel_table(funnel["funnel"]).to_markdown(),
+        render_markdown_table(build_funnel_table(funnel["funnel"])),
         _render_split(funnel["split"]),
         *_render_names(funnel.get("renamed", {})),
         "## Training",
@@ -102,12 +105,12 @@ def _render_names(renamed: Mapping[str, Mapping[str, Any]]) -> list[str]:
     rows = tools + [(tool, new, old) for tool, names in named.items() for new, old in names.items()]
     if not rows:
         return []
-    shown = Table(("tool", "parameter", "its author's name"), tuple(rows[:MAX_NAMES])).to_markdown()
+    shown = pandas.DataFrame(rows[:MAX_NAMES], columns=["tool", "parameter", "its author's name"])
     more = [f"... and {len(rows) - MAX_NAMES} more, in `funnel.json`."] if len(rows) > MAX_NAMES else []
     return [
         "The chat template drops some parameter names, and the call grammar cannot carry some tool names. The model "
         "uses others for these; `fgtools.schema.names.restore_calls` puts the author's back:",
-        shown,
+        render_markdown_table(shown),
         *more,
     ]
 

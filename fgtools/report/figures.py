@@ -15,9 +15,8 @@ from matplotlib.ticker import MaxNLocator
 from fgtools.metrics import LADDER, Comparison, Ratio, Scores, Share
 from fgtools.metrics.breakdowns import Parts, require_same_parts
 from fgtools.report.curves import plot_training
-from fgtools.report.readings import list_codes, shorten_code
 from fgtools.report.style import AFTER, BEFORE, MUTED, new_axes, save_figure
-from fgtools.report.tables import LABELS
+from fgtools.report.tables import LABELS, list_codes, shorten_code
 
 __all__ = [
     "new_axes",

@@ -5,9 +5,12 @@ Knows the trainer's log and a notebook's display; a callback that whoever starts
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from transformers import TrainerCallback
+
+from fgtools.files import is_watched
 
 
 class LiveCurves(TrainerCallback):
@@ -31,3 +34,9 @@ class LiveCurves(TrainerCallback):
         else:
             self.handle.update(figure)
         plt.close(figure)
+
+
+def build_live_callbacks() -> list[TrainerCallback]:
+    """Return LiveCurves where a person watches a notebook; nothing in a terminal or where nobody watches."""
+    in_notebook = "IPython" in sys.modules and sys.modules["IPython"].get_ipython() is not None
+    return [LiveCurves()] if in_notebook and is_watched() else []

@@ -1,26 +1,22 @@
-"""What people look at: the ladder, before and after, the funnel, single rows, and the rows worth looking at.
+"""Tables of scores and of trainings as data frames: the ladder, before and after, and what a comparison says in parts.
 
-Knows scores, rows and tables; draws nothing (`figures`) and computes no score.
+Knows scores, comparisons and what train.json holds; computes no score, and does not know how a table looks (`layout`).
 """
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from fgtools.calls import ToolCall, parse_reply, row_calls
-from fgtools.metrics import LADDER, Change, Comparison, Scores, score_row
-from fgtools.metrics.intervals import format_p
-from fgtools.metrics.scores import require_same_ids
-from fgtools.report.table import Table
-from fgtools.rows.remedies import Coverage
-from fgtools.schema import SchemaError, parse_tools
-from fgtools.schema.types import JSON_TYPES
+import pandas
 
-if TYPE_CHECKING:
-    from fgtools.prompts import Audit
+from fgtools.files import InputError
+from fgtools.metrics import Change, Comparison, Ratio, Scores, Share
+from fgtools.metrics.behaviours import BEHAVIOURS
+from fgtools.metrics.breakdowns import Parts, require_same_parts
+from fgtools.metrics.protocol import TOKENS_AFTER, TOKENS_BEFORE, Protocol
+from fgtools.report.layout import DECIDES
 
 LABELS = {
     "in_grammar": "replied in the grammar",
@@ -28,7 +24,7 @@ LABELS = {
     "right_tools": "right tool(s)",
     "valid_arguments": "valid arguments",
     "right_names": "right argument names",
-    "ast_match": "AST match",
+    "ast_match": DECIDES,
     "exact_match": "exact match",
     "strict_match": "exact match in the grammar (strict)",
     "right_tool_calls": "right tool(s), rows with a call",
@@ -43,218 +39,242 @@ LABELS = {
     "argument_recall": "arguments: recall",
     "argument_f1": "arguments: F1",
 }
-"""What a measure is called in tables and figures."""
+"""What a measure is called in tables and figures, in the order of the ladder's table."""
+
+FORGETTING = ("false_calls", "right_behaviour", "missed_calls")
+"""What a model that learns to call tools may lose."""
+
+RIGHT = "right"
+"""What a row without an error is called."""
+
+_FIGURES = {
+    "eval loss": "eval_loss",
+    "tokens right": "eval_mean_token_accuracy",
+    "rows right": "eval_exact_match",
+}
+"""Columns of an evaluation during training -> their keys in the trainer's log."""
 
 
-def render_ladder_table(scores: Scores) -> Table:
-    """Give every measure of one model with its counts and its 95 % interval, and how often a gold breaks its schema.
+def build_ladder_table(scores: Scores) -> pandas.DataFrame:
+    """Return every measure of one model with its counts and its 95 % interval, and its rate as a number.
 
-    A reply that copies such a gold has no valid arguments.
+    The row on golds that break their own schema belongs to it: a reply that copies such a gold has no valid arguments.
     """
-    shares = (*LADDER, "strict_match", "right_tool_calls", "missed_calls", "false_calls", "right_behaviour")
-    shares = (*shares, "tool_accuracy", "gold_invalid")
-    rest = ("cer", "cer_rendered", "argument_precision", "argument_recall", "argument_f1")
-    rows = [(LABELS[name], str(getattr(scores, name))) for name in (*shares, *rest)]
+    measures = [getattr(scores, name) for name in LABELS]
     how = ", constrained replies" if scores.constrained else ""
-    return Table(("measure", f"k/n = value [95 % interval]{how}"), tuple(rows))
-
-
-def render_comparison_table(comparison: Comparison) -> Table:
-    """Give every measure before and after, with the difference and what McNemar's exact test says of it.
-
-    Differences are in points of a share and as they are of a ratio; there is none where a side has no denominator.
-    """
-    columns = ("measure", "before", "after", "difference [95 %]", "fixed/broken", "p")
-    return Table(columns, tuple(_comparison_row(change) for change in comparison.changes))
-
-
-def _comparison_row(change: Change) -> tuple[str, ...]:
-    sides = LABELS[change.name], str(change.before), str(change.after)
-    if math.isnan(change.difference):
-        return *sides, "", "", ""
-    if change.p is None:
-        return *sides, f"{change.difference:+.3f} [{change.low:+.3f}, {change.high:+.3f}]", "", ""
-    difference = f"{100 * change.difference:+.1f} [{100 * change.low:+.1f}, {100 * change.high:+.1f}]"
-    return *sides, difference, f"{change.fixed}/{change.broken}", format_p(change.p).removeprefix("= ")
-
-
-def render_funnel_table(funnel: Mapping[str, int]) -> Table:
-    """Give the count and share of every fate, and their sum."""
-    total = sum(funnel.values())
-    rows = [(fate, str(count), f"{count / max(1, total):.1%}") for fate, count in funnel.items()]
-    return Table(("fate", "rows", "share"), (*rows, ("all", str(total), "100.0%" if total else "")))
-
-
-def render_funnel_by_table(table: Mapping[str, Mapping[str, int]], label: str) -> Table:
-    """Give the fates per source or scenario: one row a value, kept first.
-
-    Args:
-        table: Value -> fate -> count, as RowSet.funnel_by gives it.
-        label: What the values are.
-
-    Returns:
-        A Table.
-    """
-    fates = ["kept", *sorted({fate for counts in table.values() for fate in counts} - {"kept"})]
-    rows = [
-        (value or "(none)", str(sum(counts.values())), *(str(counts.get(fate, 0)) for fate in fates))
-        for value, counts in table.items()
-    ]
-    return Table((label, "rows", *fates), tuple(rows))
-
-
-def render_examples_table(examples: Mapping[str, Sequence[Mapping[str, str]]]) -> Table:
-    """Give the rejected rows shown for each reason."""
-    rows = [(reason, item["row_id"], item["detail"]) for reason, items in examples.items() for item in items]
-    return Table(("reason", "row", "what was found"), tuple(rows), width=70)
-
-
-def render_changes_table(raw_tools: Any) -> Table:
-    """Give what the normal form changed in a tools field, tool by tool; a field that cannot be read gives no rows."""
-    try:
-        changes = parse_tools(raw_tools).changes
-    except SchemaError:
-        changes = ()
-    return Table(("tool", "change", "detail"), tuple(changes))
-
-
-def render_audit_table(audit: Audit) -> Table:
-    """Give every check of an audit, those that found something first."""
-    order = {"error": 0, "warning": 1, "note": 2}
-    checks = sorted(audit.checks, key=lambda check: (not check.count, order[check.severity]))
-    rows = [
-        (
-            check.severity if check.count else "ok",
-            check.name,
-            f"{check.count}/{check.n}",
-            check.what + (f" (e.g. {', '.join(check.examples)})" if check.examples else ""),
-            check.remedy if check.count else "",
-        )
-        for check in checks
-    ]
-    return Table(("", "check", "found", "what", "remedy"), tuple(rows), width=44)
-
-
-def render_coverage_table(coverage: Coverage, remedies: Mapping[str, int]) -> Table:
-    """Give what a chat template hides, and what was done about it.
-
-    Args:
-        coverage: What it hides.
-        remedies: Count of the parameters changed, by kind.
-
-    Returns:
-        A Table.
-    """
-    kinds: dict[str, list[str]] = {}
-    for kind, word in sorted(coverage.hidden_facts):
-        kinds.setdefault(word, []).append(kind)
-    names = ", ".join(sorted(coverage.hidden_names)) or "(none)"
-    rows = [("parameters named", names, f"{remedies.get('parameter_renamed', 0)} renamed")]
-    said = {word: remedies.get(f"{word}_described", 0) for word in sorted(kinds)}
-    for word in sorted((word for word in said if said[word]), key=lambda word: -said[word]):
-        of = "every type" if len(kinds[word]) == len(JSON_TYPES) else ", ".join(kinds[word])
-        rows.append((word, of, f"{said[word]} said in the description"))
-    rest = ", ".join(word for word in said if not said[word])
-    rows.extend([("also", rest, "nothing to say in these rows")] if rest else [])
-    return Table(("the template hides", "of", "remedy, in parameters"), tuple(rows))
-
-
-def render_inspection(
-    rows: Sequence[Mapping[str, Any]], replies: Sequence[str], indices: Sequence[int], style: str = "native"
-) -> Table:
-    """Show single rows: request, predicted, gold, verdict.
-
-    Args:
-        rows: Row dicts.
-        replies: One reply a row.
-        indices: Which rows, from 0; those beyond the last row are left out.
-        style: Call grammar of the replies.
-
-    Returns:
-        A Table of one row an index.
-    """
-    chosen = [index for index in indices if 0 <= index < len(rows)]
-    return Table(
-        ("row", "request", "predicted", "gold", "verdict"),
-        tuple(_inspection_row(index, rows[index], replies[index], style) for index in chosen),
-        width=44,
+    return pandas.DataFrame(
+        {
+            "measure": list(LABELS.values()),
+            f"k/n = value [95 % interval]{how}": [str(measure) for measure in measures],
+            "rate": [measure.rate for measure in measures],
+        }
     )
 
 
-def _inspection_row(index: int, row: Mapping[str, Any], reply: str, style: str) -> tuple[str, ...]:
-    request = [message["content"] for message in row["messages"] if message["role"] == "user"][-1:]
-    calls = parse_reply(reply, style).calls
-    error = score_row(row, reply, style).error
-    predicted = render_plain_calls(calls) if calls else f"(no call) {reply}"
-    gold = row_calls(row)
-    wanted = render_plain_calls(gold) if gold else "(no call)"
-    return f"{index}\n{row['row_id']}", _cut("".join(request)), _cut(predicted), _cut(wanted), error or "right"
+def build_comparison_table(comparison: Comparison) -> pandas.DataFrame:
+    """Return every measure before and after, with the difference and the p of McNemar's exact test.
 
-
-def render_plain_calls(calls: Sequence[ToolCall]) -> str:
-    """Write calls for people, one a line: name(argument=JSON value, ...)."""
-    return "\n".join(f"{call.name}({_show_arguments(call)})" for call in calls)
-
-
-def _show_arguments(call: ToolCall) -> str:
-    return ", ".join(f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in call.arguments.items())
-
-
-def _cut(text: str, limit: int = 400) -> str:
-    return text if len(text) <= limit else text[: limit - 1] + "…"
-
-
-def select_examples(scores: Scores) -> list[int]:
-    """Choose one row of every kind of error, the commonest kind first: the first row in which it occurs.
-
-    Args:
-        scores: The scores.
-
-    Returns:
-        Indices into the scored rows; [] where every row is right.
+    Differences are in percentage points for a share and in the ratio's own unit for a ratio; they are missing where a
+    side has no denominator. What McNemar's test does not apply to has no `fixed`, `broken` and `p`.
     """
-    codes = [row.error for row in scores.rows]
-    return [codes.index(code) for code in scores.errors]
+    tested = [change.p is not None and not math.isnan(change.difference) for change in comparison.changes]
+    pairs = list(zip(comparison.changes, tested, strict=True))
+    table = _build_changes(comparison.changes)
+    table["fixed"] = pandas.array([change.fixed if known else None for change, known in pairs], dtype="Int64")
+    table["broken"] = pandas.array([change.broken if known else None for change, known in pairs], dtype="Int64")
+    table["p"] = pandas.Series([change.p if known else math.nan for change, known in pairs], dtype=float)
+    return table
 
 
-def select_worse(before: Scores, after: Scores, limit: int = 8) -> list[int]:
-    """Choose rows to look at after training: those that got worse first, then examples of what is still wrong.
+def _build_changes(changes: Sequence[Change]) -> pandas.DataFrame:
+    """Return the columns measure, before, after, difference and its 95 % interval."""
+    factors = [100 if isinstance(change.before, Share) else 1 for change in changes]
+    pairs = list(zip(changes, factors, strict=True))
+    return pandas.DataFrame(
+        {
+            "measure": [LABELS[change.name] for change in changes],
+            "before": [str(change.before) for change in changes],
+            "after": [str(change.after) for change in changes],
+            "difference": [factor * change.difference for change, factor in pairs],
+            "95 % interval": [_format_interval(change, factor) for change, factor in pairs],
+        }
+    )
+
+
+def _format_interval(change: Change, factor: int) -> str:
+    if math.isnan(change.difference):
+        return ""
+    digits = 1 if factor == 100 else 3
+    return f"[{factor * change.low:+.{digits}f}, {factor * change.high:+.{digits}f}]"
+
+
+def build_forgetting_table(comparison: Comparison, unseen: Comparison | None = None) -> pandas.DataFrame:
+    """Return what the training may have cost: calls where none is due, lost behaviours, tools it never saw.
 
     Args:
-        before: Scores of the first model.
-        after: Scores of the second one, of the same rows in the same order.
-        limit: Largest number of rows.
+        comparison: Of the evaluation rows.
+        unseen: Of the rows whose tools training did not see; None where there are none.
 
     Returns:
-        Indices into the scored rows.
+        One row a measure; `reading` is what the evidence says of it.
+    """
+    changes = [("evaluation rows", comparison.change(name)) for name in FORGETTING]
+    if unseen is not None:
+        changes += [("unseen tools", unseen.change(name)) for name in ("right_tools", "ast_match")]
+    table = _build_changes([change for _, change in changes])
+    table.insert(0, "rows", [where for where, _ in changes])
+    table["reading"] = [change.reading for _, change in changes]
+    return table
+
+
+def shorten_code(code: str) -> str:
+    """Return an error code as tables and figures show it: without the checker's name; RIGHT for none.
+
+    A wrong count keeps the checker's first word, since BFCL counts apart for one tool, several tools and several calls.
+    """
+    checker, _, rest = code.rpartition(":")
+    if not checker.endswith(("_checker", "_no_order")):
+        return code or RIGHT
+    return f"{checker.partition('_')[0]}:{rest}" if rest == "wrong_count" else rest
+
+
+def list_codes(comparison: Comparison, limit: int = 8) -> list[str]:
+    """Return the error codes of a comparison: right ("") first, then the commonest ones, `limit` of them at most."""
+    counts: dict[str, int] = {}
+    for before, after, count in comparison.transitions:
+        for code in {before, after} - {""}:
+            counts[code] = counts.get(code, 0) + count
+    return ["", *sorted(counts, key=lambda code: (-counts[code], code))[:limit]]
+
+
+def count_outcomes(comparison: Comparison) -> dict[str, int]:
+    """Count the rows by what became of their AST match: both right, fixed, broken, both wrong; the sum is n."""
+    counts = dict.fromkeys(("both right", "fixed", "broken", "both wrong"), 0)
+    for before, after, count in comparison.transitions:
+        name = ("both wrong" if after else "fixed") if before else ("broken" if after else "both right")
+        counts[name] += count
+    return counts
+
+
+def build_outcomes_table(comparison: Comparison) -> pandas.DataFrame:
+    """Return the four outcomes of a pair of replies with their counts and shares."""
+    counts = count_outcomes(comparison)
+    return pandas.DataFrame(
+        {
+            "outcome": list(counts),
+            "rows": [str(Share(count, comparison.n)) for count in counts.values()],
+            "share": [Share(count, comparison.n).rate for count in counts.values()],
+        }
+    )
+
+
+def build_transitions_table(comparison: Comparison) -> pandas.DataFrame:
+    """Return the rows by error before and after: first what was broken, then the commonest."""
+    order = sorted(comparison.transitions, key=lambda one: (bool(one[0]) or not one[1], -one[2]))
+    rows = [(shorten_code(before), shorten_code(after), count) for before, after, count in order]
+    return pandas.DataFrame(rows, columns=["before", "after", "rows"])
+
+
+def build_breakdown_table(before: Parts, after: Parts, label: str, measure: str = "ast_match") -> pandas.DataFrame:
+    """Return a measure part by part, before and after; by tools seen in training or not, with split_by_seen's parts.
+
+    Args:
+        before: Parts of the first model's scores.
+        after: Parts of the second one's, of the same rows split in the same way.
+        label: What the parts are.
+        measure: A Share of Scores.
+
+    Returns:
+        One row a part.
 
     Raises:
-        ValueError: The rows are not the same in the same order.
+        ValueError: The parts are not of the same rows.
     """
-    require_same_ids(*([row.row_id for row in scores.rows] for scores in (before, after)))
-    pairs = zip(before.rows, after.rows, strict=True)
-    worse = [index for index, (old, new) in enumerate(pairs) if old.ast_match and not new.ast_match]
-    return list(dict.fromkeys([*worse, *select_examples(after)]))[:limit]
+    require_same_parts(before, after)
+    rows = [(name, str(getattr(before[name], measure)), str(getattr(after[name], measure))) for name in before]
+    return pandas.DataFrame(rows, columns=[label, f"{LABELS[measure]}, before", "after"])
 
 
-def render_evaluations_table(training: Mapping[str, Any]) -> Table:
-    """Show a training's evaluations, and which weights were saved.
+def build_types_table(before: Mapping[str, Ratio], after: Mapping[str, Ratio]) -> pandas.DataFrame:
+    """Return the right arguments by JSON type, before and after.
+
+    Args:
+        before: What count_argument_types returns of the first model's scores.
+        after: The same of the second one's, of the same rows.
+
+    Returns:
+        One row a type.
+
+    Raises:
+        ValueError: The rows are not the same.
+    """
+    sizes = [{kind: ratio.denominator for kind, ratio in types.items()} for types in (before, after)]
+    if sizes[0] != sizes[1]:
+        raise InputError(f"both must count the same arguments, got {sizes[0]} and {sizes[1]}: count the same rows")
+    rows = [(kind, str(ratio), str(after[kind])) for kind, ratio in before.items()]
+    return pandas.DataFrame(rows, columns=["type of argument", "right, before", "after"])
+
+
+def build_behaviours_table(scores: Scores) -> pandas.DataFrame:
+    """Return the rows by what the right answer does and what the reply does, in When2Call's words."""
+    rows = [(gold, *(counts.get(name, 0) for name in BEHAVIOURS)) for gold, counts in scores.behaviours.items()]
+    return pandas.DataFrame(rows, columns=["right answer \\ reply", *BEHAVIOURS])
+
+
+def build_protocol_table(before: Protocol, after: Protocol) -> pandas.DataFrame:
+    """Return the tutorial's figures before and after training, and beneath them what they are made of."""
+    labels = {
+        "tool_accuracy": "tool accuracy, the tutorial's",
+        "cer": "TC-CER, gold in the tutorial's notation",
+        "cer_native": "CER against the gold in FunctionGemma's grammar",
+        "cer_content": "CER of the call's content, notation alike",
+        "ast_match": "AST match, ours, on the same replies",
+    }
+    rows = [(label, str(getattr(before, name)), str(getattr(after, name))) for name, label in labels.items()]
+    budgets = f"before, {TOKENS_BEFORE} tokens", f"after, {TOKENS_AFTER} tokens"
+    return pandas.DataFrame(rows, columns=["the tutorial's protocol", *budgets])
+
+
+def build_evaluations_table(training: Mapping[str, Any]) -> pandas.DataFrame:
+    """Return a training's evaluations, and which weights were saved.
 
     Args:
         training: What train.json holds.
 
     Returns:
-        A table, one line an evaluation; "" where a figure was not taken.
+        One row an evaluation; a figure that was not taken is missing.
     """
     generated = {one["step"]: f"{one['right']}/{one['rows']}" for one in training["candidates"]}
-    lines = []
-    for entry in training["history"]:
-        if "eval_loss" in entry:
-            rows_right = f"{entry['eval_exact_match']:.3f}" if "eval_exact_match" in entry else ""
-            tokens_right = f"{entry['eval_mean_token_accuracy']:.3f}"
-            mark = "saved" if entry["step"] == training["saved_step"] else ""
-            step = str(entry["step"])
-            lines.append(
-                (step, f"{entry['eval_loss']:.4f}", tokens_right, rows_right, generated.get(entry["step"], ""), mark)
-            )
-    return Table(("step", "eval loss", "tokens right", "rows right", "generated calls right", ""), tuple(lines))
+    rows = [
+        {
+            "step": entry["step"],
+            **{name: entry.get(key, math.nan) for name, key in _FIGURES.items()},
+            "generated calls right": generated.get(entry["step"], ""),
+            "saved": "saved" if entry["step"] == training["saved_step"] else "",
+        }
+        for entry in training["history"]
+        if "eval_loss" in entry
+    ]
+    return pandas.DataFrame(rows, columns=["step", *_FIGURES, "generated calls right", "saved"])
+
+
+def build_seeds_table(trainings: Mapping[int, Mapping[str, Any]]) -> pandas.DataFrame:
+    """Return how much of a result is luck: the same training with several seeds.
+
+    Args:
+        trainings: Seed -> what train.json holds; two or more.
+
+    Returns:
+        One row a seed, with the evaluation figures of the saved step; then their mean and standard deviation.
+    """
+    rows = []
+    for training in trainings.values():
+        saved = [one for one in training["history"] if "eval_loss" in one and one["step"] == training["saved_step"]]
+        rows.append({name: saved[-1].get(key, math.nan) for name, key in _FIGURES.items()})
+    figures = pandas.DataFrame(rows, columns=list(_FIGURES), dtype=float)
+    summary = pandas.DataFrame([figures.mean(skipna=False), figures.std(skipna=False)])
+    table = pandas.concat([figures, summary], ignore_index=True)
+    table.insert(0, "seed", [*map(str, trainings), "mean", "sd"])
+    steps = [*(training["saved_step"] for training in trainings.values()), None, None]
+    table.insert(1, "saved step", pandas.array(steps, dtype="Int64"))
+    return table

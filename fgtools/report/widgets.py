@@ -20,13 +20,13 @@ from fgtools.files import InputError, is_watched
 from fgtools.metrics import Scores
 from fgtools.profiles import Recipe, get_recipe
 from fgtools.report.alignment import Alignment
-from fgtools.report.table import Table
-from fgtools.report.tables import render_inspection, render_plain_calls
+from fgtools.report.examples import build_answer_table, build_inspection_table, render_plain_calls
+from fgtools.report.layout import style_table
 from fgtools.schema import normalize_tools
 from fgtools.serve import Answer, answer_request
-from fgtools.serve.answer import render_answer_table
 
 if TYPE_CHECKING:
+    import pandas
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 VERDICTS = ("all", "right", "wrong")
@@ -85,8 +85,8 @@ def select_rows(
 class _Shown:
     """A widget that is a static table where there is no front end."""
 
-    def static(self) -> Table:
-        """Give the table that stands in for the widget."""
+    def static(self) -> pandas.DataFrame:
+        """Return the table that stands in for the widget."""
         raise NotImplementedError
 
     def build(self) -> Any:
@@ -94,8 +94,8 @@ class _Shown:
         raise NotImplementedError
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
-        table = self.static()
-        plain = {"text/plain": str(table), "text/html": table._repr_html_()}
+        table = style_table(self.static())
+        plain = {"text/plain": repr(table), "text/html": table._repr_html_()}
         if not has_front_end():
             return plain
         view = {"version_major": 2, "version_minor": 0, "model_id": self.build().model_id}
@@ -137,9 +137,9 @@ class RowBrowser(_Shown):
         self.style = get_recipe(recipe).call_style
         self.first = [index for index in first if 0 <= index < len(rows)]
 
-    def static(self) -> Table:
-        """Give the rows `first` as a table."""
-        return render_inspection(self.rows, self.replies, self.first, style=self.style)
+    def static(self) -> pandas.DataFrame:
+        """Return the rows `first` as a table."""
+        return build_inspection_table(self.rows, self.replies, self.first, style=self.style)
 
     def align(self, index: int) -> Alignment:
         """Align a row's reply with the right one, both as the model writes them, without the token that ends a turn."""
@@ -251,9 +251,9 @@ class Playground(_Shown):
         options = {"max_new_tokens": self.max_new_tokens, "constrained": constrained}
         return answer_request(self.model, self.tokenizer, request, tools, self.recipe, **options)
 
-    def static(self) -> Table:
-        """Give the answer to the first request as a table."""
-        return render_answer_table(self._first)
+    def static(self) -> pandas.DataFrame:
+        """Return the answer to the first request as a table."""
+        return build_answer_table(self._first)
 
     @cached_property
     def _first(self) -> Answer:
@@ -291,8 +291,8 @@ class Playground(_Shown):
 def _render_answer(answer: Answer) -> str:
     """Write an answer as HTML: a prompt that can be scrolled, the rest as a table."""
     style = "max-height:14em;overflow:auto;white-space:pre-wrap;line-height:1.3;border:1px solid #ccc;padding:4px"
-    table = render_answer_table(answer)
-    rest = Table(table.columns, tuple(row for row in table.rows if row[0] != "prompt"))
+    table = build_answer_table(answer)
+    rest = style_table(table[table["part"] != "prompt"])
     return f"<b>prompt</b><pre style='{style}'>{html.escape(answer.prompt)}</pre>{rest._repr_html_()}"
 
 

@@ -16,7 +16,6 @@ from fgtools.files import DataFileError, InputError
 from fgtools.generate.reply_log import ReplyLog, find_parts, identify_replies, shard_rows
 from fgtools.metrics import Comparison, Scores, score
 from fgtools.profiles import PROFILES, Profile, Recipe, ResolvedProfile, compose_banner, get_recipe
-from fgtools.report.tables import render_comparison_table
 from fgtools.rows import RawRows, load_raw_rows, load_rows
 from fgtools.rows.formats import SHAPES
 from fgtools.run.folder import RunFolder
@@ -342,11 +341,14 @@ def match_replies(rows: Sequence[Mapping[str, Any]], records: Sequence[Mapping[s
 
 def render_summary(run: RunFolder) -> str:
     """Say where a finished run stands: the before/after table, the figures, the executed notebooks."""
+    from fgtools.report.layout import render_table
+    from fgtools.report.tables import build_comparison_table
+
     lines = []
     if (run.root / "compare.json").exists():
         comparison = Comparison.from_dict(run.read_json("compare.json"))
         banner = load_settings(run).banner
-        lines += [*([banner] if banner else []), str(render_comparison_table(comparison)), ""]
+        lines += [*([banner] if banner else []), render_table(build_comparison_table(comparison)), ""]
     figures = sorted((run.root / "figures").glob("*.png"))
     lines += [f"figure    {figure}" for figure in figures]
     lines += [f"notebook  {notebook}" for notebook in sorted((run.root / "notebooks").glob("*.ipynb"))]

@@ -5,14 +5,11 @@ Knows a run's rows and settings; not how a gradient is computed.
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fgtools.files import is_watched
 from fgtools.profiles import Recipe, Training, adapt_recipe
-from fgtools.report.table import Table
 from fgtools.rows import Row, load_rows
 from fgtools.rows.splits import hold_out
 from fgtools.run.folder import RunFolder
@@ -20,6 +17,7 @@ from fgtools.run.processes import launch
 from fgtools.run.stages import Settings
 
 if TYPE_CHECKING:
+    import pandas
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from fgtools.train import TrainResult
@@ -84,15 +82,12 @@ def train_and_write(
     """
     from accelerate import PartialState
 
-    from fgtools.report.live import LiveCurves
+    from fgtools.report.live import build_live_callbacks
     from fgtools.train import train
 
-    callbacks = [LiveCurves()] if is_watched() else []
     train_rows, choosing = hold_out_rows(rows["train"], rows["eval"], recipe, config.seed)
-    folder = run.root / "model"
-    result = train(
-        model, tokenizer, train_rows, choosing, config, folder, recipe, max_length, resume, callbacks=callbacks
-    )
+    options = {"max_length": max_length, "resume": resume, "callbacks": build_live_callbacks()}
+    result = train(model, tokenizer, train_rows, choosing, config, run.root / "model", recipe, **options)
     if PartialState().is_main_process:
         run.write_json("train.json", {**vars(config), **result.to_dict()}, inputs)
     return result
@@ -147,8 +142,8 @@ def run_training(
     return run.read_json("train.json")
 
 
-def train_seeds(seeds: Sequence[int], train_one: Callable[[int], TrainResult]) -> Table:
-    """Train once a seed, and say how much of a result is luck.
+def train_seeds(seeds: Sequence[int], train_one: Callable[[int], TrainResult]) -> pandas.DataFrame:
+    """Train once for each seed, and say how much of a result is luck.
 
     Args:
         seeds: Two or more.
@@ -157,16 +152,6 @@ def train_seeds(seeds: Sequence[int], train_one: Callable[[int], TrainResult]) -
     Returns:
         A table: by seed the last evaluation's figures on the rows held out, then mean and standard deviation.
     """
-    names = ("eval_loss", "eval_mean_token_accuracy", "eval_exact_match")
-    lines: list[tuple[str, ...]] = []
-    columns: dict[str, list[float]] = {name: [] for name in names}
-    for seed in seeds:
-        result = train_one(seed)
-        saved = [one for one in result.history if "eval_loss" in one and one["step"] == result.saved_step]
-        values = [saved[-1].get(name, float("nan")) for name in names]
-        for name, value in zip(names, values, strict=True):
-            columns[name].append(value)
-        lines.append((str(seed), str(result.saved_step), *(f"{value:.4f}" for value in values)))
-    lines.append(("mean", "", *(f"{statistics.fmean(columns[name]):.4f}" for name in names)))
-    lines.append(("sd", "", *(f"{statistics.stdev(columns[name]):.4f}" for name in names)))
-    return Table(("seed", "saved step", "eval loss", "tokens right", "rows right"), tuple(lines))
+    from fgtools.report.tables import build_seeds_table
+
+    return build_seeds_table({seed: train_one(seed).to_dict() for seed in seeds})

@@ -19,8 +19,6 @@ from fgtools.gold import developer_text
 from fgtools.metrics import find_violations
 from fgtools.profiles import Recipe, get_recipe
 from fgtools.prompts import probe_template
-from fgtools.report.table import Table
-from fgtools.report.tables import render_plain_calls
 from fgtools.rows.remedies import apply_remedies
 from fgtools.schema import normalize_tools, parse_tools
 from fgtools.schema.names import restore_calls
@@ -131,14 +129,3 @@ def answer_request(
 
 def _describe(problems: Sequence[Problem], where: str = "") -> tuple[str, ...]:
     return tuple(f"{where}{problem.kind}: {problem.detail}" for problem in problems)
-
-
-def render_answer_table(answer: Answer) -> Table:
-    """Give an answer's parts: prompt, raw reply, parsed call(s), validity."""
-    rows = (
-        ("prompt", answer.prompt),
-        ("raw reply", answer.reply),
-        ("parsed", render_plain_calls(answer.calls) or f"(no call) {answer.text}"),
-        ("validity", answer.validity),
-    )
-    return Table(("", "answer"), rows, width=100)

@@ -14,7 +14,7 @@ from fgtools.generate import generate_replies
 from fgtools.generate.constrained import ConstraintError, Constraints, render_grammar
 from fgtools.metrics import Scores, compare, has_valid_arguments, score, score_row
 from fgtools.offline.samples import build_samples
-from fgtools.report.tables import render_ladder_table
+from fgtools.report.tables import build_ladder_table
 from fgtools.rows import build_rows
 from fgtools.run.folder import open_run
 from fgtools.run.stages import evaluate, name_files
@@ -254,8 +254,8 @@ def test_constrained_scores_stand_apart(model, tokenizer, tmp_path):
     assert name_files("", constrained=True) == ("replies.constrained.jsonl", "scores.constrained.json")
     held.write(open_run(tmp_path), *name_files("base", constrained=True))
     saved = Scores.from_dict(json.loads((tmp_path / "scores.base.constrained.json").read_text()))
-    assert saved.constrained and "constrained replies" in str(render_ladder_table(saved))
-    assert not free.scores.constrained and "constrained" not in str(render_ladder_table(free.scores))
+    assert saved.constrained and "constrained replies" in str(build_ladder_table(saved).columns)
+    assert not free.scores.constrained and "constrained" not in str(build_ladder_table(free.scores).columns)
     assert all(parse_reply(text).problems == () or not text.endswith(STOP_TOKENS) for text in held.replies)
     with pytest.raises(ValueError, match="free replies or both of constrained ones"):
         compare(free.scores, saved)

@@ -56,13 +56,13 @@ def test_live_curves_are_one_drawing_that_is_replaced(monkeypatch):
     shown, updated = [], []
     handle = types.SimpleNamespace(update=updated.append)
     monkeypatch.setattr("IPython.display.display", lambda figure, display_id: shown.append(figure) or handle)
-    curves = LiveCurves()
+    curves, open_before = LiveCurves(), plt.get_fignums()
     for step in (0, 5, 10, 15):
         curves.on_evaluate(None, state(step), None)
-    assert (len(shown), len(updated)) == (1, 2) and not plt.get_fignums()
+    assert (len(shown), len(updated)) == (1, 2) and plt.get_fignums() == open_before
 
 
-def test_curves_are_drawn_where_somebody_watches_and_nowhere_else(monkeypatch, tmp_path):
+def test_curves_are_drawn_where_somebody_watches_a_notebook_and_nowhere_else(monkeypatch, tmp_path):
     given = []
 
     def train(*_, callbacks, **__):
@@ -70,10 +70,10 @@ def test_curves_are_drawn_where_somebody_watches_and_nowhere_else(monkeypatch, t
         return types.SimpleNamespace(to_dict=dict)
 
     monkeypatch.setattr("fgtools.train.train", train)
-    monkeypatch.delenv("KAGGLE_KERNEL_RUN_TYPE", raising=False)
     config = types.SimpleNamespace(seed=1)
     rows = {"train": [{"row_id": str(number), "group": str(number)} for number in range(20)], "eval": []}
-    for batch in ("", "1"):
-        monkeypatch.setenv("FGTOOLS_BATCH", batch)
+    for watched, shell in ((True, object()), (False, object()), (True, None)):
+        monkeypatch.setattr("fgtools.report.live.is_watched", lambda watched=watched: watched)
+        monkeypatch.setattr("IPython.get_ipython", lambda shell=shell: shell)
         training.train_and_write(None, None, rows, config, RunFolder(tmp_path), get_recipe("tutorial"), inputs=())
-    assert given == [[LiveCurves], []]
+    assert given == [[LiveCurves], [], []]

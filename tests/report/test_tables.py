@@ -1,237 +1,261 @@
-"""What people look at: tables in three forms, single rows, the rows worth looking at, the card, the figures."""
+"""Tables of scores: every measure with its counts, every row counted once, gains and losses told apart."""
 
 import dataclasses
-import json
 
-import matplotlib
 import pytest
-from matplotlib.colors import to_rgba
 
-matplotlib.use("Agg")
-
-from fgtools.metrics import LADDER, Scores, compare, score
-from fgtools.prompts import Audit
-from fgtools.prompts.audit import Lengths
-from fgtools.prompts.checks import Check
-from fgtools.report import figures
-from fgtools.report import tables as report
-from fgtools.report.card import NEEDED, render_card
-from fgtools.report.style import AFTER, BEFORE
-from fgtools.report.table import Table
+from fgtools.calls import render_calls, row_calls
+from fgtools.metrics import LADDER, Comparison, Scores, ast_match, compare, score
+from fgtools.metrics.breakdowns import (
+    count_argument_types,
+    split_by_calls,
+    split_by_length,
+    split_by_seen,
+    split_by_tools,
+)
+from fgtools.metrics.comparison import BETTER, NO_EVIDENCE, NOT_COUNTED, WORSE
+from fgtools.metrics.protocol import score_protocol, select_protocol_rows
 from fgtools.report.tables import (
     LABELS,
-    render_comparison_table,
-    render_funnel_table,
-    render_inspection,
-    render_ladder_table,
-    select_examples,
-    select_worse,
+    build_behaviours_table,
+    build_breakdown_table,
+    build_comparison_table,
+    build_evaluations_table,
+    build_forgetting_table,
+    build_ladder_table,
+    build_outcomes_table,
+    build_protocol_table,
+    build_seeds_table,
+    build_transitions_table,
+    build_types_table,
+    count_outcomes,
+    shorten_code,
 )
-from fgtools.rows.remedies import Coverage
-
-TOOLS = [{"function": {"name": "one", "description": "", "parameters": {"properties": {"a": {"type": "string"}}}}}]
-ROWS = [
-    {
-        "row_id": f"r{i}",
-        "tools": TOOLS,
-        "messages": [{"role": "developer", "content": "d"}, {"role": "user", "content": f"ask <b>{i}</b>"}],
-        "gold": [{"name": "one", "arguments": {"a": str(i)}}] if i < 3 else [],
-    }
-    for i in range(4)
-]
-RIGHT = [f"<start_function_call>call:one{{a:<escape>{i}<escape>}}<end_function_call>" for i in range(3)] + ["no"]
-WRONG = ["no", RIGHT[0], RIGHT[2], RIGHT[0]]
+from tests.report import four_rows
+from tests.report.samples import CALLS_ALWAYS, HALF, RIGHT, ROWS
 
 
 @pytest.fixture(scope="module")
-def comparison():
-    return compare(score(ROWS, WRONG), score(ROWS, RIGHT))
+def sides() -> tuple[Scores, Scores]:
+    return score(ROWS, HALF), score(ROWS, CALLS_ALWAYS)
 
 
-def test_a_table_prints_in_columns_and_renders_in_a_notebook():
-    table = Table(("name", "value"), (("a|b", "1"), ("<x>", "two\nlines")))
-    assert str(table) == repr(table)
-    assert str(table).splitlines()[:3] == ["name  value", "----  -----", "a|b   1"]
-    assert "&lt;x&gt;" in table._repr_html_() and "two<br>lines" in table._repr_html_()
-    assert table.to_markdown().splitlines()[2] == "| a\\|b | 1 |"
-
-
-def test_long_cells_are_wrapped():
-    lines = str(Table(("a",), (("word " * 40,),), width=30)).splitlines()
-    assert max(map(len, lines)) <= 30 and len(lines) > 5
+@pytest.fixture(scope="module")
+def comparison(sides) -> Comparison:
+    return compare(*sides)
 
 
 def test_the_ladder_has_every_rung_with_counts_and_interval():
-    text = str(render_ladder_table(score(ROWS, WRONG)))
-    assert all(LABELS[name] in text for name in LADDER)
-    assert "1/4 = 25.0% [4.6, 69.9]" in text
+    table = build_ladder_table(score(four_rows.ROWS, four_rows.WRONG)).set_index("measure")
+    assert all(LABELS[name] in table.index for name in LADDER)
+    assert table.loc["AST match"].tolist() == ["1/4 = 25.0% [4.6, 69.9]", 0.25]
+    assert table.columns[0] == "k/n = value [95 % interval]"
+    constrained = dataclasses.replace(score(ROWS, HALF), constrained=True)
+    assert build_ladder_table(constrained).columns[1].endswith(", constrained replies")
 
 
 def test_the_ladder_says_how_many_golds_have_no_valid_arguments():
-    broken = {**ROWS[0], "row_id": "odd", "gold": [{"name": "one", "arguments": {"a": 7}}]}
-    table = render_ladder_table(score([*ROWS, broken], [*RIGHT, "no"]))
-    assert dict(table.rows)[LABELS["gold_invalid"]].startswith("1/4 = 25.0%")  # of the rows with a call
+    broken = {**four_rows.ROWS[0], "row_id": "odd", "gold": [{"name": "one", "arguments": {"a": 7}}]}
+    table = build_ladder_table(score([*four_rows.ROWS, broken], [*four_rows.RIGHT, "no"])).set_index("measure")
+    assert table.loc[LABELS["gold_invalid"], "rate"] == 0.25  # of the rows with a call
 
 
-def test_no_label_names_an_error_rate_that_is_not_the_tutorials(comparison):
+def test_no_label_names_an_error_rate_that_is_not_the_tutorials():
     assert "gold in the model's notation" in LABELS["cer"] and "(tutorial)" not in LABELS["cer"]
-    assert "TC-CER is its error rate, but with the gold in the notation that the model was taught" in render_card(
-        facts(comparison)
-    )
 
 
 def test_an_error_rate_of_nothing_has_no_difference():
-    rows = [ROWS[3]]
-    table = render_comparison_table(compare(score(rows, ["no"]), score(rows, ["no"])))
-    cells = {row[0]: row[1:] for row in table.rows}
-    assert cells[LABELS["cer"]] == cells[LABELS["argument_recall"]] == ("0/0", "0/0", "", "", "")
-    assert cells[LABELS["missed_calls"]] == ("0/0", "0/0", "", "", "")
+    rows = [four_rows.ROWS[3]]
+    table = build_comparison_table(compare(score(rows, ["no"]), score(rows, ["no"]))).set_index("measure")
+    for name in ("cer", "argument_recall", "missed_calls"):
+        cells = table.loc[LABELS[name]]
+        assert cells[["before", "after", "95 % interval"]].tolist() == ["0/0", "0/0", ""]
+        assert cells[["difference", "fixed", "broken", "p"]].isna().all()
 
 
-def test_the_comparison_says_what_was_fixed_and_broken(comparison):
-    line = next(line for line in str(render_comparison_table(comparison)).splitlines() if line.startswith("AST match"))
-    assert "1/4 = 25.0%" in line and "4/4 = 100.0%" in line and "+75.0" in line and "3/0" in line
-    cells = next(row for row in render_comparison_table(comparison).rows if row[0] == "AST match")
-    change = comparison.change("ast_match")
-    assert cells[1].startswith("1/4") and cells[2].startswith("4/4") and change.low < change.high
-    assert cells[3:] == (f"+75.0 [{100 * change.low:+.1f}, {100 * change.high:+.1f}]", "3/0", "0.25")
+def test_the_comparison_says_what_was_fixed_and_broken():
+    four = compare(score(four_rows.ROWS, four_rows.WRONG), score(four_rows.ROWS, four_rows.RIGHT))
+    table = build_comparison_table(four)
+    change, cells = four.change("ast_match"), table.set_index("measure").loc["AST match"]
+    assert cells["before"].startswith("1/4 = 25.0%") and cells["after"].startswith("4/4 = 100.0%")
+    assert change.low < change.high
+    assert cells["95 % interval"] == f"[{100 * change.low:+.1f}, {100 * change.high:+.1f}]"
+    assert cells[["difference", "fixed", "broken", "p"]].tolist() == pytest.approx([75.0, 3, 0, 0.25])
+    rates, ratio = four.change("cer"), table.set_index("measure").loc[LABELS["cer"]]
+    assert ratio["difference"] == rates.difference and ratio[["fixed", "broken", "p"]].isna().all()
+    assert ratio["95 % interval"] == f"[{rates.low:+.3f}, {rates.high:+.3f}]"
+    best = table.sort_values("difference", ascending=False)["measure"].iloc[0]
+    assert four.change(next(name for name in LABELS if LABELS[name] == best)).difference == 0.75
 
 
-def test_the_funnel_adds_up():
-    table = render_funnel_table({"kept": 3, "no_call": 1})
-    assert table.rows == (("kept", "3", "75.0%"), ("no_call", "1", "25.0%"), ("all", "4", "100.0%"))
+def test_every_row_is_in_one_transition(comparison):
+    assert sum(count for _, _, count in comparison.transitions) == comparison.n == len(ROWS)
+    counts = count_outcomes(comparison)
+    assert sum(counts.values()) == comparison.n
+    assert (counts["fixed"], counts["broken"]) == (len(comparison.fixed), len(comparison.broken))
+    assert counts["fixed"] > 50 and counts["broken"] > 5
+    table = build_transitions_table(comparison)
+    assert table["before"][0] == "right" and table["after"][0] != "right"  # what was broken stands first
+    assert table["rows"].sum() == comparison.n
+    outcomes = build_outcomes_table(comparison).set_index("outcome").loc["broken"]
+    assert outcomes["rows"].startswith(f"{counts['broken']}/{comparison.n} = ")
+    assert outcomes["share"] == counts["broken"] / comparison.n
 
 
-def test_single_rows_show_request_prediction_gold_and_verdict():
-    table = render_inspection(ROWS, WRONG, [0, 1, 3, 99, -1])
-    assert [row[0] for row in table.rows] == ["0\nr0", "1\nr1", "3\nr3"]
-    assert table.rows[0][1:] == ("ask <b>0</b>", "(no call) no", 'one(a="0")', "missed_call")
-    assert table.rows[1][2:] == ('one(a="0")', 'one(a="1")', "value_error:string")
-    assert table.rows[2][3:] == ("(no call)", "false_call")
-    assert render_inspection(ROWS, RIGHT, [2]).rows[0][4] == "right"
+def test_a_reading_knows_which_way_is_better(comparison):
+    assert comparison.change("ast_match").reading == BETTER
+    assert comparison.change("false_calls").reading == WORSE
+    assert comparison.change("missed_calls").reading == BETTER
+    assert comparison.change("cer").reading == BETTER
+    back = compare(score(ROWS, CALLS_ALWAYS), score(ROWS, HALF))
+    assert back.change("ast_match").reading == WORSE and back.change("false_calls").reading == BETTER
+    same = compare(score(ROWS, HALF), score(ROWS, HALF))
+    assert {change.reading for change in same.changes} == {NO_EVIDENCE}
+    calls = [row for row in ROWS if row["gold"]][:5]
+    replies = ["no"] * 5
+    assert compare(score(calls, replies), score(calls, replies)).change("false_calls").reading == NOT_COUNTED
 
 
-def test_examples_are_chosen_by_rule():
-    wrong, right = score(ROWS, WRONG), score(ROWS, RIGHT)
-    assert sorted(select_examples(wrong)) == [0, 1, 3] and select_examples(right) == []
-    assert select_worse(right, wrong)[:3] == [0, 1, 3] and select_worse(wrong, right) == []
-    assert select_worse(right, wrong, limit=1) == [0]
-    before, after = score(ROWS, ["no", *RIGHT[1:]]), score(ROWS, ["no", RIGHT[1], "no", RIGHT[0]])
-    assert select_worse(before, after) == [2, 3, 0]  # what got worse first, then an example of what was wrong before
-    with pytest.raises(ValueError, match="at place 0 'r0' stands beside 'r3'"):
-        select_worse(right, score(ROWS[::-1], RIGHT[::-1]))
-    with pytest.raises(ValueError, match="at place 3 'r3' stands beside None"):
-        select_worse(right, score(ROWS[:3], RIGHT[:3]))
+def test_a_few_rows_are_no_evidence():
+    rows, wrong, right = ROWS[1:4], ["no"] * 3, RIGHT[1:4]
+    change = compare(score(rows, wrong), score(rows, right)).change("ast_match")
+    assert change.difference > 0.5 and change.reading == NO_EVIDENCE  # McNemar's p of 3 rows is 0.25 at best
 
 
-def facts(comparison):
-    run = {"model": "a/b", "data": "sample", "recipe": "native", "dtype": "torch.float32"}
-    training = {name: 1 for name in ("n_train", "n_too_long", "steps", "tokens", "label_tokens", "learning_rate")}
-    training |= {"precision": "fp32", "choose_best": True, "saved_step": 77, "n_eval": 12}
-    training |= {name: 1 for name in ("epochs", "batch_size", "accumulation_steps", "seed")}
-    return {
-        "run": {**run, "environment": {"torch": "2.13.0"}},
-        "funnel": {"rows_in": 4, "origin": "offline sample", "funnel": {"kept": 4}, "split": {"train": 2, "eval": 2}},
-        "train": training,
-        "compare": json.loads(json.dumps(comparison.to_dict())),
-    }
+def test_what_was_forgotten_is_said(comparison):
+    table = build_forgetting_table(comparison, comparison)
+    assert list(table["rows"]) == ["evaluation rows"] * 3 + ["unseen tools"] * 2
+    assert list(table["reading"]) == [WORSE, WORSE, BETTER, BETTER, BETTER]
+    assert set(build_forgetting_table(comparison)["rows"]) == {"evaluation rows"}
+    change, row = comparison.change("false_calls"), table.iloc[0]
+    assert row["measure"] == LABELS["false_calls"] and change.low < change.high
+    assert row[["before", "after", "difference"]].tolist() == [str(change.before), str(change.after), 100.0]
+    assert row["95 % interval"] == f"[{100 * change.low:+.1f}, {100 * change.high:+.1f}]"
 
 
-def test_the_card_holds_counts_caveat_and_metadata(comparison):
-    card = render_card(facts(comparison), "you/model", "offline stand-in")
-    assert card.startswith("---\nlicense: gemma\n") and "base_model: a/b" in card
-    assert "# you/model" in card and "> **offline stand-in**" in card
-    assert "4/4 = 100.0%" in card and comparison.verdict in card and "torch 2.13.0" in card
+def test_nothing_forgotten_in_few_rows_is_not_said_to_be_certain(sides):
+    rows = tuple(row for row in sides[0].rows if not row.n_gold)[:30]
+    row = build_forgetting_table(compare(Scores(rows), Scores(rows))).iloc[0]
+    assert row[["difference", "95 % interval", "reading"]].tolist() == [0.0, "[-8.7, +8.7]", NO_EVIDENCE]
+    calls = Scores(sides[0].call_rows)
+    row = build_forgetting_table(compare(calls, calls)).iloc[0]
+    assert row[["before", "after", "95 % interval", "reading"]].tolist() == ["0/0", "0/0", "", NOT_COUNTED]
 
 
-def test_the_card_lists_the_names_a_server_has_to_put_back(comparison):
-    given = facts(comparison)
-    assert "restore_calls" not in render_card(given)
-    given["funnel"]["renamed"] = {"tools": {"a_b": "a{b"}, "parameters": {"find": {"type_": "type"}}}
-    card = render_card(given)
-    assert "restore_calls" in card and "| a_b |  | a{b |" in card and "| find | type_ | type |" in card
+def test_parts_hold_every_row_once(sides):
+    before, after = sides
+    trained = {call["name"] for row in ROWS[::2] for call in row["gold"]}
+    for parts in (
+        split_by_tools(before),
+        split_by_calls(before),
+        split_by_length(before),
+        split_by_length(before, (900,)),
+        split_by_seen(before, ROWS, trained),
+    ):
+        ids = [row.row_id for scores in parts.values() for row in scores.rows]
+        assert sorted(ids) == sorted(row["row_id"] for row in ROWS) and len(parts) > 1
+    assert split_by_length(Scores(before.rows[:1])).keys() == {"0 or more"}
+    assert list(split_by_length(before, (900,))) == ["up to 900", "901 or more"]
+    seen = split_by_seen(before, ROWS, trained)
+    assert all(row.n_gold == 0 for row in seen["no call due"].rows)
+    types = count_argument_types(after)
+    assert sum(ratio.denominator for ratio in types.values()) == sum(row.arguments_gold for row in after.rows)
+    strings = str(count_argument_types(before)["string"]), str(types["string"])
+    assert build_types_table(count_argument_types(before), types).values.tolist()[0] == ["string", *strings]
+    assert strings[0] != strings[1]
+    behaviours = build_behaviours_table(before).set_index("right answer \\ reply")
+    assert behaviours.index[0] == "tool_call" and behaviours.to_numpy().sum() == len(ROWS)
+    assert behaviours.loc["tool_call", "tool_call"] == sum(row.behaviour == "tool_call" for row in before.call_rows)
 
 
-def test_tables_of_data_show_counts_and_examples():
-    by = report.render_funnel_by_table({"a": {"kept": 2, "no_call": 1}, "": {"kept": 1}}, "source")
-    assert by.rows == (("a", "3", "2", "1"), ("(none)", "1", "1", "0"))
-    examples = report.render_examples_table({"no_call": [{"row_id": "r", "detail": "d"}]})
-    assert examples.rows == (("no_call", "r", "d"),)
-    changes = report.render_changes_table([{"name": "f", "parameters": {"a": {"type": "str"}}}])
-    assert ("f", "type_word", "str -> string") in changes.rows and report.render_changes_table(3).rows == ()
-    coverage = Coverage(frozenset({"type"}), frozenset({("string", "default"), ("string", "format")}))
-    hidden = report.render_coverage_table(coverage, {"default_described": 4, "parameter_renamed": 2})
-    assert hidden.rows == (
-        ("parameters named", "type", "2 renamed"),
-        ("default", "string", "4 said in the description"),
-        ("also", "format", "nothing to say in these rows"),
-    )
+def test_parts_of_other_rows_are_not_put_beside_each_other(sides):
+    before, after = sides
+    table = build_breakdown_table(split_by_calls(before), split_by_calls(after), "calls due")
+    assert len(table) == len(split_by_calls(before))
+    with pytest.raises(ValueError, match="the same rows in the same parts"):
+        build_breakdown_table(split_by_calls(before), split_by_calls(Scores(after.rows[:9])), "calls due")
 
 
-def test_the_audit_table_begins_with_what_was_found():
-    checks = (
-        Check("fine", "error", 0, 3, "a"),
-        Check("odd", "warning", 1, 3, "b", "c", ("r1",)),
-        Check("bad", "error", 2, 3, "d", "e", ("r1", "r2")),
-    )
-    table = report.render_audit_table(Audit("native", checks, Lengths(1, (), 0), Coverage()))
-    assert [(row[0], row[1], row[2]) for row in table.rows] == [
-        ("error", "bad", "2/3"),
-        ("warning", "odd", "1/3"),
-        ("ok", "fine", "0/3"),
-    ]
-    assert table.rows[0][3] == "d (e.g. r1, r2)"
+def test_tools_seen_in_training_and_others_stand_in_one_table(sides):
+    trained = {call["name"] for row in ROWS[::2] for call in row["gold"]}
+    seen = [split_by_seen(scores, ROWS, trained) for scores in sides]
+    table = build_breakdown_table(*seen, "tools")
+    assert list(table["tools"]) == ["seen in training", "not seen", "no call due"]
+    first = table.values.tolist()[0]
+    assert first[1:] == [str(parts["seen in training"].ast_match) for parts in seen] and first[1] != first[2]
 
 
-def test_the_card_names_no_folder_of_the_machine(comparison):
-    given = facts(comparison)
-    given["run"] |= {"model": "/home/me/models/mine", "data": "/home/me/rows.jsonl"}
-    card = render_card(given)
-    assert "/home/me" not in card and "`mine`" in card and "base_model" not in card
+def test_types_of_other_rows_are_not_put_beside_each_other(sides):
+    types = count_argument_types(sides[0])
+    with pytest.raises(ValueError, match="must count the same arguments"):
+        build_types_table(types, count_argument_types(Scores(sides[1].rows[:20])))
 
 
-def test_a_card_without_its_facts_is_an_error(comparison):
-    given = facts(comparison)
-    del given["train"]
-    with pytest.raises(ValueError, match=r"needs run, funnel, train, compare, but lacks train"):
-        render_card(given)
-    assert set(NEEDED) == {"run", "funnel", "train", "compare"}
+def test_a_strict_match_needs_the_grammar(sides):
+    before, _ = sides
+    loose = [text.replace("<end_function_call>", "", 1) for text in RIGHT]
+    strict, lenient = (getattr(score(ROWS, loose), name) for name in ("strict_match", "ast_match"))
+    assert strict.k < lenient.k
+    assert all(row.strict_match == (row.in_grammar and row.exact_match) for row in before.rows)
 
 
-def texts(axes):
-    return " ".join(text.get_text() for text in axes.figure.findobj(matplotlib.text.Text))
+def test_the_tutorials_error_rate_is_notation_and_content():
+    """A model whose every call is right, in FunctionGemma's own grammar, has errors by the tutorial's protocol."""
+    rows = select_protocol_rows(ROWS)
+    assert len(rows) == 50 and all(row["gold"] for row in rows)
+    native = score_protocol(rows, [render_calls(row_calls(row)) for row in rows])
+    assert native.ast_match.rate == native.tool_accuracy.rate == 1
+    assert native.cer.rate > 0.1 and native.cer_native.edits == native.cer_content.edits == 0
+    wrapped = score_protocol(rows, [render_calls(row_calls(row), "tutorial") for row in rows], "tutorial")
+    assert wrapped.cer.edits == wrapped.cer_content.edits == 0 and wrapped.cer_native.rate > 0.1
+    silent = score_protocol(rows, [""] * 50)
+    assert silent.cer.rate == silent.cer_content.rate == 1 and silent.tool_accuracy.k == 0
+    table = build_protocol_table(native, wrapped)
+    assert list(table.columns[1:]) == ["before, 128 tokens", "after, 64 tokens"]  # source: the tutorial's evaluations
+    assert table.values.tolist()[1] == ["TC-CER, gold in the tutorial's notation", str(native.cer), str(wrapped.cer)]
+    with pytest.raises(ValueError, match="scores rows with a call alone"):
+        score_protocol(ROWS, RIGHT)
 
 
-def test_errors_stand_by_number_before_then_after_then_name():
-    base = score(ROWS[:1], WRONG[:1]).rows[0]
-    before, after = (
-        Scores(tuple(dataclasses.replace(base, row_id=str(i), error=code) for i, code in enumerate(codes)))
-        for codes in (["b", "f", "d", "a", "c", "c", "e"], ["a", "f", "f", "d", "b", "d", "e"])
-    )
-    axes = figures.plot_errors(before, after, figures.new_axes())
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["c", "d", "f", "a", "b", "e"]
+def test_a_change_says_the_same_after_it_was_saved(comparison):
+    saved = Comparison.from_dict(comparison.to_dict())
+    assert [dataclasses.astuple(one) for one in saved.changes] == [dataclasses.astuple(o) for o in comparison.changes]
+    assert [one.reading for one in saved.changes] == [one.reading for one in comparison.changes]
 
 
-def test_figures_show_the_numbers_they_are_given(comparison, tmp_path):
-    funnel = figures.plot_funnel({"kept": 3, "no_call": 1}, figures.new_axes())
-    assert "3 (75.0%)" in texts(funnel) and "of 4" in texts(funnel)
-    lengths = figures.plot_lengths([10, 20, 3000], 2048, figures.new_axes())
-    assert "budget 2048: 1 of 3 rows over it" in texts(lengths)
-    history = [{"step": 0, "eval_loss": 2.0, "eval_mean_token_accuracy": 0.1}, {"step": 1, "loss": 1.0}]
-    curves = figures.plot_training(history)
-    assert [line.get_xydata().tolist() for line in curves.lines] == [[[1, 1.0]], [[0, 2.0]]]
-    dots = figures.plot_comparison(comparison, figures.new_axes())
-    assert "1/4" in texts(dots) and "4/4" in texts(dots) and "AST match" in texts(dots)
-    for colour, side in ((BEFORE, "before"), (AFTER, "after")):
-        places = [line.get_xdata()[0] for line in dots.lines if line.get_marker() == "o" and line.get_color() == colour]
-        assert places == [100 * getattr(comparison.change(name), side).rate for name in LADDER]
-    errors = figures.plot_errors(score(ROWS, WRONG), score(ROWS, RIGHT), figures.new_axes())
-    assert "missed_call" in texts(errors)
-    assert [bars.get_label() for bars in errors.containers] == ["before", "after"]
-    assert [[bar.get_width() for bar in bars] for bars in errors.containers] == [[1, 1, 1], [0, 0, 0]]
-    assert [bars[0].get_facecolor() for bars in errors.containers] == [to_rgba(colour) for colour in (BEFORE, AFTER)]
-    figures.plot_errors(score(ROWS, RIGHT), score(ROWS, RIGHT), figures.new_axes())
-    path = figures.save_figure(dots, tmp_path / "figures" / "dots.png", "offline stand-in")
-    assert "offline stand-in" in texts(dots)
-    assert path.read_bytes().startswith(b"\x89PNG")
-    matplotlib.pyplot.close("all")
+def test_codes_that_differ_are_shown_differently():
+    named = [one for one in vars(ast_match).values() if isinstance(one, str) and ":" in one and " " not in one]
+    codes = ["", "false_call", *named]
+    assert len(codes) > 12 and len({shorten_code(code) for code in codes}) == len(set(codes))
+    assert shorten_code("simple_function_checker:missing_required") == "missing_required"
+    assert shorten_code("parallel_function_checker_no_order:wrong_count") == "parallel:wrong_count"
+    assert shorten_code("") == "right" and shorten_code("type_error:simple") == "type_error:simple"
+
+
+TRAINING = {
+    "history": [
+        {"step": 0, "eval_loss": 2.0, "eval_mean_token_accuracy": 0.1},
+        {"step": 5, "loss": 1.5},
+        {"step": 5, "eval_loss": 1.25, "eval_mean_token_accuracy": 0.5, "eval_exact_match": 0.25},
+        {"step": 9, "eval_loss": 1.5, "eval_mean_token_accuracy": 0.75, "eval_exact_match": 0.5},
+    ],
+    "candidates": [{"step": 9, "right": 3, "rows": 8}, {"step": 5, "right": 4, "rows": 8}],
+    "saved_step": 5,
+}
+
+
+def test_the_evaluations_of_a_training_say_which_weights_were_saved():
+    table = build_evaluations_table(TRAINING)
+    assert list(table["step"]) == [0, 5, 9] and list(table["eval loss"]) == [2.0, 1.25, 1.5]
+    assert list(table["tokens right"]) == [0.1, 0.5, 0.75]
+    assert list(table["rows right"].isna()) == [True, False, False] and list(table["rows right"][1:]) == [0.25, 0.5]
+    assert list(table["generated calls right"]) == ["", "4/8", "3/8"] and list(table["saved"]) == ["", "saved", ""]
+
+
+def test_several_seeds_are_read_at_their_saved_steps():
+    table = build_seeds_table({3: TRAINING, 4: {**TRAINING, "saved_step": 9}})
+    assert list(table["seed"]) == ["3", "4", "mean", "sd"] and list(table["saved step"][:2]) == [5, 9]
+    assert list(table["eval loss"][:3]) == [1.25, 1.5, 1.375]
+    assert table["eval loss"][3] == pytest.approx(0.125 * 2**0.5)  # of two values a and b: |a - b| / sqrt(2)
+    untaken = build_seeds_table({3: TRAINING, 4: {**TRAINING, "saved_step": 0}})
+    assert untaken["rows right"].isna().tolist() == [False, True, True, True]

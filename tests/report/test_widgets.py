@@ -11,9 +11,9 @@ from fgtools.generate.constrained import ConstraintError
 from fgtools.metrics import Scores, find_violations, has_valid_arguments, score
 from fgtools.metrics.cer import count_edits
 from fgtools.report.alignment import GAP, Alignment, align_characters
+from fgtools.report.examples import build_answer_table
 from fgtools.report.widgets import ANY_ERROR, BROKEN, FIXED, Playground, RowBrowser, select_rows
 from fgtools.serve import answer_request
-from fgtools.serve.answer import render_answer_table
 from tests.toys import small_rows
 
 LIVE = "application/vnd.jupyter.widget-view+json"
@@ -142,7 +142,7 @@ def test_an_answer_has_prompt_reply_call_and_validity_with_the_callers_own_names
     assert "type_:" in answer.prompt and REQUEST in answer.prompt  # the template would hide a parameter named type
     assert answer.calls[0].name == "meal_log" and "type_" not in answer.calls[0].arguments
     assert not answer.violations and answer.validity.startswith("✓")
-    assert [row[0] for row in render_answer_table(answer).rows] == ["prompt", "raw reply", "parsed", "validity"]
+    assert list(build_answer_table(answer)["part"]) == ["prompt", "raw reply", "parsed", "validity"]
 
 
 def test_what_cannot_be_asked_is_said(model, tokenizer):

@@ -290,11 +290,10 @@ def test_several_seeds_tell_mean_and_spread(tokenizer, tmp_path):
         return train(fresh_model(), tokenizer, ROWS[:12], ROWS[12:], settings, tmp_path / str(seed))
 
     table = train_seeds([1, 2, 3], one)
-    losses = [float(row[2]) for row in table.rows[:3]]
-    assert [row[0] for row in table.rows] == ["1", "2", "3", "mean", "sd"] and len(set(losses)) > 1
-    assert float(table.rows[3][2]) == pytest.approx(sum(losses) / 3, abs=1e-3)
-    mean = sum(losses) / 3
-    assert float(table.rows[4][2]) == pytest.approx((sum((x - mean) ** 2 for x in losses) / 2) ** 0.5, abs=1e-3)
+    *losses, mean, deviation = table["eval loss"]
+    assert list(table["seed"]) == ["1", "2", "3", "mean", "sd"] and len(set(losses)) > 1
+    assert mean == pytest.approx(sum(losses) / 3)
+    assert deviation == pytest.approx((sum((x - mean) ** 2 for x in losses) / 2) ** 0.5)
 
 
 def test_rows_that_choose_the_checkpoint_are_not_those_of_the_evaluation():

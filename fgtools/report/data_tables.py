@@ -1,0 +1,102 @@
+"""Tables of the data as data frames: where every raw row went, what was changed in its tools, what the audit found.
+
+Knows funnels, schema changes, remedies and audits; not how a table looks (`layout`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import pandas
+
+from fgtools.rows.remedies import Coverage
+from fgtools.schema import SchemaError, parse_tools
+from fgtools.schema.types import JSON_TYPES
+
+if TYPE_CHECKING:
+    from fgtools.prompts import Audit
+
+_SEVERITIES = {"error": 0, "warning": 1, "note": 2}
+"""The gravest first."""
+
+
+def build_funnel_table(funnel: Mapping[str, int]) -> pandas.DataFrame:
+    """Return the count and share of every fate, and their sum in the last row."""
+    total = sum(funnel.values())
+    counts = [*funnel.values(), total]
+    return pandas.DataFrame(
+        {
+            "fate": [*funnel, "all"],
+            "rows": counts,
+            "share": [count / total if total else float("nan") for count in counts],
+        }
+    )
+
+
+def build_funnel_by_table(table: Mapping[str, Mapping[str, int]], label: str) -> pandas.DataFrame:
+    """Return the fates per source or scenario: one row a value, one column a fate, kept first.
+
+    Args:
+        table: Value -> fate -> count, as RowSet.funnel_by returns it.
+        label: What the values are.
+    """
+    fates = ["kept", *sorted({fate for counts in table.values() for fate in counts} - {"kept"})]
+    rows = [
+        (value or "(none)", sum(counts.values()), *(counts.get(fate, 0) for fate in fates))
+        for value, counts in table.items()
+    ]
+    return pandas.DataFrame(rows, columns=[label, "rows", *fates])
+
+
+def build_examples_table(examples: Mapping[str, Sequence[Mapping[str, str]]]) -> pandas.DataFrame:
+    """Return the rejected rows that are shown for each reason."""
+    rows = [(reason, item["row_id"], item["detail"]) for reason, items in examples.items() for item in items]
+    return pandas.DataFrame(rows, columns=["reason", "row", "what was found"])
+
+
+def build_changes_table(raw_tools: Any) -> pandas.DataFrame:
+    """Return what the normal form changed in a tools field, tool by tool; none where the field cannot be read."""
+    try:
+        changes = parse_tools(raw_tools).changes
+    except SchemaError:
+        changes = ()
+    return pandas.DataFrame([tuple(change) for change in changes], columns=["tool", "change", "detail"])
+
+
+def build_audit_table(audit: Audit) -> pandas.DataFrame:
+    """Return every check of an audit, those that found something first; `severity` is "ok" where nothing was found."""
+    checks = sorted(audit.checks, key=lambda check: (not check.count, _SEVERITIES[check.severity]))
+    rows = [
+        (
+            check.severity if check.count else "ok",
+            check.name,
+            check.count,
+            check.n,
+            check.what + (f" (e.g. {', '.join(check.examples)})" if check.examples else ""),
+            check.remedy if check.count else "",
+        )
+        for check in checks
+    ]
+    return pandas.DataFrame(rows, columns=["severity", "check", "found", "of", "what", "remedy"])
+
+
+def build_coverage_table(coverage: Coverage, remedies: Mapping[str, int]) -> pandas.DataFrame:
+    """Return what a chat template hides, and what was done about it.
+
+    Args:
+        coverage: What it hides.
+        remedies: Count of the parameters changed, by kind.
+    """
+    kinds: dict[str, list[str]] = {}
+    for kind, word in sorted(coverage.hidden_facts):
+        kinds.setdefault(word, []).append(kind)
+    names = ", ".join(sorted(coverage.hidden_names)) or "(none)"
+    rows = [("parameters named", names, f"{remedies.get('parameter_renamed', 0)} renamed")]
+    said = {word: remedies.get(f"{word}_described", 0) for word in sorted(kinds)}
+    for word in sorted((word for word in said if said[word]), key=lambda word: -said[word]):
+        of = "every type" if len(kinds[word]) == len(JSON_TYPES) else ", ".join(kinds[word])
+        rows.append((word, of, f"{said[word]} said in the description"))
+    rest = ", ".join(word for word in said if not said[word])
+    rows.extend([("also", rest, "nothing to say in these rows")] if rest else [])
+    return pandas.DataFrame(rows, columns=["the template hides", "of", "remedy, in parameters"])

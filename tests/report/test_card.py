@@ -1,0 +1,57 @@
+"""The model card: what a run says of itself, and nothing of the machine it ran on."""
+
+import json
+
+import pytest
+
+from fgtools.metrics import compare, score
+from fgtools.report.card import NEEDED, render_card
+from tests.report.four_rows import RIGHT, ROWS, WRONG
+
+
+@pytest.fixture(scope="module")
+def comparison():
+    return compare(score(ROWS, WRONG), score(ROWS, RIGHT))
+
+
+def facts(comparison):
+    run = {"model": "a/b", "data": "sample", "recipe": "native", "dtype": "torch.float32"}
+    training = {name: 1 for name in ("n_train", "n_too_long", "steps", "tokens", "label_tokens", "learning_rate")}
+    training |= {"precision": "fp32", "choose_best": True, "saved_step": 77, "n_eval": 12}
+    training |= {name: 1 for name in ("epochs", "batch_size", "accumulation_steps", "seed")}
+    return {
+        "run": {**run, "environment": {"torch": "2.13.0"}},
+        "funnel": {"rows_in": 4, "origin": "offline sample", "funnel": {"kept": 4}, "split": {"train": 2, "eval": 2}},
+        "train": training,
+        "compare": json.loads(json.dumps(comparison.to_dict())),
+    }
+
+
+def test_the_card_holds_counts_caveat_and_metadata(comparison):
+    card = render_card(facts(comparison), "you/model", "offline stand-in")
+    assert card.startswith("---\nlicense: gemma\n") and "base_model: a/b" in card
+    assert "# you/model" in card and "> **offline stand-in**" in card
+    assert "4/4 = 100.0%" in card and comparison.verdict in card and "torch 2.13.0" in card
+
+
+def test_the_card_lists_the_names_a_server_has_to_put_back(comparison):
+    given = facts(comparison)
+    assert "restore_calls" not in render_card(given)
+    given["funnel"]["renamed"] = {"tools": {"a_b": "a{b"}, "parameters": {"find": {"type_": "type"}}}
+    card = render_card(given)
+    assert "restore_calls" in card and "| a_b |  | a{b |" in card and "| find | type_ | type |" in card
+
+
+def test_the_card_names_no_folder_of_the_machine(comparison):
+    given = facts(comparison)
+    given["run"] |= {"model": "/home/me/models/mine", "data": "/home/me/rows.jsonl"}
+    card = render_card(given)
+    assert "/home/me" not in card and "`mine`" in card and "base_model" not in card
+
+
+def test_a_card_without_its_facts_is_an_error(comparison):
+    given = facts(comparison)
+    del given["train"]
+    with pytest.raises(ValueError, match=r"needs run, funnel, train, compare, but lacks train"):
+        render_card(given)
+    assert set(NEEDED) == {"run", "funnel", "train", "compare"}

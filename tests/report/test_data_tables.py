@@ -1,0 +1,54 @@
+"""Tables of the data: counts that add up, reasons with their rows, the audit's findings first."""
+
+import math
+
+from fgtools.prompts import Audit
+from fgtools.prompts.audit import Lengths
+from fgtools.prompts.checks import Check
+from fgtools.report.data_tables import (
+    build_audit_table,
+    build_changes_table,
+    build_coverage_table,
+    build_examples_table,
+    build_funnel_by_table,
+    build_funnel_table,
+)
+from fgtools.rows.remedies import Coverage
+
+
+def test_the_funnel_adds_up():
+    table = build_funnel_table({"kept": 3, "no_call": 1})
+    assert table.values.tolist() == [["kept", 3, 0.75], ["no_call", 1, 0.25], ["all", 4, 1.0]]
+    assert math.isnan(build_funnel_table({"kept": 0})["share"][1])
+
+
+def test_tables_of_data_show_counts_and_examples():
+    by = build_funnel_by_table({"a": {"kept": 2, "no_call": 1}, "": {"kept": 1}}, "source")
+    assert list(by.columns) == ["source", "rows", "kept", "no_call"]
+    assert by.values.tolist() == [["a", 3, 2, 1], ["(none)", 1, 1, 0]]
+    examples = build_examples_table({"no_call": [{"row_id": "r", "detail": "d"}]})
+    assert examples.values.tolist() == [["no_call", "r", "d"]]
+    changes = build_changes_table([{"name": "f", "parameters": {"a": {"type": "str"}}}])
+    assert ["f", "type_word", "str -> string"] in changes.values.tolist()
+    assert build_changes_table(3).empty and list(build_changes_table(3).columns) == ["tool", "change", "detail"]
+    coverage = Coverage(frozenset({"type"}), frozenset({("string", "default"), ("string", "format")}))
+    hidden = build_coverage_table(coverage, {"default_described": 4, "parameter_renamed": 2})
+    assert hidden.values.tolist() == [
+        ["parameters named", "type", "2 renamed"],
+        ["default", "string", "4 said in the description"],
+        ["also", "format", "nothing to say in these rows"],
+    ]
+
+
+def test_the_audit_table_begins_with_what_was_found():
+    checks = (
+        Check("fine", "error", 0, 3, "a", "nothing to do"),
+        Check("odd", "warning", 1, 3, "b", "c", ("r1",)),
+        Check("bad", "error", 2, 3, "d", "e", ("r1", "r2")),
+    )
+    table = build_audit_table(Audit("native", checks, Lengths(1, (), 0), Coverage()))
+    assert table.values.tolist() == [
+        ["error", "bad", 2, 3, "d (e.g. r1, r2)", "e"],
+        ["warning", "odd", 1, 3, "b (e.g. r1)", "c"],
+        ["ok", "fine", 0, 3, "a", ""],
+    ]

@@ -1,0 +1,93 @@
+"""How a table is shown: whole, escaped, the same at every time, in a terminal, a notebook and a Markdown file."""
+
+import re
+
+import pandas
+from IPython.core.formatters import format_display_data
+
+from fgtools.report.layout import build_pairs_table, render_markdown_table, render_table, style_table
+
+TABLE = pandas.DataFrame({"name": ["a|b", "<x>"], "rate": [0.25, float("nan")], "text": ["1", "two\nlines"]})
+
+
+def test_a_table_is_text_in_a_terminal():
+    assert render_table(TABLE) == (
+        "name  rate   text\n----  -----  -----\na|b   0.250  1\n----  -----  -----\n"
+        "<x>          two\n             lines"
+    )
+    assert render_table(TABLE[:1]) == "name  rate   text\n----  -----  ----\na|b   0.250  1"
+    assert render_table(TABLE[:0]) == "name  rate  text\n----  ----  ----"
+
+
+def test_long_cells_are_wrapped_and_nothing_is_left_out():
+    frame = pandas.DataFrame({"a": ["word " * 40], **{f"column {number}": [number] for number in range(30)}})
+    lines = render_table(frame, width=30).splitlines()
+    assert max(len(line.partition("  ")[0]) for line in lines) <= 30 and len(lines) > 5
+    assert render_table(frame).count("word") == 40 and "column 29" in lines[0]
+    many = pandas.DataFrame({"a": range(500)})
+    assert len(render_table(many).splitlines()) == len(repr(style_table(many)).splitlines()) == 502
+
+
+def test_markdown_escapes_what_it_would_read():
+    frame = pandas.DataFrame({"a": ["a|b", "two\nlines", "<escape>x<escape>"], "share": [0.5, 1.0, float("nan")]})
+    assert render_markdown_table(frame).splitlines() == [
+        "| a | share |",
+        "| --- | --- |",
+        "| a\\|b | 50.0% |",
+        "| two<br>lines | 100.0% |",
+        "| &lt;escape&gt;x&lt;escape&gt; |  |",
+    ]
+
+
+def test_numbers_are_written_by_their_column():
+    frame = pandas.DataFrame({"difference": [75.0, -0.0123, 0.0], "p": [0.25, 1e-310, 0.00012], "other": [1.5, 2, 3]})
+    rows = [line.split() for line in render_table(frame).splitlines()[2:]]
+    assert rows == [["+75", "0.25", "1.5"], ["-0.0123", "<", "1e-300", "2.0"], ["+0", "0.00012", "3.0"]]
+
+
+def test_a_notebook_shows_a_whole_table_that_runs_nothing():
+    evil = pandas.DataFrame({"<script>": ["<script>alert(1)</script>\n" + "x" * 500]})
+    shown, _ = format_display_data(style_table(evil, "<b>caption</b>"))
+    assert set(shown) == {"text/plain", "text/html"}
+    assert "<script" not in shown["text/html"] and "<b>" not in shown["text/html"]
+    assert "&lt;/script&gt;<br>" in shown["text/html"] and "x" * 500 in shown["text/html"]
+    assert shown["text/plain"] == render_table(evil)
+
+
+def test_the_same_table_is_always_the_same_html_and_another_one_has_another_id():
+    again, other = TABLE.copy(), TABLE.assign(text="other")
+    html = style_table(TABLE)._repr_html_()
+    assert html == style_table(TABLE)._repr_html_() == style_table(again)._repr_html_()
+    ids = [re.search(r'<table id="(\w+)"', style_table(one)._repr_html_())[1] for one in (TABLE, other)]
+    assert ids[0] != ids[1]
+    assert "row_heading" not in html and "text-align: left" in html
+
+
+def test_shares_are_bars_from_nothing_to_all():
+    html = style_table(pandas.DataFrame({"share": [0.25, 1.0]}))._repr_html_()
+    assert "22.5%, transparent 22.5%" in html and "90.0%, transparent 90.0%" in html  # of 90 % of the cell's width
+    over = style_table(pandas.DataFrame({"rate": [0.5, 2.0, float("nan")]}))._repr_html_()
+    assert "22.5%, transparent 22.5%" in over
+    assert "linear-gradient" not in style_table(pandas.DataFrame({"rate": [float("nan")]}))._repr_html_()
+
+
+def test_the_measure_that_decides_is_bold():
+    html = style_table(pandas.DataFrame({"measure": ["known tool", "AST match"], "rate": [1.0, 0.5]}))._repr_html_()
+    bold = re.findall(r"([^{}]*)\{[^{}]*font-weight: bold", html)
+    assert [cell.strip().partition("_row")[2] for cell in bold] == ["1_col0", "1_col1"]
+
+
+def test_a_styled_table_keeps_its_frame_and_leaves_it_as_it_was():
+    before = TABLE.copy()
+    assert style_table(TABLE, "caption").data.equals(before) and TABLE.equals(before)
+
+
+def test_pairs_stay_values():
+    table = build_pairs_table("number", "value", {"epochs": 2, "rate": 0.5, "best": True, "engine": None})
+    assert list(table["value"]) == [2, 0.5, True, None]
+    assert render_table(table).splitlines()[2:] == [
+        "epochs  2",
+        "rate    0.5",
+        "best    True",
+        "engine  None",
+    ]

@@ -1,25 +1,30 @@
 """Shares and ratios with 95 % intervals, and for paired rows the interval of a difference and the exact test.
 
-Knows counts only; not what was counted. Sources: Wilson (1927), score interval; Bonett and Price (2012), adjusted Wald
-interval of a difference of paired shares; Efron (1979), percentile bootstrap; McNemar (1947) in its exact binomial
-form. What has no denominator has no rate: nan, in JSON null.
+Knows counts; not what was counted. Wilson's (1927) score interval, McNemar's (1947) test in its exact binomial form and
+the percentile bootstrap (Efron, 1979) are scipy's; Bonett and Price's (2012) interval of a difference of paired shares,
+which scipy does not have, is computed here. A share or ratio without a denominator has no rate: nan, in JSON null.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from numpy import ndarray
 
 from fgtools.files import InputError
 
 Z = 1.959963984540054
-"""Two-sided 95 % quantile of the normal distribution."""
+"""97.5 % quantile of the standard normal distribution: the factor of a two-sided 95 % interval."""
 
 RESAMPLES = 2000
 BOOTSTRAP_SEED = 0
-_CELLS = 4_000_000
-"""Largest number of indices drawn at once."""
+_DRAWN_AT_ONCE = 250_000
+"""Rows drawn at once, over all resamples of a batch: so many counts fit into a processor's cache."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,7 @@ class Share:
         return wilson_interval(self.k, self.n)
 
     def to_dict(self) -> dict[str, float | int | None]:
-        """Give k, n, rate (None for n = 0), low and high."""
+        """Return k, n, rate (None for n = 0), low and high."""
         low, high = self.interval
         return {"k": self.k, "n": self.n, "rate": self.rate if self.n else None, "low": low, "high": high}
 
@@ -62,11 +67,11 @@ class Share:
 
 @dataclass(frozen=True)
 class Ratio:
-    """A sum over rows divided by another, with the 95 % interval of the bootstrap over rows.
+    """One sum over rows divided by another, with the 95 % bootstrap interval over rows.
 
     Attributes:
-        numerator: The upper sum.
-        denominator: The lower sum.
+        numerator: The sum that is divided.
+        denominator: The sum that it is divided by.
         low: Lower end of the interval; nan where the denominator is 0.
         high: Upper end; can exceed 1; nan where the denominator is 0.
     """
@@ -87,7 +92,7 @@ class Ratio:
         return self.low, self.high
 
     def to_dict(self) -> dict[str, float | int | None]:
-        """Give numerator, denominator, rate, low and high; None for each of the last three that is nan."""
+        """Return numerator, denominator, rate, low and high; None for each of the last three that is nan."""
         numbers = {name: to_json(getattr(self, name)) for name in ("rate", "low", "high")}
         return {"numerator": self.numerator, "denominator": self.denominator, **numbers}
 
@@ -98,17 +103,17 @@ class Ratio:
 
 
 def to_json(number: float) -> float | None:
-    """Give a number as JSON can hold it: None for nan."""
+    """Return a number as JSON can hold it: None for nan."""
     return None if math.isnan(number) else number
 
 
 def from_json(number: float | None) -> float:
-    """Read what to_json gave."""
+    """Return the number that to_json made JSON: nan for None."""
     return math.nan if number is None else number
 
 
 def wilson_interval(k: int, n: int) -> tuple[float, float]:
-    """Give the 95 % Wilson score interval of k of n.
+    """Return the 95 % Wilson score interval of k of n.
 
     Args:
         k: How many, 0 to n.
@@ -119,43 +124,88 @@ def wilson_interval(k: int, n: int) -> tuple[float, float]:
     """
     if not n:
         return 0.0, 1.0
-    share, square = k / n, Z * Z
-    centre = (share + square / (2 * n)) / (1 + square / n)
-    half = Z / (1 + square / n) * math.sqrt(share * (1 - share) / n + square / (4 * n * n))
-    return (0.0 if k == 0 else max(0.0, centre - half)), (1.0 if k == n else min(1.0, centre + half))
+    from scipy.stats import binomtest
+
+    low, high = binomtest(k, n).proportion_ci(0.95, method="wilson")
+    return float(low), float(high)
 
 
 def bootstrap_ratio(numerators: Sequence[int], denominators: Sequence[int]) -> Ratio:
-    """Give the ratio of two sums over rows, with the bootstrap's interval.
+    """Return the ratio of two sums over rows, with its bootstrap interval.
 
     Args:
-        numerators: One count a row.
-        denominators: One count a row, in the same order.
+        numerators: One count per row.
+        denominators: One count per row, in the same order.
 
     Returns:
-        The Ratio; the interval is that of RESAMPLES seeded resamples of the rows, those without a denominator left out.
-        It has no width where every row has the same rate.
+        The Ratio; resamples without a denominator are left out of the interval. The interval has no width where every
+        row has the same rate.
     """
     top, bottom = sum(numerators), sum(denominators)
     if not bottom:
         return Ratio(top, bottom, math.nan, math.nan)
-    import numpy
 
-    upper, lower = (numpy.asarray(values, dtype=float) for values in (numerators, denominators))
-    rates = []
-    for draw in _resamples(len(upper)):
-        above, below = upper[draw].sum(axis=1), lower[draw].sum(axis=1)
-        rates.append(above[below > 0] / below[below > 0])
-    low, high = numpy.quantile(numpy.concatenate(rates), [0.025, 0.975])
-    return Ratio(top, bottom, float(low), float(high))
+    def ratio(above: ndarray, below: ndarray, axis: int) -> ndarray:
+        return above.sum(axis) / below.sum(axis)
+
+    return Ratio(top, bottom, *_bootstrap_interval(ratio, numerators, denominators))
+
+
+def bootstrap_difference(
+    before: tuple[Sequence[int], Sequence[int]], after: tuple[Sequence[int], Sequence[int]]
+) -> tuple[float, float]:
+    """Return the 95 % bootstrap interval of a difference of two ratios on the same rows, after minus before.
+
+    Args:
+        before: Numerators and denominators, one of each per row.
+        after: The same for the same rows in the same order.
+
+    Returns:
+        Lower and upper end; (nan, nan) where a side has no denominator. Rows are drawn in pairs; resamples in which a
+        side has no denominator are left out.
+    """
+    if not sum(before[1]) or not sum(after[1]):
+        return math.nan, math.nan
+
+    def difference(top: ndarray, bottom: ndarray, new_top: ndarray, new_bottom: ndarray, axis: int) -> ndarray:
+        return new_top.sum(axis) / new_bottom.sum(axis) - top.sum(axis) / bottom.sum(axis)
+
+    return _bootstrap_interval(difference, *before, *after)
+
+
+def _bootstrap_interval(statistic: Callable[..., ndarray], *counts: Sequence[int]) -> tuple[float, float]:
+    """Return the 95 % percentile interval of a statistic of paired counts, over RESAMPLES seeded resamples of the rows.
+
+    Resamples in which the statistic is not finite, since a denominator is 0, are left out.
+    """
+    import numpy
+    from scipy.stats import bootstrap
+
+    columns = [numpy.asarray(column, dtype=float) for column in counts]
+    if len(columns[0]) == 1:  # scipy needs two rows; of one row every resample is the row itself
+        only = float(statistic(*columns, axis=0))
+        return only, only
+    with numpy.errstate(divide="ignore", invalid="ignore"), warnings.catch_warnings(action="ignore"):
+        rates = bootstrap(
+            columns,
+            statistic,
+            n_resamples=RESAMPLES,
+            batch=max(1, _DRAWN_AT_ONCE // len(columns[0])),
+            paired=True,
+            vectorized=True,
+            method="percentile",
+            rng=BOOTSTRAP_SEED,
+        ).bootstrap_distribution
+    low, high = numpy.quantile(rates[numpy.isfinite(rates)], [0.025, 0.975])
+    return float(low), float(high)
 
 
 def paired_interval(gained: int, lost: int, n: int) -> tuple[float, float]:
-    """Give the 95 % interval of a difference of two shares of the same rows, after minus before.
+    """Return the 95 % interval of a difference of two shares of the same rows, after minus before.
 
     Bonett and Price (2012), "Adjusted Wald confidence interval for a difference of binomial proportions based on paired
     data", Journal of Educational and Behavioral Statistics 37: one pair of each kind is added to the discordant pairs,
-    so that few rows, or rows that all stayed as they were, do not give an interval without width.
+    so that an interval has a width even where rows are few or no row changed.
 
     Args:
         gained: Rows that count after and not before.
@@ -171,63 +221,23 @@ def paired_interval(gained: int, lost: int, n: int) -> tuple[float, float]:
     return max(-1.0, difference - half), min(1.0, difference + half)
 
 
-def bootstrap_difference(
-    before: tuple[Sequence[int], Sequence[int]], after: tuple[Sequence[int], Sequence[int]]
-) -> tuple[float, float]:
-    """Give the 95 % interval of a difference of two ratios on the same rows, after minus before.
-
-    Args:
-        before: Numerators and denominators, one of each a row.
-        after: The same for the same rows in the same order.
-
-    Returns:
-        Lower and upper end; (nan, nan) where a side has no denominator. Rows are drawn in pairs; resamples in which a
-        side has no denominator are left out.
-    """
-    if not sum(before[1]) or not sum(after[1]):
-        return math.nan, math.nan
-    import numpy
-
-    counts = [numpy.asarray(values, dtype=float) for values in (*before, *after)]
-    differences = []
-    for draw in _resamples(len(counts[0])):
-        top, bottom, new_top, new_bottom = (values[draw].sum(axis=1) for values in counts)
-        both = (bottom > 0) & (new_bottom > 0)
-        differences.append(new_top[both] / new_bottom[both] - top[both] / bottom[both])
-    low, high = numpy.quantile(numpy.concatenate(differences), [0.025, 0.975])
-    return float(low), float(high)
-
-
-def _resamples(n: int):
-    """Draw row indices with replacement, RESAMPLES x n in all, in pieces that fit into memory."""
-    import numpy
-
-    generator = numpy.random.default_rng(BOOTSTRAP_SEED)
-    rows = max(1, min(RESAMPLES, _CELLS // n))
-    for start in range(0, RESAMPLES, rows):
-        yield generator.integers(0, n, (min(rows, RESAMPLES - start), n))
-
-
 def mcnemar_exact(fixed: int, broken: int) -> float:
-    """Give the p value of McNemar's exact test: two-sided binomial test of the discordant pairs against one half.
+    """Return the p value of McNemar's exact test: the two-sided binomial test of the discordant pairs against one half.
 
     Args:
         fixed: Pairs wrong before and right after.
         broken: Pairs right before and wrong after.
 
     Returns:
-        p in (0, 1]; 1 without discordant pairs. What is too small for a float is the smallest float.
+        p in (0, 1]; 1 without discordant pairs. A p too small for a float is the smallest float.
     """
-    discordant, fewer = fixed + broken, min(fixed, broken)
-    tail = term = 1.0  # of the binomial tail's terms, in units of the largest one
-    for count in range(fewer, 0, -1):
-        term *= count / (discordant - count + 1)
-        tail += term
-    largest = math.lgamma(discordant + 1) - math.lgamma(fewer + 1) - math.lgamma(discordant - fewer + 1)
-    log_p = math.log(2 * tail) + largest - discordant * math.log(2)
-    return max(math.ulp(0.0), math.exp(min(0.0, log_p)))
+    if not fixed + broken:
+        return 1.0
+    from scipy.stats import binomtest
+
+    return max(math.ulp(0.0), float(binomtest(fixed, fixed + broken).pvalue))
 
 
 def format_p(p: float) -> str:
-    """Write a p value as it follows the letter p: "= 0.012", or "< 1e-300" where floats end."""
+    """Return a p value as it follows the letter p: "= 0.012", or "< 1e-300" where it is too small for a float."""
     return "< 1e-300" if p < 1e-300 else f"= {p:.2g}"

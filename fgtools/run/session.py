@@ -32,6 +32,7 @@ NEEDED = {
     "matplotlib": "matplotlib>=3.9",
     "rapidfuzz": "rapidfuzz>=3.6",
     "regex": "regex",
+    "scipy": "scipy>=1.15",
     "tqdm": "tqdm>=4.66",
     "transformers": "transformers>=5.0",
     "trl": "trl>=1.16,<1.17",

@@ -1,7 +1,7 @@
-"""Reading values that were written as text: JSON first, then Python literals, and what a JSON value is.
+"""Values written as text, in JSON or as Python literals, and which values have a JSON form.
 
-Knows text and plain values; it does not know what they stand for. Published data sets hold tools and calls as JSON, as
-JSON inside JSON, and as the `repr` of Python objects.
+Knows text and plain values; it does not know what they mean. Published data sets have tools and calls as JSON, as JSON
+inside JSON, and as the `repr` of Python objects.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from collections.abc import Mapping
 from typing import Any
 
 MAX_DEPTH = 64
-"""Deepest nesting that is read; real schemas stay below 10, and template engines recurse."""
+"""Deepest nesting of values in raw data. Real ones stay below 10; chat templates recurse, so that a limit is needed."""
 
-_DECODER = json.JSONDecoder(strict=False)  # raw line breaks inside strings are common and unambiguous
+_DECODER = json.JSONDecoder(strict=False)  # data sets often have raw line breaks inside strings
 _BETWEEN = re.compile(r"[\s,;]*")
 _NAMES = {"true": True, "false": False, "null": None}
 
 
 class _JsonNames(ast.NodeTransformer):
-    """Lets a Python literal use JSON's words for its constants."""
+    """Allows JSON's true, false and null in a Python literal."""
 
     def visit_Name(self, node: ast.Name) -> ast.AST:
         """Replace true, false and null by their Python constants."""
@@ -31,14 +31,14 @@ class _JsonNames(ast.NodeTransformer):
 
 
 def parse_literal(text: str) -> Any:
-    """Read one value from text: JSON, else a Python literal (with JSON's constants allowed in it).
+    """Parse one value: JSON, else a Python literal (in which JSON's constants are allowed).
 
     Args:
         text: The text; white space around it is allowed.
 
     Returns:
-        The value; from Python literals it may hold tuples, sets or bytes, from JSON numbers that are not finite:
-        `plain_value` says whether it has a JSON form.
+        The value. A Python literal may hold tuples, sets or bytes, and JSON text numbers that are not finite;
+        `plain_value` makes sure of a JSON form.
 
     Raises:
         ValueError: The text is neither, or nests too deep for the parser.
@@ -46,7 +46,7 @@ def parse_literal(text: str) -> Any:
     try:
         return _DECODER.decode(text.strip())
     except RecursionError as error:
-        raise ValueError("nested too deep to be read") from error
+        raise ValueError("nested too deep to be parsed") from error
     except ValueError:
         return _python_literal(text)
 
@@ -54,7 +54,7 @@ def parse_literal(text: str) -> Any:
 def _python_literal(text: str) -> Any:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # an odd backslash in somebody's data is not our code's warning
+            warnings.simplefilter("ignore")  # Python warns of odd backslashes in the data
             tree = _JsonNames().visit(ast.parse(text.strip(), mode="eval"))
         return ast.literal_eval(tree)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
@@ -62,7 +62,7 @@ def _python_literal(text: str) -> Any:
 
 
 def parse_literals(text: str) -> list[Any]:
-    """Read every value of a text that holds one or several JSON values (or one Python literal).
+    """Parse every value of a text that holds one or several JSON values, or one Python literal.
 
     Args:
         text: Values one after the other, with white space, commas or semicolons between them.
@@ -71,7 +71,7 @@ def parse_literals(text: str) -> list[Any]:
         At least one value.
 
     Raises:
-        ValueError: The text, or a part of it, cannot be read.
+        ValueError: The text, or a part of it, cannot be parsed.
     """
     try:
         return [parse_literal(text)]
@@ -83,14 +83,14 @@ def parse_literals(text: str) -> list[Any]:
 
 
 def parse_values(text: str, position: int) -> tuple[list[Any], int]:
-    """Read JSON objects and lists one after the other, as far as they go.
+    """Parse JSON objects and lists one after the other, up to the first text that is neither.
 
     Args:
         text: The text.
         position: Index of the first character to look at.
 
     Returns:
-        The values, and the index after the last one read.
+        The values, and the index after the last one.
     """
     values: list[Any] = []
     end = position
@@ -112,10 +112,17 @@ def _skip_between(text: str, position: int) -> int:
 
 
 def decode_text(value: Any, times: int = 2) -> Any:
-    """Decode a value that may be text of a value, up to `times` times; anything but text comes back as it is.
+    """Decode a value that may be text of a value.
+
+    Args:
+        value: Any value.
+        times: How often text is decoded at most.
+
+    Returns:
+        The value itself if it is not text.
 
     Raises:
-        ValueError: The text cannot be read.
+        ValueError: The text cannot be parsed.
     """
     for _ in range(times):
         if not isinstance(value, str):
@@ -129,7 +136,7 @@ def plain_value(value: Any, depth: int = 0) -> Any:
 
     Args:
         value: Any value.
-        depth: How deep the value stands in the whole, in levels.
+        depth: How many lists and mappings of the whole enclose it.
 
     Returns:
         A copy that shares nothing mutable with `value`.
@@ -163,13 +170,13 @@ def _key(key: Any) -> str:
     if isinstance(key, str):
         return key
     if key is None or isinstance(key, (bool, int, float)):
-        return json.dumps(key)  # as the JSON writer would
+        return json.dumps(key)  # as json.dumps writes such keys
     raise ValueError(f"no JSON key: {type(key).__name__}")
 
 
 def show(value: Any) -> str:
-    """Give the start of a value's text, for messages: at most 80 characters, whatever the value is."""
+    """Return the first 80 characters of a value's repr, for messages; never raises."""
     try:
         return repr(value)[:80]
-    except (ValueError, RecursionError):  # an integer of thousands of digits, a list that holds itself
+    except (ValueError, RecursionError):  # an integer of thousands of digits, or too deep nesting
         return type(value).__name__

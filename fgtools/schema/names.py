@@ -1,7 +1,7 @@
-"""Names that cannot be shown or written as they stand, replaced by names that can, and put back again.
+"""Replacing the names that a prompt or a call cannot carry, and restoring them in calls.
 
-Knows tool names, parameter names and calls; not why a name has to go: the call grammar cannot carry some tool names,
-a chat template hides some parameter names. A row remembers its replacements in `renamed`:
+Knows tool names, parameter names and calls. The call grammar cannot carry some tool names, and a chat template hides
+some parameter names; which ones is for the caller to say. A row has its replacements in `renamed`:
 {"tools": {new: old}, "parameters": {tool, by its new name: {new: old}}}; `restore_calls` undoes them.
 """
 
@@ -17,13 +17,13 @@ _UNWRITABLE = re.compile(CONTROL_TOKEN.pattern + r"|[{}\s]+")
 
 
 def replace_tool_names(names: Iterable[str]) -> dict[str, str]:
-    """Choose a writable name for every tool name that is none.
+    """Choose a name for every tool name that the call grammar cannot carry.
 
     Args:
         names: All tool names of a row.
 
     Returns:
-        {new: old}, for the names that are replaced; the new ones are distinct from all others.
+        {new: old}, for the names that are replaced; the new ones differ from all other names.
     """
     given = list(dict.fromkeys(names))
     taken = {name for name in given if is_writable(name)}
@@ -44,14 +44,14 @@ def _free(name: str, taken: Collection[str]) -> str:
 
 
 def replace_parameter_names(parameters: Mapping[str, Any], hidden: Collection[str]) -> dict[str, str]:
-    """Choose a name for every parameter of a tool, nested ones included, whose own cannot be shown.
+    """Choose a name for every hidden parameter of a tool, nested ones included.
 
     Args:
         parameters: The tool's parameters, in normal form.
-        hidden: Names that cannot be shown.
+        hidden: Names that the chat template does not show.
 
     Returns:
-        {new: old}; a new name is the old one with an underscore behind it, or as many as make it new in the tool.
+        {new: old}; a new name is the old one with as many underscores appended as make it unique in the tool.
     """
     given = parameter_names(parameters)
     replaced: dict[str, str] = {}
@@ -64,7 +64,7 @@ def replace_parameter_names(parameters: Mapping[str, Any], hidden: Collection[st
 
 
 def parameter_names(schema: Any) -> set[str]:
-    """Give the names of all parameters of a schema, at every level."""
+    """Return the names of all parameters of a schema, at every level."""
     if not isinstance(schema, Mapping):
         return set()
     found = {name for name in _properties(schema)}
@@ -74,14 +74,14 @@ def parameter_names(schema: Any) -> set[str]:
 
 
 def rename_parameters(schema: Mapping[str, Any], new_names: Mapping[str, str]) -> dict[str, Any]:
-    """Give a schema with other parameter names, at every level.
+    """Return a schema with other parameter names, at every level.
 
     Args:
         schema: Parameters in normal form.
         new_names: {old: new}.
 
     Returns:
-        A copy; `properties`, `required` and `items` follow.
+        A copy, with the new names in `properties`, `required` and `items`.
     """
     result = dict(schema)
     if _properties(schema):
@@ -97,7 +97,16 @@ def rename_parameters(schema: Mapping[str, Any], new_names: Mapping[str, str]) -
 
 
 def rename_arguments(value: Any, schema: Any, new_names: Mapping[str, str]) -> Any:
-    """Give argument values with other names, where the schema declares them; what it does not declare stays."""
+    """Return argument values with other names; a name that the schema does not declare stays.
+
+    Args:
+        value: The arguments, or a value inside them.
+        schema: Its schema, or None.
+        new_names: {old: new}.
+
+    Returns:
+        A copy with the new names.
+    """
     if not isinstance(schema, Mapping):
         return value
     if isinstance(value, Mapping):
@@ -121,15 +130,15 @@ def _properties(schema: Mapping[str, Any]) -> Mapping[str, Any]:
 def restore_calls(
     calls: Iterable[ToolCall], renamed: Mapping[str, Any], parameters: Mapping[str, Mapping[str, Any]]
 ) -> list[ToolCall]:
-    """Put back the names of a row's author, in calls that a model made.
+    """Restore the original names in calls that a model made.
 
     Args:
         calls: The calls.
-        renamed: A row's `renamed`.
-        parameters: The row's parameters schemas by tool name, as the model saw them.
+        renamed: The row's `renamed`.
+        parameters: The parameters schemas by tool name, as the model saw them.
 
     Returns:
-        The calls as the author's own tools take them.
+        The calls under the names that the row's author gave.
     """
     restored = []
     for call in calls:

@@ -1,12 +1,12 @@
 """The parameters of a tool, in every notation of published data sets, as one JSON Schema object.
 
-Knows nesting: objects, lists, unions and references inside each other. Single specifications are read by `specs`, sets
-of them by `containers`; it does not know tools, names or wrappers.
+Knows nesting: objects, lists, unions and references inside each other. What a specification or a set of them says is
+for `specs`; it does not know tools or wrappers.
 
 The result is made for FunctionGemma's chat template: every parameter has one concrete `type` of JSON Schema, every
 object has `properties` (the template takes a mapping without them for a list of parameters), and `required` lists
 existing properties only. A union of types is shown as one of them and kept whole under `anyOf`. Type words are those
-of `typewords`; unknown ones become "string".
+of `types`; unknown ones become "string".
 """
 
 from __future__ import annotations
@@ -14,78 +14,70 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from fgtools.schema.containers import (
-    DEFINITION_WORDS,
-    flat_entries,
-    is_schema,
-    leftovers,
-    listed_names,
-    named_entries,
-    required_names,
-    schema_entries,
-)
 from fgtools.schema.literals import MAX_DEPTH, decode_text
 from fgtools.schema.specs import (
+    DEFINITION_WORDS,
     KEPT_WORDS,
     Spec,
     choices_of,
     description_of,
+    flat_entries,
     inferred_type,
+    is_marked_optional,
+    is_schema,
     is_text,
     keywords_of,
-    own_word,
+    listed_names,
+    named_entries,
+    parse_sentence,
     plain_entry,
+    required_names,
     says_optional,
+    schema_entries,
     string_schema,
-    text_spec,
 )
 from fgtools.schema.types import alternatives, parse_type, widest, without_alternatives
 
 MAX_NODES = 20_000
-"""Most specifications read in one tool; references may multiply them without end."""
+"""Most specifications parsed in one tool; references can multiply them without end."""
 
 _STRUCTURE_WORDS = frozenset({"type", "items", "properties", "additionalProperties", "not", "if", "then", "else"})
 
 
 class ParsedParameters(NamedTuple):
-    """Parameters in normal form, and what was changed for it as (kind, detail) pairs; see `schema.Change`."""
+    """Parameters in normal form, and what that changed, as (kind, detail) pairs; see `schema.Change`."""
 
     schema: dict[str, Any]
     changes: tuple[tuple[str, str], ...]
 
 
-def normalize_parameters(raw: Any, beside: Any = None) -> dict[str, Any]:
-    """Give the parameters of a tool as a JSON Schema object; as `parse_parameters`, without the changes."""
-    return parse_parameters(raw, beside).schema
-
-
 def parse_parameters(raw: Any, beside: Any = None) -> ParsedParameters:
-    """Give the parameters of a tool as a JSON Schema object, and what was changed.
+    """Parse the parameters of a tool.
 
-    A parameter is required when it says so itself, or else when a `required` list (inside or beside) names it. Where no
-    such list exists, a JSON Schema requires nothing, and the other two notations everything but what is optional by a
-    default or by its text. What calls itself optional is never required.
+    A parameter is required when it says so itself, or else when a `required` list (inside or beside) names it. Without
+    such a list a JSON Schema requires nothing; the other two notations require everything that has no default and is
+    not called optional by its text. A parameter that is marked optional is never required.
 
     Args:
         raw: The parameters field: a mapping, a list of named arguments, text of either, or None.
-        beside: A `required` that stands beside the field.
+        beside: The `required` field beside the parameters, or None.
 
     Returns:
-        A fresh {"type": "object", "properties", "required"}, with valid keywords of `raw` kept.
+        A fresh {"type": "object", "properties", "required"} with the valid keywords of `raw`, and the changes.
 
     Raises:
-        ValueError: The field is text that cannot be read, or nests too deep or too wide.
+        ValueError: The field is text that cannot be parsed, or nests too deep, or has too many parts.
     """
-    is_text_of = isinstance(raw, str) and raw.strip()
-    raw = decode_text(raw) if is_text_of else raw
-    reader = _Reader(raw)
-    reader.changes.extend([("text_decoded", "parameters")] if is_text_of else [])
-    schema = reader.container(raw, beside, 0)
-    return ParsedParameters(schema, tuple(dict.fromkeys(reader.changes)))
+    is_encoded = isinstance(raw, str) and raw.strip()
+    raw = decode_text(raw) if is_encoded else raw
+    parser = _ParameterParser(raw)
+    parser.changes.extend([("text_decoded", "parameters")] if is_encoded else [])
+    schema = parser.parse_set(raw, beside, 0)
+    return ParsedParameters(schema, tuple(dict.fromkeys(parser.changes)))
 
 
 def normalize_spec(raw: Any) -> dict[str, Any]:
-    """Give the schema of one parameter.
+    """Return the schema of one parameter.
 
     Args:
         raw: A type word, a specification mapping, a list of types, a plain sentence, or None.
@@ -94,13 +86,13 @@ def normalize_spec(raw: Any) -> dict[str, Any]:
         A fresh JSON Schema with a concrete `type`.
 
     Raises:
-        ValueError: It nests too deep or too wide.
+        ValueError: It nests too deep or has too many parts.
     """
-    return _Reader(raw).spec(raw, 0).schema
+    return _ParameterParser(raw).parse_spec(raw, 0).schema
 
 
-class _Reader:
-    """Reads one tool's parameters; holds its definitions, counts what it has read and notes what it changes."""
+class _ParameterParser:
+    """Parses one tool's parameters; holds its definitions, counts the specifications and notes the changes."""
 
     def __init__(self, root: Any) -> None:
         self.definitions: dict[str, Any] = {}
@@ -113,30 +105,28 @@ class _Reader:
                 if isinstance(found, Mapping):
                     self.definitions.update({f"#/{word}/{name}": spec for name, spec in found.items()})
 
-    # containers
-
-    def container(self, raw: Any, beside: Any, depth: int) -> dict[str, Any]:
+    def parse_set(self, raw: Any, beside: Any, depth: int) -> dict[str, Any]:
         raw = self._dereference(raw)
         if isinstance(beside, (list, tuple, str, Mapping)) and beside:
             self.changes.append(("required_moved", ""))
         if isinstance(raw, (list, tuple)):
             self.changes.append(("listed_parameters", ""))
-            return self._object({}, named_entries(raw), [beside], True, depth)
+            return self._build_object({}, named_entries(raw), [beside], True, depth)
         if not isinstance(raw, Mapping):
-            return self._object({}, {}, [beside], False, depth)
+            return self._build_object({}, {}, [beside], False, depth)
         required = raw.get("required")
         if not is_schema(raw) and raw:
             self.changes.append(("flat_parameters", ""))
         if is_schema(raw):
             self._note_type(raw.get("type"), "object")
-            return self._object(raw, schema_entries(raw), [beside, required], False, depth)
+            return self._build_object(raw, schema_entries(raw), [beside, required], False, depth)
         listed = [beside, None if isinstance(required, Mapping) else required]  # a mapping: a parameter of that name
-        return self._object({}, flat_entries(raw), listed, True, depth)
+        return self._build_object({}, flat_entries(raw), listed, True, depth)
 
-    def _object(
+    def _build_object(
         self, meta: Mapping[str, Any], entries: Mapping[str, Any], listed: list[Any], flat: bool, depth: int
     ) -> dict[str, Any]:
-        specs = {name: self.spec(entry, depth + 1) for name, entry in entries.items()}
+        specs = {name: self.parse_spec(entry, depth + 1) for name, entry in entries.items()}
         result: dict[str, Any] = {"type": "object"}
         result.update(description_of(meta))
         result["properties"] = {name: spec.schema for name, spec in specs.items()}
@@ -147,13 +137,11 @@ class _Reader:
         if isinstance(extra, bool):
             result["additionalProperties"] = extra
         elif isinstance(extra, (Mapping, str)):
-            result["additionalProperties"] = self.spec(extra, depth + 1).schema
+            result["additionalProperties"] = self.parse_spec(extra, depth + 1).schema
         result.update(keywords_of(meta))
         return result
 
-    # one parameter
-
-    def spec(self, raw: Any, depth: int) -> Spec:
+    def parse_spec(self, raw: Any, depth: int) -> Spec:
         self.nodes += 1
         if depth > MAX_DEPTH or self.nodes > MAX_NODES:
             raise ValueError(f"parameters nest deeper than {MAX_DEPTH} levels or hold more than {MAX_NODES} parts")
@@ -161,75 +149,75 @@ class _Reader:
         raw = self._dereference(raw)
         try:
             if isinstance(raw, str):
-                spec = text_spec(raw)
+                spec = parse_sentence(raw)
                 self._note_type(raw, spec.schema["type"])
                 return spec
             if isinstance(raw, (list, tuple)):
                 only_words = all(is_text(item) for item in raw)
-                return Spec(self._type_list(raw, depth) if only_words else string_schema())
+                return Spec(self._parse_type_list(raw, depth) if only_words else string_schema())
             if isinstance(raw, Mapping):
-                return self._mapping_spec(raw, depth)
+                return self._parse_mapping(raw, depth)
             return Spec(string_schema())
         finally:
             del self.open_references[opened:]
 
-    def _mapping_spec(self, raw: Mapping[str, Any], depth: int) -> Spec:
+    def _parse_mapping(self, raw: Mapping[str, Any], depth: int) -> Spec:
         if raw and all(isinstance(value, Mapping) for value in raw.values()) and not set(raw) <= _STRUCTURE_WORDS:
-            nested = self.container(raw, None, depth + 1)
+            nested = self.parse_set(raw, None, depth + 1)
             return Spec({word: value for word, value in nested.items() if word != "required" or value})
-        base, optional = self._base(raw, depth)
+        base, optional = self._parse_base(raw, depth)
         schema: dict[str, Any] = {"type": base.pop("type")}
         schema.update(description_of(raw) or description_of(base))
         schema.update(choices_of(raw) or ({"enum": base["enum"]} if "enum" in base else {}))
         if schema["type"] == "array":
-            schema.update(self._items(raw, base, depth))
+            schema.update(self._parse_items(raw, base, depth))
         if schema["type"] == "object":
-            schema.update(self._nested(raw, base, depth))
+            schema.update(self._parse_nested(raw, base, depth))
         schema.update({word: value for word, value in base.items() if word in KEPT_WORDS})
-        schema.update(self._any_of(raw, base, depth))
+        schema.update(self._build_any_of(raw, base, depth))
         schema.update(keywords_of(raw))
         schema.update({"default": base["default"]} if "default" in base else {})
         schema.update(plain_entry("default", raw["default"]) if "default" in raw else {})
         if "default" in schema and schema["default"] is None and schema["type"] != "null":
-            schema["nullable"] = True  # a default of null says that null is a value
-        return Spec(schema, own_word(raw, optional), "default" in raw or says_optional(raw))
+            schema["nullable"] = True  # a default of null means that null is allowed
+        return Spec(schema, is_marked_optional(raw, optional), "default" in raw or says_optional(raw))
 
-    def _any_of(self, raw: Mapping[str, Any], base: dict[str, Any], depth: int) -> dict[str, Any]:
-        """Give {"anyOf"} where the one type that is shown stands for several."""
+    def _build_any_of(self, raw: Mapping[str, Any], base: dict[str, Any], depth: int) -> dict[str, Any]:
+        """Return {"anyOf"} where the one type that is shown stands for several."""
         if "anyOf" in base:
             return {"anyOf": base["anyOf"]}
         given = raw.get("anyOf") if isinstance(raw.get("type"), str) else None
         if not isinstance(given, (list, tuple)):
             return {}
-        found = alternatives([self.spec(one, depth + 1).schema for one in given])
+        found = alternatives([self.parse_spec(one, depth + 1).schema for one in given])
         return {"anyOf": found} if found else {}
 
-    def _base(self, raw: Mapping[str, Any], depth: int) -> tuple[dict[str, Any], bool | None]:
-        """Give what the type (or its stand-ins) says: a schema with a concrete type, and whether it says optional."""
+    def _parse_base(self, raw: Mapping[str, Any], depth: int) -> tuple[dict[str, Any], bool | None]:
+        """Return a schema with a concrete type, from `type` or what stands for it, and whether it says optional."""
         kind = raw.get("type")
         if isinstance(kind, str) and kind.strip():
-            reading = parse_type(kind)
-            if reading.known or not _has_structure(raw):
-                self._note_type(kind, reading.schema["type"], reading.known)
-                return reading.schema, reading.optional
+            parsed = parse_type(kind)
+            if parsed.known or not _has_structure(raw):
+                self._note_type(kind, parsed.schema["type"], parsed.known)
+                return parsed.schema, parsed.optional
         elif isinstance(kind, (list, tuple)) and kind:
-            return self._type_list(kind, depth), None
+            return self._parse_type_list(kind, depth), None
         elif isinstance(kind, Mapping):
-            inner = self.spec(kind, depth + 1)
+            inner = self.parse_spec(kind, depth + 1)
             return dict(inner.schema), inner.optional
         for word in ("anyOf", "oneOf"):
             if isinstance(raw.get(word), (list, tuple)) and raw[word]:
-                return self._type_list(raw[word], depth), None
+                return self._parse_type_list(raw[word], depth), None
         if isinstance(raw.get("allOf"), (list, tuple)) and raw["allOf"]:
-            return self._all_of(raw["allOf"], depth), None
+            return self._merge_all_of(raw["allOf"], depth), None
         return {"type": inferred_type(raw)}, None
 
     def _note_type(self, kind: Any, shown: str, known: bool = True) -> None:
         if isinstance(kind, str) and kind != shown:
             self.changes.append(("type_word" if known else "unknown_type", f"{kind[:60]} -> {shown}"))
 
-    def _type_list(self, kinds: Any, depth: int) -> dict[str, Any]:
-        schemas = [self.spec(kind, depth + 1).schema for kind in kinds]
+    def _parse_type_list(self, kinds: Any, depth: int) -> dict[str, Any]:
+        schemas = [self.parse_spec(kind, depth + 1).schema for kind in kinds]
         real = [schema for schema in schemas if schema["type"] != "null"]
         if not schemas:
             return string_schema()
@@ -243,7 +231,7 @@ class _Reader:
             narrowed["anyOf"] = others
         return narrowed
 
-    def _all_of(self, parts: Any, depth: int) -> dict[str, Any]:
+    def _merge_all_of(self, parts: Any, depth: int) -> dict[str, Any]:
         merged: dict[str, Any] = {}
         for part in parts:
             part = self._dereference(part)
@@ -253,20 +241,20 @@ class _Reader:
                 merged = {**merged, **part}
                 merged.update({"properties": properties} if properties else {})
                 merged.update({"required": required} if required else {})
-        return self.spec(merged, depth + 1).schema if merged else string_schema()
+        return self.parse_spec(merged, depth + 1).schema if merged else string_schema()
 
-    def _items(self, raw: Mapping[str, Any], base: dict[str, Any], depth: int) -> dict[str, Any]:
+    def _parse_items(self, raw: Mapping[str, Any], base: dict[str, Any], depth: int) -> dict[str, Any]:
         items = raw.get("items")
         if isinstance(items, (list, tuple)) and items:
-            return {"items": without_alternatives(widest([self.spec(item, depth + 1).schema for item in items]))}
-        if (isinstance(items, (Mapping, str)) and items) or items == {}:
-            return {"items": without_alternatives(self.spec(items, depth + 1).schema)} if items else {}
-        return {"items": base["items"]} if "items" in base else {}
+            return {"items": without_alternatives(widest([self.parse_spec(item, depth + 1).schema for item in items]))}
+        if isinstance(items, (Mapping, str)) and items:
+            return {"items": without_alternatives(self.parse_spec(items, depth + 1).schema)}
+        return {"items": base["items"]} if "items" in base and items != {} else {}
 
-    def _nested(self, raw: Mapping[str, Any], base: dict[str, Any], depth: int) -> dict[str, Any]:
-        entries = schema_entries(raw) if isinstance(raw.get("properties"), (Mapping, list, tuple)) else leftovers(raw)
+    def _parse_nested(self, raw: Mapping[str, Any], base: dict[str, Any], depth: int) -> dict[str, Any]:
+        entries = schema_entries(raw)
         meta = {"additionalProperties": raw.get("additionalProperties")}
-        nested = self._object(meta, entries, [raw.get("required")], False, depth)
+        nested = self._build_object(meta, entries, [raw.get("required")], False, depth)
         if not entries:
             nested.update({word: base[word] for word in ("properties", "required") if word in base})
         if "additionalProperties" in base:
@@ -280,9 +268,9 @@ class _Reader:
             beside = {word: value for word, value in raw.items() if word != "$ref"}
             target = self.definitions.get(name)
             if not isinstance(target, Mapping):
-                return beside  # an unknown reference says nothing
+                return beside  # the definition is missing
             if name in self.open_references:
-                return {"type": target.get("type", "object"), **beside}  # endless: its first level is shown
+                return {"type": target.get("type", "object"), **beside}  # recursive: only its first level is shown
             self.open_references.append(name)
             raw = {**target, **beside}
         return raw

@@ -1,8 +1,8 @@
 """Python text in data sets: signatures that declare a tool, and calls such as `[f(a=1), g(b="x")]`.
 
-Knows text only and runs none of it: a signature is read from its syntax tree, a call from its brackets and quotes.
-Type hints stay text for `typewords`; docstrings are read in Google's style. Published as tools by NexusRaven and xLAM's
-sources, as calls by ToolACE, BFCL and Gorilla.
+Knows text only and runs none of it: a signature is taken from its syntax tree, a call from its brackets and quotes.
+Type hints stay text for `types`; docstrings are parsed in Google's style. NexusRaven and xLAM's sources publish tools
+in this form, ToolACE, BFCL and Gorilla calls.
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ _BEFORE_VALUE = frozenset({"", *"=,([{:"})
 
 
 def is_signature(text: str) -> bool:
-    """Tell text that may declare a Python function: `def f(...)`, or `f(a: int, b="x")` alone."""
+    """Tell whether text may declare a Python function: `def f(...)`, or `f(a: int, b="x")` alone."""
     return bool(_DEF.match(text) or _BARE.match(text))
 
 
 def parse_signature(text: str) -> dict[str, Any]:
-    """Read a function's signature, with its docstring where there is one.
+    """Parse a function's signature, with its docstring where there is one.
 
     Args:
         text: `def f(city: str, days: int = 1) -> dict:` with or without a body, or `f(city: str)` alone.
 
     Returns:
-        {"name", "description", "parameters": {name: {"type", "description", "default"}}, "required": [names]}; a
-        definition in the notation that `schema` reads. `self`, *args and **kwargs are left out.
+        The definition as {"name", "description", "parameters": {name: {"type", "description", "default"}}, "required":
+        [names]}. `self`, *args and **kwargs are left out.
 
     Raises:
         ValueError: The text is no signature.
     """
-    function = _function(text)
-    summary, documented = _read_docstring(ast.get_docstring(function) or "")
+    function = _parse_function(text)
+    summary, documented = _parse_docstring(ast.get_docstring(function) or "")
     arguments = [*function.args.posonlyargs, *function.args.args]
     defaults: list[ast.expr | None] = [None] * (len(arguments) - len(function.args.defaults))
     pairs = list(zip(arguments, [*defaults, *function.args.defaults], strict=True))
@@ -52,18 +52,18 @@ def parse_signature(text: str) -> dict[str, Any]:
     for argument, default in pairs:
         if argument.arg in _OWN_ARGUMENTS and argument is pairs[0][0]:
             continue
-        hint, text_of = documented.get(argument.arg, ("", ""))
+        hint, description = documented.get(argument.arg, ("", ""))
         spec: dict[str, Any] = {"type": ast.unparse(argument.annotation) if argument.annotation else hint or "Any"}
-        spec.update({"description": text_of} if text_of else {})
+        spec.update({"description": description} if description else {})
         if default is None:
             required.append(argument.arg)
         else:
-            spec.update(_default(default))
+            spec.update(_parse_default(default))
         parameters[argument.arg] = spec
     return {"name": function.name, "description": summary, "parameters": parameters, "required": required}
 
 
-def _function(text: str) -> ast.FunctionDef | ast.AsyncFunctionDef:
+def _parse_function(text: str) -> ast.FunctionDef | ast.AsyncFunctionDef:
     body = text.strip()
     if not _DEF.match(body):
         body = f"def {body.rstrip(':').rstrip()}: ..."
@@ -79,15 +79,19 @@ def _function(text: str) -> ast.FunctionDef | ast.AsyncFunctionDef:
     raise ValueError(f"no Python signature: {body[:60]!r}")
 
 
-def _default(node: ast.expr) -> dict[str, Any]:
+def _parse_default(node: ast.expr) -> dict[str, Any]:
     try:
         return {"default": plain_value(ast.literal_eval(node))}
     except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
-        return {"optional": True}  # a name or a call: the value is unknown, that there is one is not
+        return {"optional": True}  # the default is a name or a call, so that its value is unknown
 
 
-def _read_docstring(text: str) -> tuple[str, dict[str, tuple[str, str]]]:
-    """Give the text before the sections, and (type, description) by argument name."""
+def _parse_docstring(text: str) -> tuple[str, dict[str, tuple[str, str]]]:
+    """Return the text before the sections, and (type, description) by argument name.
+
+    More tolerant than the library docstring_parser, which rejects the whole docstring for one line that is out of form,
+    and does not know section titles in lower case or entries without indentation.
+    """
     summary: list[str] = []
     entries: dict[str, tuple[str, str]] = {}
     section, name, indent = "", "", 0
@@ -110,10 +114,9 @@ def _read_docstring(text: str) -> tuple[str, dict[str, tuple[str, str]]]:
 
 
 def parse_python_calls(text: str) -> list[dict[str, Any]]:
-    """Read calls written as Python: `[f(a=1), g.h(b="x")]` or one call alone.
+    """Parse calls written as Python: `[f(a=1), g.h(b="x")]` or one call alone.
 
-    Names are taken as they stand, spaces included (ToolACE has "Market Trends API"); values are Python literals or
-    JSON.
+    Names may have spaces (ToolACE has "Market Trends API"); values are Python literals or JSON.
 
     Args:
         text: The whole text; white space around it is allowed.
@@ -122,7 +125,7 @@ def parse_python_calls(text: str) -> list[dict[str, Any]]:
         {"name", "arguments"} in order; [] for "[]".
 
     Raises:
-        ValueError: The text is anything else, or an argument has no name or no literal value.
+        ValueError: The text is anything else, or an argument has no name, or its value is no literal.
     """
     body = text.strip()
     if body.startswith("[") and body.endswith("]"):
@@ -133,11 +136,11 @@ def parse_python_calls(text: str) -> list[dict[str, Any]]:
         name = name.strip()
         if not bracket or not rest.endswith(")") or not name or any(mark in name for mark in '"{}[]\n=<>'):
             raise ValueError(f"no call: {part[:60]!r}")
-        calls.append({"name": name, "arguments": dict(_argument(pair) for pair in _split(rest[:-1]))})
+        calls.append({"name": name, "arguments": dict(_parse_argument(pair) for pair in _split(rest[:-1]))})
     return calls
 
 
-def _argument(text: str) -> tuple[str, Any]:
+def _parse_argument(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     name = name.strip()
     if not equals or not name or any(mark in name for mark in "\"'{}[]() "):
@@ -146,7 +149,7 @@ def _argument(text: str) -> tuple[str, Any]:
 
 
 def _split(text: str) -> list[str]:
-    """Split at commas outside brackets and quotes; raises ValueError where these do not match."""
+    """Split at commas outside brackets and quotes; raises ValueError where brackets or quotes do not match."""
     parts: list[str] = []
     stack: list[str] = []
     start, quote, skip, before = 0, "", False, ""
@@ -157,7 +160,7 @@ def _split(text: str) -> list[str]:
             skip = character == "\\"
             quote = "" if character == quote else quote
         elif character in "\"'" and before in _BEFORE_VALUE:
-            quote = character  # anywhere else an apostrophe belongs to a name
+            quote = character  # elsewhere an apostrophe is part of a name
         elif character in _OPEN:
             stack.append(character)
         elif character in _CLOSE:

@@ -1,7 +1,8 @@
-"""One parameter's specification: what stands in its mapping or sentence, keyword by keyword.
+"""What specifications of parameters say, one by one and as a set.
 
-Knows single specifications. It does not know nesting (`parameters`), nor which notation a set of them is written in
-(`containers`).
+Knows the keywords of one specification, whether it is a mapping or a sentence, and the three notations of a set of
+them: a JSON Schema, a mapping with one entry per argument, a list of named arguments. It does not know nesting:
+`parameters` puts both together.
 """
 
 from __future__ import annotations
@@ -12,7 +13,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from fgtools.schema.literals import plain_value
-from fgtools.schema.types import JSON_TYPES, parse_type, type_of_values, value_type
+from fgtools.schema.types import JSON_TYPES, common_type, parse_type, value_type
+
+DEFINITION_WORDS = ("$defs", "definitions")
+_META = frozenset({"description", "title", "type", "additionalProperties", "$schema", "$id", "$comment", "strict"})
+_NESTING = frozenset(
+    {"items", "properties", "additionalProperties", "patternProperties", "dependentSchemas", "required", "default"}
+    | {"const", "example", "examples", "enum", "not", "if", "then", "else", "contains", "propertyNames"}
+)
+"""The words of JSON Schema whose value may be a mapping."""
 
 _SAYS_OPTIONAL = re.compile(r"^\W*optional\b|[(\[]optional\b|,\s*optional\s*[.)]", re.IGNORECASE)
 
@@ -26,7 +35,7 @@ def _is_number(value: Any) -> bool:
 
 
 def is_text(value: Any) -> bool:
-    """Tell text from everything else."""
+    """Tell whether a value is text."""
     return isinstance(value, str)
 
 
@@ -58,26 +67,26 @@ _KEYWORDS: dict[str, Callable[[Any], bool]] = {
     "const": lambda value: True,
     "examples": lambda value: isinstance(value, list),
 }
-"""JSON Schema's keywords that are kept as they are, and when their value is valid (draft 2020-12)."""
+"""The keywords of JSON Schema (draft 2020-12) that are kept as they are, and when their value is valid."""
 
 KEPT_WORDS = frozenset(_KEYWORDS)
-"""Keywords whose values are copied, not read."""
+"""Keywords whose values are copied without being parsed."""
 
 SPEC_WORDS = KEPT_WORDS | {
     *("type", "description", "default", "enum", "choices", "items", "properties"),
     *("required", "optional", "example"),
 }
-"""Words that stand in a specification."""
+"""The words of a specification."""
 
 
 @dataclass(frozen=True)
 class Spec:
-    """One parameter, read.
+    """One parsed parameter.
 
     Attributes:
         schema: JSON Schema with a concrete type.
-        optional: True or False where it says so in so many words, else None.
-        hint: Whether a default or its description suggests that it may be left out.
+        optional: True or False where the parameter itself says so, else None.
+        hint: Whether a default or the description suggests that it may be left out.
     """
 
     schema: dict[str, Any]
@@ -86,12 +95,12 @@ class Spec:
 
 
 def string_schema() -> dict[str, Any]:
-    """Give the schema of what says nothing of its type."""
+    """Return the schema of a parameter without any type."""
     return {"type": "string"}
 
 
-def text_spec(text: str) -> Spec:
-    """Read a sentence such as "Optional. String. The city." or a bare type word."""
+def parse_sentence(text: str) -> Spec:
+    """Parse a sentence such as "Optional. String. The city." or a bare type word."""
     schema: dict[str, Any] | None = None
     optional: bool | None = None
     position = 0
@@ -100,11 +109,11 @@ def text_spec(text: str) -> Spec:
         if piece.lower() in ("optional", "required"):
             optional = piece.lower() == "optional"
         else:
-            reading = parse_type(piece)
-            if schema is not None or not reading.known:
+            parsed = parse_type(piece)
+            if schema is not None or not parsed.known:
                 break
-            schema = reading.schema
-            optional = reading.optional if reading.optional is not None else optional
+            schema = parsed.schema
+            optional = parsed.optional if parsed.optional is not None else optional
         position = end
     rest = text[position:].strip()
     result = schema or string_schema()
@@ -112,7 +121,7 @@ def text_spec(text: str) -> Spec:
 
 
 def _first_sentence(text: str, start: int) -> tuple[str, int]:
-    """Give what stands before the next full stop, colon or semicolon outside brackets, and where it ends."""
+    """Return the text up to the next full stop, colon or semicolon outside brackets, and where the next one starts."""
     depth = 0
     for index in range(start, min(len(text), start + 200)):
         depth += (text[index] in "[({<") - (text[index] in "])}>")
@@ -122,7 +131,7 @@ def _first_sentence(text: str, start: int) -> tuple[str, int]:
 
 
 def description_of(raw: Mapping[str, Any]) -> dict[str, str]:
-    """Give {"description"}, or {} where there is none."""
+    """Return {"description"}, or {} where there is none."""
     text = raw.get("description")
     if isinstance(text, (list, tuple)) and all(isinstance(part, str) for part in text):
         text = "\n".join(text)
@@ -130,7 +139,7 @@ def description_of(raw: Mapping[str, Any]) -> dict[str, str]:
 
 
 def choices_of(raw: Mapping[str, Any]) -> dict[str, Any]:
-    """Give {"enum"} of any JSON values, or {} where there is none."""
+    """Return {"enum"} of any JSON values, or {} where there is none."""
     for word in ("enum", "choices"):
         if isinstance(raw.get(word), (list, tuple, set, frozenset)):
             entry = plain_entry("enum", raw[word])
@@ -140,7 +149,7 @@ def choices_of(raw: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def keywords_of(raw: Mapping[str, Any]) -> dict[str, Any]:
-    """Give the KEPT_WORDS whose values are valid."""
+    """Return the KEPT_WORDS whose values are valid."""
     kept: dict[str, Any] = {}
     for word in raw:
         if word in KEPT_WORDS and _KEYWORDS[word](raw[word]):
@@ -149,15 +158,15 @@ def keywords_of(raw: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def plain_entry(word: str, value: Any) -> dict[str, Any]:
-    """Give {word: value} in JSON's types, or {} where JSON cannot write the value."""
+    """Return {word: value} in JSON's types, or {} where the value has no JSON form."""
     try:
         return {word: plain_value(value)}
     except ValueError:
         return {}
 
 
-def own_word(raw: Mapping[str, Any], optional: bool | None) -> bool | None:
-    """Say whether a parameter calls itself optional (True) or required (False)."""
+def is_marked_optional(raw: Mapping[str, Any], optional: bool | None) -> bool | None:
+    """Return whether a parameter is marked optional (True) or required (False); `optional` where it is not marked."""
     for word, meaning in (("optional", True), ("required", False)):
         value = raw.get(word)
         if isinstance(value, str) and value.strip().lower() in ("true", "false", "yes", "no"):
@@ -168,20 +177,137 @@ def own_word(raw: Mapping[str, Any], optional: bool | None) -> bool | None:
 
 
 def says_optional(raw: Mapping[str, Any]) -> bool:
-    """Tell whether the description calls the parameter optional."""
+    """Tell whether the description says that the parameter is optional."""
     text = raw.get("description")
     return isinstance(text, str) and bool(_SAYS_OPTIONAL.search(text))
 
 
 def inferred_type(raw: Mapping[str, Any]) -> str:
-    """Give the type of a specification without one, from its other keywords."""
+    """Return the type of a specification that names none, going by its other keywords."""
     if isinstance(raw.get("properties"), (Mapping, list)) or isinstance(raw.get("additionalProperties"), Mapping):
         return "object"
     if raw.get("items"):
         return "array"
     if found := choices_of(raw):
-        return type_of_values(found["enum"]) or "string"
+        return common_type(found["enum"]) or "string"
     for word in ("const", "default"):
         if raw.get(word) is not None and value_type(raw[word]) in JSON_TYPES:
             return value_type(raw[word])
     return "string"
+
+
+def is_schema(raw: Mapping[str, Any]) -> bool:
+    """Tell whether a mapping is a JSON Schema, and not one entry per argument ("type" may be an argument's name)."""
+    kind, properties = raw.get("type"), raw.get("properties")
+    if isinstance(kind, Mapping):
+        return False
+    if _means_object(kind):
+        return True
+    if isinstance(properties, (list, tuple)):
+        return True
+    if not isinstance(properties, Mapping):
+        return not kind and set(raw) <= (_META | {"required", *DEFINITION_WORDS}) and "type" in raw
+    others = [word for word in raw if word not in _META and word not in ("properties", "required", *DEFINITION_WORDS)]
+    if any(isinstance(raw[word], Mapping) for word in others):
+        return False
+    return not _looks_like_spec(properties)
+
+
+def _means_object(kind: Any) -> bool:
+    if isinstance(kind, (list, tuple)):
+        return any(_means_object(item) for item in kind)
+    return isinstance(kind, str) and parse_type(kind).known and parse_type(kind).schema["type"] == "object"
+
+
+def _looks_like_spec(raw: Mapping[str, Any]) -> bool:
+    kind = raw.get("type")
+    words = set(raw) <= SPEC_WORDS
+    return words and (isinstance(kind, str) if "type" in raw else isinstance(raw.get("description"), str))
+
+
+def schema_entries(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters of a JSON Schema by name."""
+    properties = raw.get("properties")
+    if isinstance(properties, Mapping):
+        return {_name(name): spec for name, spec in properties.items()}
+    if isinstance(properties, (list, tuple)):
+        return named_entries(properties)
+    return _direct_entries(raw)
+
+
+def _direct_entries(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters of an object that has them beside its keywords and not under `properties`."""
+    known = _NESTING | set(DEFINITION_WORDS)
+    return {_name(name): spec for name, spec in raw.items() if name not in known and isinstance(spec, Mapping) and spec}
+
+
+def flat_entries(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters of a mapping with one entry per argument."""
+    mappings = any(isinstance(spec, Mapping) for spec in raw.values())
+    return {_name(name): spec for name, spec in raw.items() if not _is_meta(name, spec, mappings)}
+
+
+def _is_meta(name: Any, spec: Any, mappings: bool) -> bool:
+    """Tell whether an entry says something about the arguments and is not an argument of that name."""
+    if isinstance(spec, Mapping):
+        return name in DEFINITION_WORDS
+    if name in ("required", "optional"):
+        return not isinstance(spec, str) or mappings
+    return name in _META and mappings
+
+
+def named_entries(raw: Any) -> dict[str, Any]:
+    """Return the parameters of a list of names, {"name", ...} (also OpenAPI's {"schema"}) or {name: specification}."""
+    entries: dict[str, Any] = {}
+    for item in raw:
+        if isinstance(item, str):
+            entries.setdefault(item, None)
+        elif isinstance(item, Mapping) and isinstance(item.get("name"), str):
+            inner = item["schema"] if isinstance(item.get("schema"), Mapping) else {}
+            spec = {**inner, **{word: value for word, value in item.items() if word not in ("name", "schema", "in")}}
+            entries.setdefault(item["name"], spec)
+        elif isinstance(item, Mapping) and len(item) == 1:
+            name, spec = next(iter(item.items()))
+            entries.setdefault(_name(name), spec)
+    return entries
+
+
+def required_names(specs: Mapping[str, Spec], listed: list[Any], flat: bool) -> list[str]:
+    """Return the names of the required parameters.
+
+    Args:
+        specs: The parsed parameters by name.
+        listed: The `required` fields inside and beside the parameters; None where there is none.
+        flat: Whether a parameter is required when nothing says otherwise, as in the notations that are no JSON Schema;
+            not so where another parameter is marked as required.
+
+    Returns:
+        Names of existing parameters, listed ones first and in their order.
+    """
+    explicit = any(isinstance(names, (list, tuple, str, Mapping)) for names in listed)
+    order = [name for names in listed for name in listed_names(names)]
+    marked = any(spec.optional is False for spec in specs.values())
+
+    def needs(name: str, spec: Spec) -> bool:
+        if spec.optional is not None:
+            return not spec.optional
+        if explicit:
+            return name in order
+        return flat and not marked and not spec.hint
+
+    needed = [name for name, spec in specs.items() if needs(name, spec)]
+    first = [name for name in dict.fromkeys(order) if name in needed]
+    return [*first, *(name for name in needed if name not in first)]
+
+
+def listed_names(raw: Any) -> list[str]:
+    """Return the names in a `required` field: a list, a mapping of truth values, or names with commas between them."""
+    if isinstance(raw, str):
+        return [name.strip() for name in raw.split(",") if name.strip()]
+    if isinstance(raw, Mapping):
+        return [_name(name) for name, value in raw.items() if value]
+    return [name for name in raw if isinstance(name, str)] if isinstance(raw, (list, tuple)) else []
+
+
+def _name(name: Any) -> str:
+    return name if isinstance(name, str) else str(name)

@@ -1,9 +1,9 @@
-"""Spellings of parameter types found in the wild, as JSON Schema.
+"""Type expressions of published data sets, as JSON Schema.
 
-Knows type expressions written as text: JSON Schema's own words, Python's (builtins and typing), Java's and C's, with
-brackets, unions, "optional" and short prose ("array of strings"). It does not know tools or parameters.
+Knows types written as text: JSON Schema's own words, Python's (builtins and typing), Java's and C's, with brackets,
+unions, "optional" and short prose ("array of strings"). It does not know tools or parameters.
 
-Whatever cannot be read is a string: the chat template shows a type only when there is one, and every value can be
+Text that is no type becomes "string": the chat template shows a type only when there is one, and every value can be
 written as text. For the same reason a union is narrowed to one type (see `widest`).
 """
 
@@ -49,12 +49,12 @@ _LEADING = re.compile(r"[A-Za-z_]\w*")
 
 @dataclass(frozen=True)
 class ParsedType:
-    """A type expression, read.
+    """A parsed type expression.
 
     Attributes:
-        schema: JSON Schema with a concrete `type`; a fresh object for every reader.
-        optional: True: the text says the parameter may be left out; False: it says it is required; None: it is silent.
-        known: Whether every word of the text was understood.
+        schema: JSON Schema with a concrete `type`; a fresh object for every caller.
+        optional: True where the text says that the parameter is optional, False where it says required, else None.
+        known: Whether the whole text is a type.
     """
 
     schema: dict[str, Any]
@@ -62,20 +62,20 @@ class ParsedType:
     known: bool
 
 
-class _Unreadable(Exception):
+class _NotAType(Exception):
     """The text is no type expression."""
 
 
 def parse_type(text: str) -> ParsedType:
-    """Read a type expression.
+    """Parse a type expression.
 
     Args:
         text: E.g. "int", "List[str], optional", "Dict[str, float]", "array of strings", "String[]".
 
     Returns:
-        The reading; a string type with `known` False for text that is no type.
+        The ParsedType; a string type with `known` False for text that is no type.
     """
-    schema, optional, known = _read(text)
+    schema, optional, known = _parse(text)
     return ParsedType(_copy(schema) if len(schema) > 1 else {**schema}, optional, known)
 
 
@@ -86,16 +86,16 @@ def _copy(value: Any) -> Any:
 
 
 @lru_cache(maxsize=4096)
-def _read(text: str) -> tuple[dict[str, Any], bool | None, bool]:
+def _parse(text: str) -> tuple[dict[str, Any], bool | None, bool]:
     body, optional = _strip_marks(text.strip()[:500])
     try:
         if len(_NESTING.findall(body)) > _MAX_NESTING:
-            raise _Unreadable
-        schema, nullable = _expression(body)
-    except _Unreadable:
+            raise _NotAType
+        schema, nullable = _parse_expression(body)
+    except _NotAType:
         leading = _LEADING.match(body)
         kind = _WORDS.get(leading.group().lower()) if leading else None
-        return _schema("string" if kind in (None, "null") else kind), optional, False
+        return _schema_of("string" if kind in (None, "null") else kind), optional, False
     return schema, True if nullable else optional, True
 
 
@@ -115,40 +115,41 @@ def _strip_marks(body: str) -> tuple[str, bool | None]:
     return body.strip(" .:;"), optional
 
 
-def _expression(body: str) -> tuple[dict[str, Any], bool]:
-    """Give the schema of a whole expression and whether it says it may be null; raises _Unreadable."""
+def _parse_expression(body: str) -> tuple[dict[str, Any], bool]:
+    """Return the schema of an expression and whether it allows null; raises _NotAType."""
     if literal := _LITERAL.fullmatch(body):
-        return _literal_choices(literal.group(1)), False
+        return _parse_literal(literal.group(1)), False
     if prose := _PROSE.fullmatch(body):
-        inner, _ = _expression(_singular(prose.group(2)))
+        inner, _ = _parse_expression(_singularize(prose.group(2)))
         return {"type": "array", "items": without_alternatives(inner)}, False
     parts = _split(body, ("|", " or ", "/"))
     if len(parts) > 1:
-        return _union([_expression(part) for part in parts])
-    if body.endswith("[]") and _WORDS.get(body[:-2].lower()) != "array":  # String[], but List[] is a bare list
-        return {"type": "array", "items": without_alternatives(_expression(body[:-2])[0])}, False
-    name, arguments = _generic(body)
+        return _narrow_union([_parse_expression(part) for part in parts])
+    # String[] is a list of strings, but List[] only a list.
+    if body.endswith("[]") and _WORDS.get(body[:-2].lower()) != "array":
+        return {"type": "array", "items": without_alternatives(_parse_expression(body[:-2])[0])}, False
+    name, arguments = _split_generic(body)
     if arguments is None:
-        return _word(name), False
-    return _apply(name, arguments)
+        return _parse_word(name), False
+    return _apply_generic(name, arguments)
 
 
-def _word(name: str) -> dict[str, Any]:
+def _parse_word(name: str) -> dict[str, Any]:
     kind = _WORDS.get(name.lower())
     if kind is None:
-        raise _Unreadable
-    return _schema(kind)
+        raise _NotAType
+    return _schema_of(kind)
 
 
-def _schema(kind: str) -> dict[str, Any]:
+def _schema_of(kind: str) -> dict[str, Any]:
     # Without `properties` the chat template takes an object's other keywords for its parameters.
     return {"type": "object", "properties": {}} if kind == "object" else {"type": kind}
 
 
-def _generic(body: str) -> tuple[str, list[str] | None]:
+def _split_generic(body: str) -> tuple[str, list[str] | None]:
     match = re.fullmatch(r"([A-Za-z_][\w.]*)\s*(?:([\[<({])(.*)[\]>)}])?", body, re.DOTALL)
     if not match or (match.group(2) and body[-1] != _OPENING[match.group(2)]):
-        raise _Unreadable
+        raise _NotAType
     name = match.group(1).rsplit(".", 1)[-1]  # typing.List, java.util.ArrayList
     if match.group(2) is None:
         return name, None
@@ -156,28 +157,28 @@ def _generic(body: str) -> tuple[str, list[str] | None]:
     return name, [part for part in _split(inner, (",",)) if part] if inner else []
 
 
-def _apply(name: str, arguments: list[str]) -> tuple[dict[str, Any], bool]:
+def _apply_generic(name: str, arguments: list[str]) -> tuple[dict[str, Any], bool]:
     lowered = name.lower()
     if lowered in ("optional", "nullable", "maybe"):
         if not arguments:
             return {"type": "string"}, True
-        return _expression(arguments[0])[0], True
+        return _parse_expression(arguments[0])[0], True
     if lowered in ("union", "oneof", "anyof"):
-        return _union([_expression(part) for part in arguments])
+        return _narrow_union([_parse_expression(part) for part in arguments])
     if lowered in ("annotated", "final", "required", "notrequired", "classvar") and arguments:
-        return _expression(arguments[0])[0], lowered == "notrequired"
-    schema = _word(name)
+        return _parse_expression(arguments[0])[0], lowered == "notrequired"
+    schema = _parse_word(name)
     if schema["type"] == "array":
-        items = [_expression(part)[0] for part in arguments if part != "..."]
+        items = [_parse_expression(part)[0] for part in arguments if part != "..."]
         return ({"type": "array", "items": without_alternatives(widest(items))} if items else schema), False
     if schema["type"] == "object" and len(arguments) == 2 and ":" not in "".join(arguments):
-        return {**schema, "additionalProperties": _expression(arguments[1])[0]}, False
+        return {**schema, "additionalProperties": _parse_expression(arguments[1])[0]}, False
     return schema, False  # varchar(20), decimal(10, 2): bounds of a column, not types
 
 
-def _union(readings: list[tuple[dict[str, Any], bool]]) -> tuple[dict[str, Any], bool]:
-    real = [schema for schema, _ in readings if schema.get("type") != "null"]
-    nullable = len(real) < len(readings) or any(optional for _, optional in readings)
+def _narrow_union(members: list[tuple[dict[str, Any], bool]]) -> tuple[dict[str, Any], bool]:
+    real = [schema for schema, _ in members if schema.get("type") != "null"]
+    nullable = len(real) < len(members) or any(optional for _, optional in members)
     if not real:
         return {"type": "null"}, nullable
     others = alternatives(real)
@@ -185,7 +186,7 @@ def _union(readings: list[tuple[dict[str, Any], bool]]) -> tuple[dict[str, Any],
 
 
 def alternatives(schemas: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Give the distinct schemas of a union whose types `widest` cannot show at once; [] where one type says it all."""
+    """Return the distinct schemas of a union of several types; [] where one type covers them all."""
     distinct: list[dict[str, Any]] = []
     for schema in schemas:
         for one in schema.get("anyOf", [schema]):
@@ -195,19 +196,19 @@ def alternatives(schemas: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def without_alternatives(schema: dict[str, Any]) -> dict[str, Any]:
-    """Drop `anyOf`: among the items of a list the chat template would print it as if it were data."""
+    """Return a schema without `anyOf`, which the chat template would print as data in the items of a list."""
     return {word: value for word, value in schema.items() if word != "anyOf"}
 
 
 def widest(schemas: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    """Narrow alternatives to the one type that is shown for them.
+    """Narrow the members of a union to the one type that is shown.
 
     Args:
         schemas: Schemas with a concrete type.
 
     Returns:
         The common schema when they agree; "number" for integers and numbers; "string" when one of them is a string
-        (all can be written as text); else the first alternative. Choices (enum) are united when all have them.
+        (every value can be written as text); else the first. Choices (enum) are united when all have them.
     """
     found = list(schemas)
     distinct = [schema for index, schema in enumerate(found) if schema not in found[:index]]
@@ -227,8 +228,8 @@ def widest(schemas: Iterable[dict[str, Any]]) -> dict[str, Any]:
     return without_alternatives(distinct[0])
 
 
-def type_of_values(values: Iterable[Any]) -> str | None:
-    """Give the one JSON type of some values (null left aside), None when there is none."""
+def common_type(values: Iterable[Any]) -> str | None:
+    """Return the one JSON type of some values, null values aside; None where there is no single one."""
     kinds = {value_type(value) for value in values} - {"null"}
     if kinds == {"integer", "number"}:
         return "number"
@@ -236,7 +237,7 @@ def type_of_values(values: Iterable[Any]) -> str | None:
 
 
 def value_type(value: Any) -> str:
-    """Give the JSON type of a value."""
+    """Return the JSON type of a value."""
     if value is None:
         return "null"
     for kind, classes in (("boolean", bool), ("integer", int), ("number", float), ("string", str), ("object", dict)):
@@ -245,17 +246,17 @@ def value_type(value: Any) -> str:
     return "array"
 
 
-def _literal_choices(text: str) -> dict[str, Any]:
+def _parse_literal(text: str) -> dict[str, Any]:
     try:
         choices = ast.literal_eval(text)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
-        raise _Unreadable from error
+        raise _NotAType from error
     if not choices or not all(isinstance(choice, (str, int, float, bool, type(None))) for choice in choices):
-        raise _Unreadable
-    return {"type": type_of_values(choices) or "string", "enum": list(choices)}
+        raise _NotAType
+    return {"type": common_type(choices) or "string", "enum": list(choices)}
 
 
-def _singular(text: str) -> str:
+def _singularize(text: str) -> str:
     text = re.sub(r"\s+(?:objects?|values?|elements?|items?|type)$", "", text.strip(), flags=re.IGNORECASE)
     if text.lower() in _WORDS or not text.lower().endswith("s"):
         return text

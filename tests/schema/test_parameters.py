@@ -2,13 +2,13 @@
 
 import pytest
 
-from fgtools.schema.parameters import normalize_parameters, normalize_spec
+from fgtools.schema.parameters import normalize_spec, parse_parameters
 
 STRING, INTEGER = {"type": "string"}, {"type": "integer"}
 
 
 def names(parameters: object, beside: object = None) -> tuple[list[str], list[str]]:
-    made = normalize_parameters(parameters, beside)
+    made = parse_parameters(parameters, beside).schema
     return list(made["properties"]), made["required"]
 
 
@@ -66,7 +66,7 @@ def test_what_is_required(parameters, beside, required):
 
 
 def test_objects_inside_need_properties_for_the_template():
-    made = normalize_parameters({"a": {"type": "dict"}, "b": {"type": "list", "items": {"type": "Object"}}})
+    made = parse_parameters({"a": {"type": "dict"}, "b": {"type": "list", "items": {"type": "Object"}}}).schema
     assert made["properties"]["a"] == {"type": "object", "properties": {}}
     assert made["properties"]["b"]["items"] == {"type": "object", "properties": {}}
 
@@ -79,7 +79,7 @@ def test_keywords_of_the_whole_are_kept_when_valid():
         "description": "d",
         "minProperties": -1,
     }
-    assert normalize_parameters(parameters) == {
+    assert parse_parameters(parameters).schema == {
         "type": "object",
         "description": "d",
         "properties": {},
@@ -115,4 +115,4 @@ def test_a_specification_gives_its_schema(spec, schema):
 
 def test_too_many_parts_are_refused():
     with pytest.raises(ValueError, match="more than 20000 parts"):
-        normalize_parameters({"type": "object", "properties": {str(number): {} for number in range(20_001)}})
+        parse_parameters({"type": "object", "properties": {str(number): {} for number in range(20_001)}})

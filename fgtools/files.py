@@ -199,7 +199,7 @@ def sha256_of(path: Path) -> str:
 
 
 def is_watched() -> bool:
-    """Tell whether a person watches this process, so that progress bars and widgets make sense.
+    """Return whether a person watches this process, so that progress bars and widgets make sense.
 
     A notebook kernel is watched when a live front end is known to have started it. papermill, nbval, nbconvert and
     nbclient start kernels too, and name no front end. Outside a kernel, a terminal counts as a person.

@@ -1,6 +1,6 @@
 """Mutated rows: `python -m tests.fuzz [--rows 20000] [--data FILE] [--seed 7]`; the tests run a short version.
 
-Real rows (or made-up ones, one a shape) are spoiled by chance: keys dropped or renamed, types swapped, texts cut or
+Real rows (or made-up ones, one per shape) are damaged at random: keys dropped or renamed, types swapped, texts cut or
 marked, values nested deep, huge strings, lone surrogates, numbers that are not finite. Whatever comes out must be a row
 or a counted reason, no argument may change, and every row that is kept must read back as its gold and take a score.
 """
@@ -47,7 +47,7 @@ COVERAGE = Coverage(
 
 
 def mutated(value: Any, draw: random.Random) -> Any:
-    """Give a value with keys dropped or renamed, parts replaced by junk, and text cut, marked or encoded otherwise."""
+    """Return a value with keys dropped or renamed, parts replaced by junk, and text cut, marked or re-encoded."""
     if draw.random() < 0.05:
         return draw.choice(JUNK)
     if isinstance(value, dict):
@@ -67,7 +67,7 @@ def mutated(value: Any, draw: random.Random) -> Any:
 
 
 def mutated_text(text: str, draw: random.Random) -> Any:
-    """Give a text that is cut, marked, quoted otherwise, or whose JSON is mutated and encoded once, twice or not."""
+    """Return a text that is cut, marked, quoted otherwise, or whose JSON is mutated and encoded once, twice or not."""
     if text[:1] in ("[", "{") and draw.random() < 0.5:
         try:
             inner = mutated(json.loads(text), draw)
@@ -84,7 +84,7 @@ def mutated_text(text: str, draw: random.Random) -> Any:
 
 
 def snapshot(value: Any) -> str:
-    """Give a value's text, to see whether it changed."""
+    """Return a value's text, to see whether it changed."""
     try:
         return repr(value)
     except (ValueError, RecursionError):  # an integer of thousands of digits

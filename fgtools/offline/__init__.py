@@ -1,6 +1,7 @@
 """The offline default: generated rows and a small stand-in model, so that the series runs without network or GPU.
 
-A room of its own: only `sources` and `models` open its door, and its figures say nothing about FunctionGemma.
+Knows `calls` and `profiles` alone; only `rows.sources` and `models` import it. Its figures say nothing about
+FunctionGemma.
 """
 
 from importlib import resources

@@ -1,6 +1,6 @@
-"""The tools of the offline sample: their parameters, their values and the ways to ask for them.
+"""The tools of the offline sample: their parameters, their values and the wordings of requests for them.
 
-Reads catalogue.txt and pools.txt and fills wordings with values. Knows neither conversations nor the notations in which
+Parses catalogue.txt and pools.txt and fills wordings with values. Does not know conversations or the notations in which
 tools are stored; `samples` does.
 """
 
@@ -44,7 +44,7 @@ class Tool:
     wordings: tuple[str, ...]
 
     def wordings_for(self, side: str) -> tuple[str, ...]:
-        """Give the wordings of a side: "train", "development" or "eval"; a tool with few wordings gives all of them."""
+        """Return the wordings of a side: "train", "development" or "eval"; all of them where a tool has few."""
         if len(self.wordings) <= N_TRAIN + N_DEVELOPMENT:
             return self.wordings
         starts = {"train": (0, N_TRAIN), "development": (N_TRAIN, N_TRAIN + N_DEVELOPMENT)}
@@ -70,20 +70,20 @@ class Request:
 
 
 def read_text(name: str) -> str:
-    """Give the text of a file of this room."""
+    """Return the text of a file of this room."""
     return resources.files("fgtools.offline").joinpath(name).read_text(encoding="utf-8")
 
 
 @cache
 def load_catalogue() -> Catalogue:
-    """Read catalogue.txt."""
+    """Load catalogue.txt."""
     seen, unseen = read_text("catalogue.txt").split("== unseen ==")
     return Catalogue(_parse_tools(seen), _parse_tools(unseen))
 
 
 @cache
 def load_pools() -> dict[str, tuple[str, ...]]:
-    """Read pools.txt: values by pool; the pool `any` holds the words of words.txt, for made-up tools."""
+    """Load pools.txt: values by pool; the pool `any` holds the words of words.txt, for made-up tools."""
     lines = [line for line in read_text("pools.txt").splitlines() if line and not line.startswith("#")]
     pairs = (line.split(": ", 1) for line in lines)
     words = [line for line in read_text("words.txt").splitlines() if not line.startswith("#")]
@@ -105,15 +105,15 @@ def _parse_tools(text: str) -> tuple[Tool, ...]:
 
 
 def build_request(tool: Tool, side: str, draw: random.Random) -> Request:
-    """Word a request for a tool.
+    """Build a request for a tool.
 
     Args:
         tool: The tool.
         side: "train", "development" or "eval": which wordings may be used.
-        draw: Source of all choices.
+        draw: Random generator of every choice.
 
     Returns:
-        The request; optional parts of the wording are left out about every other time.
+        The request; each optional part of the wording is left out with probability one half.
     """
     wording = _OPTIONAL.sub(
         lambda part: part.group(1) if draw.random() < 0.5 else "", draw.choice(tool.wordings_for(side))
@@ -135,7 +135,7 @@ def build_request(tool: Tool, side: str, draw: random.Random) -> Request:
 
 
 def _draw_value(parameter: Parameter, used: set[str], draw: random.Random) -> tuple[str, Any]:
-    """Draw a value as it is said and as it is passed; texts of one request differ from each other."""
+    """Draw a value, as the request words it and as the call passes it; the texts of one request all differ."""
     kind, pool = parameter.kind, parameter.pool
     if kind == "integer":
         low, high = (int(end) for end in pool.split("-"))
@@ -165,7 +165,7 @@ def _draw_value(parameter: Parameter, used: set[str], draw: random.Random) -> tu
 
 
 def build_schema(tool: Tool) -> dict[str, Any]:
-    """Give a tool's parameters as JSON Schema."""
+    """Return a tool's parameters as JSON Schema."""
     root: dict[str, Any] = {"type": "object", "properties": {}, "required": []}
     for parameter in tool.parameters:
         *outer, last = parameter.name.split(".")

@@ -1,7 +1,7 @@
 """The offline sample: seeded rows in the Hermes row schema, with the real set's mess in them.
 
-Requests come from `catalogue`; here they become conversations, tools are written in the notations met in public data,
-and some rows are spoiled on purpose. Evaluation rows use wordings that no training row uses, and `unseen` rows use
+Requests come from `catalogue`; here they become conversations, tools are written in the notations of public data sets,
+and some rows are damaged on purpose. Evaluation rows use wordings that no training row uses, and `unseen` rows use
 tools that no other row declares.
 """
 
@@ -43,13 +43,12 @@ def build_samples(n_rows: int = 3000, seed: int = 40, *, wordings: str = "eval")
         n_rows: Raw rows in all.
         seed: Seed of every choice; equal seeds give equal rows.
         wordings: Wordings of the evaluation rows: "eval", or "development" while the stand-in or the generator is being
-            worked on, so that the final ones stay untouched.
+            changed, so that no choice is made by the final wordings.
 
     Returns:
         Raw rows in random order: conversations, tools, task, category, source, scenario_category, row_id, and `split`
-        ("train", "eval" or "unseen"). About one row in twenty-five of the training side is spoiled beyond use, and
-        about
-        one in twenty repeats an earlier one, half of those with another gold.
+        ("train", "eval" or "unseen"). About one training row in twenty-five is damaged beyond use, and about one in
+        twenty repeats an earlier row, half of these with another gold.
     """
     draw = random.Random(seed)
     n_eval, n_unseen = round(n_rows * EVAL_SHARE), round(n_rows * UNSEEN_SHARE)
@@ -60,7 +59,7 @@ def build_samples(n_rows: int = 3000, seed: int = 40, *, wordings: str = "eval")
     for _ in range(n_rows - len(rows)):
         fate = draw.random()
         if fate < 0.04:
-            train.append(_spoil(_build_row(catalogue.seen, "train", "train", draw), draw))
+            train.append(_damage(_build_row(catalogue.seen, "train", "train", draw), draw))
         elif fate < 0.09 and train:
             train.append(_repeat(draw.choice(train), draw))
         else:
@@ -111,7 +110,7 @@ def _build_row(tools: tuple[Tool, ...], side: str, wordings: str, draw: random.R
 
 
 def _offer(tools: tuple[Tool, ...], draw: random.Random) -> list[Tool]:
-    """Draw two to four tools; the first one is asked for, and every other time another one is of its domain."""
+    """Draw two to four tools; the first is asked for, and with probability one half another is of the same domain."""
     first = draw.choice(tools)
     near = [tool for tool in tools if tool.domain == first.domain and tool is not first]
     offered = [first]
@@ -126,7 +125,7 @@ def _think(answer: str, draw: random.Random) -> str:
 
 
 def _render_blocks(requests: list[Request], draw: random.Random) -> str:
-    """Write the calls as JSON, now and then as Python literals or with the arguments as a string."""
+    """Render the calls as JSON, sometimes as Python literals or with the arguments as a string."""
     blocks = []
     for request in requests:
         call: dict[str, Any] = {"name": request.tool.name, "arguments": request.arguments}
@@ -189,7 +188,7 @@ _NOTATIONS: tuple[Callable[[list[dict[str, Any]]], str], ...] = (
 
 
 def _repeat(row: dict[str, Any], draw: random.Random) -> dict[str, Any]:
-    """Repeat a row, as several roll-outs of one prompt do; every other time with a value more or less in the gold."""
+    """Repeat a row, as data sets with several answers to one prompt do; half of the time with another gold."""
     turns = [dict(turn) for turn in row["conversations"] or []]
     if draw.random() < 0.5:
         for turn in turns:
@@ -198,8 +197,8 @@ def _repeat(row: dict[str, Any], draw: random.Random) -> dict[str, Any]:
     return {**row, "conversations": turns}
 
 
-def _spoil(row: dict[str, Any], draw: random.Random) -> dict[str, Any]:
-    """Spoil a row in one of the ways seen in public data."""
+def _damage(row: dict[str, Any], draw: random.Random) -> dict[str, Any]:
+    """Damage a row in one of the ways seen in public data."""
     turns = row["conversations"]
     kind = draw.choice(
         ["no_conversations", "no_tools", "unreadable_tools", "undeclared", "broken", "no_user", "silent"]

@@ -87,7 +87,7 @@ FRAGMENTS = (
     "men ith ted ers pro thi wit are ess not ive was ect rea com eve per int est sta cti ica ist ear ain one our iti "
     "rat ment able ally ness ction ation"
 ).split()
-"""Letter groups for words outside the vocabulary, so that real rows do not fall to single letters."""
+"""Letter groups for words outside the vocabulary, so that real rows are not split into single letters."""
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
@@ -177,7 +177,7 @@ def build_model(vocabulary: int, hidden: int = 64, layers: int = 4) -> Gemma3For
 
 @torch.no_grad()
 def _initialize(model: Gemma3ForCausalLM) -> None:
-    """Start where looking up and copying are near: half of the heads attend to like tokens, all pass on what they see.
+    """Start near looking up and copying: half of the heads attend to equal tokens, all heads copy what they attend to.
 
     Mimetic initialization (Trockman and Kolter, 2023); the embeddings outweigh what the layers add at first.
     """
@@ -196,7 +196,7 @@ def _initialize(model: Gemma3ForCausalLM) -> None:
 
 @dataclass(frozen=True)
 class Pretraining:
-    """The numbers of the pretraining; all of them stand in the checkpoint's standin.json."""
+    """The numbers of the pretraining; all of them are in the checkpoint's standin.json."""
 
     seed: int = 7
     steps: int = 6500
@@ -212,7 +212,7 @@ class Pretraining:
 def encode(
     rows: Sequence[dict[str, Any]], tokenizer: PreTrainedTokenizerFast, template: str
 ) -> tuple[list[int], list[int]]:
-    """Give token ids and labels of rows that offer the same tools: one prompt, then request after request.
+    """Return token ids and labels of rows with the same tools: one prompt, then one request after the other.
 
     Declarations are most of a prompt, so several requests on them teach more per token than one.
     """
@@ -266,7 +266,7 @@ def _pad(batch: Sequence[tuple[list[int], list[int]]]) -> tuple[torch.Tensor, to
 def completion_loss(
     model: Gemma3ForCausalLM, inputs: torch.Tensor, labels: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Give the mean loss over the completions' tokens, and the share of them predicted right."""
+    """Return the mean loss over the completions' tokens, and the share of them predicted right."""
     states = model.model(input_ids=inputs, use_cache=False).last_hidden_state[:, :-1]
     wanted = labels[:, 1:] != -100
     logits, targets = model.lm_head(states[wanted]), labels[:, 1:][wanted]
@@ -274,7 +274,7 @@ def completion_loss(
 
 
 def pretrain(numbers: Pretraining, folder: Path = CHECKPOINT) -> None:
-    """Make the checkpoint: train the stand-in on made-up rows and save it with its tokenizer.
+    """Build the checkpoint: train the stand-in on made-up rows and save it with its tokenizer.
 
     Args:
         numbers: Steps, seed, sizes.
@@ -308,7 +308,7 @@ def pretrain(numbers: Pretraining, folder: Path = CHECKPOINT) -> None:
 
 
 def _build_optimizers(model: Gemma3ForCausalLM, learning_rate: float) -> list[tuple[torch.optim.Optimizer, float]]:
-    """Give Muon for the layers' matrices and AdamW for the rest, each with its peak learning rate."""
+    """Return Muon for the layers' matrices and AdamW for the rest, each with its peak learning rate."""
     inner, rest = [], []
     for name, weight in model.named_parameters():
         (inner if weight.ndim == 2 and "embed" not in name else rest).append(weight)
@@ -323,7 +323,7 @@ def _mean(values: list[float]) -> float:
 
 
 def _schedule(step: int, steps: int) -> float:
-    """Warm up over 200 steps, hold, and fall to nothing over the last third."""
+    """Return the share of the peak learning rate: rising over 200 steps, constant, falling to 0 over the last third."""
     falling = (steps - step) / (steps / 3)
     return min((step + 1) / 200, 1.0, 0.5 - 0.5 * math.cos(math.pi * min(1.0, falling)))
 

@@ -1,4 +1,4 @@
-"""Rows: raw conversations of any shape to rows that a model is trained and scored on, each of them accounted for.
+"""Rows: raw conversations of any shape become rows that a model is trained and scored on; every one is counted.
 
 Knows sources, shapes, duplicates, splits and the funnel; not token ids or models.
 """

@@ -1,8 +1,8 @@
-"""Raw rows in local files: JSON lines, JSON, Parquet and CSV, read one by one and never through Arrow's structs.
+"""Raw rows in local files: JSON lines, JSON, Parquet and CSV, read one by one.
 
 Knows files and encodings; not what a row means. JSON lines are indexed, not loaded: a row is read when it is asked for,
-so that a set larger than the memory can be worked through. Arrow fills keys that a row of a nested column lacks with
-null; in such columns they are dropped.
+so that a data set may be larger than the memory. In a nested Arrow column every row has all keys, and those that its
+author did not write are null; null values are dropped in such columns.
 """
 
 from __future__ import annotations
@@ -32,7 +32,18 @@ class LocalRowsError(FgtoolsError, ValueError):
     """A path that holds no rows; the message says what it must hold."""
 
 
-class JsonLines(Sequence[Any]):
+class LazyRows(Sequence[Any]):
+    """Rows that are read when they are asked for; a slice is again of this kind.
+
+    Subclasses have `__len__`, `__iter__` and `select(indices)`, the rows at these positions in this order.
+    """
+
+    def __getitem__(self, index: Any) -> Any:
+        chosen = range(len(self))[index]
+        return self.select(chosen) if isinstance(index, slice) else next(iter(self.select([chosen])))
+
+
+class JsonLines(LazyRows):
     """The rows of a JSON-lines file, read when they are asked for.
 
     Attributes:
@@ -40,7 +51,7 @@ class JsonLines(Sequence[Any]):
     """
 
     def __init__(self, path: Path, lines: Sequence[tuple[int, int]] | None = None) -> None:
-        """Find the lines of a file; none is read as JSON yet.
+        """Index the lines of a file; they are not parsed yet, except those that look broken.
 
         Args:
             path: The file.
@@ -59,7 +70,7 @@ class JsonLines(Sequence[Any]):
                 if body:
                     mark = len(_BYTE_ORDER_MARK) if position == 0 and body.startswith(_BYTE_ORDER_MARK) else 0
                     if not (body[mark : mark + 1] == b"{" and body.endswith(b"}")):
-                        self._parsed(line[mark:], number)  # broken, most likely; better known now than later
+                        self._parsed(line[mark:], number)  # most likely broken: raises now and not halfway through
                     found.append((position + mark, number))
                 position += len(line)
         return found
@@ -67,12 +78,8 @@ class JsonLines(Sequence[Any]):
     def __len__(self) -> int:
         return len(self._starts)
 
-    def __getitem__(self, index: Any) -> Any:
-        chosen = range(len(self))[index]
-        return list(self.select(chosen)) if isinstance(index, slice) else next(iter(self.select([chosen])))
-
     def select(self, indices: Sequence[int]) -> JsonLines:
-        """Give some of the rows, in the order of `indices`."""
+        """Return some of the rows, in the order of `indices`."""
         return JsonLines(self.path, [(self._starts[index], self._numbers[index]) for index in indices])
 
     def __iter__(self) -> Iterator[Any]:
@@ -92,17 +99,17 @@ class JsonLines(Sequence[Any]):
         except (ValueError, RecursionError) as error:
             shown = line[:60].decode("utf-8", "replace")
             raise DataFileError(
-                f"{self.path}, line {number}: must be a JSON object, but {error}: {shown!r}; mend or delete the line"
+                f"{self.path}, line {number}: must be a JSON object, but {error}: {shown!r}; correct or delete the line"
             ) from error
         if not isinstance(row, dict):
             raise DataFileError(f"{self.path}, line {number}: must be a JSON object, got a {type(row).__name__}")
         return row
 
 
-class TableRows(Sequence[Any]):
+class TableRows(LazyRows):
     """The rows of an Arrow table as plain values, made when they are asked for.
 
-    Nested columns have lost which keys a row really had: keys whose value is null are dropped there.
+    A nested column does not say which keys its author wrote in a row: keys whose value is null are dropped there.
 
     Attributes:
         table: The pyarrow.Table.
@@ -110,7 +117,7 @@ class TableRows(Sequence[Any]):
     """
 
     def __init__(self, table: Any) -> None:
-        """Take a table; no value is copied."""
+        """Wrap a table; no value is copied."""
         import pyarrow.types as types
 
         self.table = table
@@ -120,23 +127,19 @@ class TableRows(Sequence[Any]):
     def __len__(self) -> int:
         return self.table.num_rows
 
-    def __getitem__(self, index: Any) -> Any:
-        chosen = range(len(self))[index]
-        return list(self.select(chosen)) if isinstance(index, slice) else next(iter(self.select([chosen])))
-
     def select(self, indices: Sequence[int]) -> TableRows:
-        """Give some of the rows, in the order of `indices`."""
+        """Return some of the rows, in the order of `indices`."""
         return TableRows(self.table.take(list(indices)))
 
     def __iter__(self) -> Iterator[Any]:
-        """Give the rows one by one."""
+        """Yield the rows one by one."""
         import pyarrow.types as types
 
         for batch in self.table.to_batches(max_chunksize=256):
             for row in batch.to_pylist():
                 for column in self.nested:
                     row[column] = _without_null(row[column])
-                for column, kind in self._json.items():  # a null in there is its author's own
+                for column, kind in self._json.items():  # a null in JSON text was written by its author
                     row[column] = _decode_json(row[column], kind, types)
                 yield row
 
@@ -145,10 +148,10 @@ def open_local_rows(path: Path) -> list[tuple[str, Sequence[Any]]]:
     """Open the rows of a file, or of a folder's files in the order of their names.
 
     Args:
-        path: A .jsonl, .json (one list, {"data": list} or JSON lines), .parquet or .csv file, or a folder of such.
+        path: A .jsonl, .json (one list, {"data": list} or JSON lines), .parquet or .csv file, or a folder of them.
 
     Returns:
-        (name without suffix, rows) a file.
+        One (name without suffix, rows) per file.
 
     Raises:
         DataFileError: A file is malformed.
@@ -192,7 +195,7 @@ def _load_json(path: Path) -> Sequence[Any]:
 
 
 def _with_answers(path: Path, rows: Sequence[Any]) -> Sequence[Any]:
-    """Join BFCL's answers, which lie in a file of their own, to the questions by their id."""
+    """Add BFCL's answers, which are in a separate file, to the questions with the same id."""
     answers = path.parent / ANSWERS / path.name
     if path.parent.name == ANSWERS or not answers.is_file():
         return rows
@@ -233,7 +236,7 @@ def _load_parquet(path: Path) -> TableRows:
 
 
 def _has_optional_keys(kind: Any, types: Any) -> bool:
-    """Tell a column in which rows may lack keys; turns of {from, value} or {role, content} always have both."""
+    """Return whether rows of a column may lack keys; turns of {from, value} or {role, content} always have both."""
     if types.is_struct(kind):
         names = {kind.field(index).name for index in range(kind.num_fields)}
         plain = all(types.is_string(kind.field(index).type) for index in range(kind.num_fields))
@@ -244,7 +247,7 @@ def _has_optional_keys(kind: Any, types: Any) -> bool:
 
 
 def _holds_json(kind: Any, types: Any) -> bool:
-    """Tell a column that holds JSON text under a type of its own, as datasets' Json feature does."""
+    """Return whether a column holds JSON text in Arrow's JSON type, as datasets' Json feature does."""
     if getattr(kind, "extension_name", "") == "arrow.json":
         return True
     if types.is_struct(kind):
@@ -270,5 +273,5 @@ def _without_null(value: Any) -> Any:
     if isinstance(value, list):
         return [_without_null(item) for item in value]
     if isinstance(value, (datetime.datetime, datetime.date, datetime.time)):
-        return value.isoformat()  # text that Arrow took for a date
+        return value.isoformat()  # text that Arrow has turned into a date
     return value

@@ -1,7 +1,7 @@
-"""The shapes of raw rows in the wild, and one of them for the rest of the package: the Hermes shape.
+"""The shapes of raw rows in published data sets, and their conversion to one of them: the Hermes shape.
 
 Knows the columns of published data sets. A row of another shape is rewritten with `conversations`, `tools` and `task`;
-calls become <tool_call> blocks, which `gold` reads. It does not judge a row: what a shape lacks is found out there.
+calls become <tool_call> blocks, which `gold` reads. It rejects no row: what is missing in one is found by `gold`.
 
     hermes          conversations [{from, value}], tools; also ShareGPT, LLaMA-Factory, tools in the system text
     toolace         the same, tools in the system text and calls as Python: [f(a=1)]
@@ -36,7 +36,7 @@ _ASSISTANTS = ("gpt", "assistant", "model")
 
 
 def guess_shape(row: Any) -> str:
-    """Say which shape a raw row has, from its columns and the way its calls are written.
+    """Return which shape a raw row has, from its columns and the notation of its calls.
 
     Args:
         row: Anything; a row is a mapping.
@@ -68,7 +68,7 @@ def guess_shape(row: Any) -> str:
 
 
 def normalize_row(row: Any, shape: str = "auto") -> Any:
-    """Give a raw row in the Hermes shape.
+    """Return a raw row in the Hermes shape.
 
     Args:
         row: A raw row.
@@ -90,12 +90,12 @@ def normalize_row(row: Any, shape: str = "auto") -> Any:
         return row
     try:
         return SHAPES[shape](row)
-    except RecursionError:  # nested too deep to be rewritten: it stays what it is, and is rejected for that
+    except RecursionError:  # nested too deep to be rewritten: it stays as it is, and is rejected for that later
         return row
 
 
 def _unwrapped(row: Any) -> Any:
-    """Take a row out of a `text` column that holds it as JSON."""
+    """Return the row that a `text` column holds as JSON; any other row as it is."""
     if not isinstance(row, Mapping) or not isinstance(row.get("text"), str):
         return row
     if any(name in row for name in ("conversations", "messages")) or not row["text"].lstrip().startswith("{"):
@@ -114,7 +114,7 @@ def _rewritten(row: Raw, turns: list[dict[str, Any]], tools: Any, drop: tuple[st
 
 
 def _block(call: Any) -> str:
-    """Write a call the Hermes way; OpenAI's wrapper and its arguments as text are taken off."""
+    """Render a call the Hermes way; OpenAI's wrapper is removed and arguments given as text are decoded."""
     if isinstance(call, Mapping) and isinstance(call.get("function"), Mapping):
         call = call["function"]
     if isinstance(call, Mapping) and isinstance(call.get("arguments"), str):
@@ -126,7 +126,7 @@ def _block(call: Any) -> str:
     return f"<tool_call>\n{text}\n</tool_call>"
 
 
-# one function a shape
+# one function per shape
 
 
 def _from_hermes(row: Raw) -> Raw:
@@ -170,7 +170,7 @@ def _from_openai(row: Raw) -> Raw:
 
 
 def _bare(tools: Any) -> Any:
-    """Take the wrapper off that belongs to this shape: {"type": "function", "function": {...}}."""
+    """Remove the wrapper of this shape: {"type": "function", "function": {...}}."""
     tools = _decoded(tools)
     if not isinstance(tools, (list, tuple)):
         return tools
@@ -243,7 +243,7 @@ def _glaive_turn(role: str, text: str) -> dict[str, str]:
 
 
 def _glaive_call(text: str) -> str:
-    """Write one call; its arguments are JSON text between single quotes, apostrophes inside not escaped."""
+    """Render one call; its arguments are JSON text between single quotes, with apostrophes inside not escaped."""
     if match := _GLAIVE_QUOTED.match(text):
         return _block({"name": match.group(1), "arguments": match.group(2).replace("\\'", "'")})
     return f"<tool_call>\n{text}\n</tool_call>"
@@ -254,7 +254,9 @@ def _from_bfcl(row: Raw) -> Raw:
     if isinstance(question, str):
         question = [{"role": "user", "content": question}]
     first = question[0] if isinstance(question, (list, tuple)) and question else None
-    messages = first if isinstance(first, (list, tuple)) else question  # one list of messages a turn; the first is used
+    messages = (
+        first if isinstance(first, (list, tuple)) else question
+    )  # one list of messages per turn; the first is used
     turns = [_from_message(message) for message in messages] if isinstance(messages, (list, tuple)) else []
     category = _BFCL_CATEGORY.sub("", row["id"]) if isinstance(row.get("id"), str) else ""
     answer = next((row[name] for name in ("ground_truth", "possible_answer") if row.get(name) is not None), None)
@@ -271,7 +273,7 @@ def _from_bfcl(row: Raw) -> Raw:
 
 
 def _truth_block(truth: Any) -> str:
-    """Write one expected call: of every argument the first value that is allowed, none where that is "" (left out)."""
+    """Render one expected call, with the first allowed value of each argument; "" means that it is left out."""
     if isinstance(truth, str):
         try:
             return "\n".join(_block(call) for call in parse_python_calls(truth))
@@ -308,7 +310,7 @@ SHAPES: dict[str, Callable[[Raw], Raw]] = {
     "glaive": _from_glaive,
     "bfcl": _from_bfcl,
 }
-"""Every shape by name, and what rewrites it."""
+"""Every shape by name, and the function that rewrites it."""
 
 
 # parts of rows
@@ -321,7 +323,7 @@ def extract_tools(system: str) -> list[Any]:
         system: The text.
 
     Returns:
-        Definitions as they stand, lists flattened; [] where there are none.
+        Definitions as they were written, lists flattened; [] where there are none.
     """
     marked = _TOOL_LIST.findall(system)
     found: list[Any] = []
@@ -363,7 +365,7 @@ def _assistant_text(turn: Any) -> str | None:
 
 
 def _decoded(value: Any) -> Any:
-    """Read JSON text of a list or mapping; anything else, and text that cannot be read, stays as it is."""
+    """Decode JSON text of a list or mapping; anything else, and text that cannot be decoded, is returned as it is."""
     if not isinstance(value, str) or not value.lstrip().startswith(("[", "{")):
         return value
     try:

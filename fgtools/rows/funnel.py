@@ -220,5 +220,5 @@ def require_rows(row_set: RowSet, origin: str = "the data", sides: Mapping[str, 
         )
     raise EmptySetError(
         f"{origin}: at least one usable row is needed, got 0 usable of {total}.{reasons}\n"
-        "A row needs conversations with a user turn and a reply, and tools; give more rows or mend these."
+        "A row needs conversations with a user turn and a reply, and tools; give more rows or correct these."
     )

@@ -1,8 +1,8 @@
-"""What a chat template hides of a tool, put where it shows: parameters renamed, facts said in the description.
+"""Remedies for what a chat template hides of a tool: parameters are renamed, facts are written into descriptions.
 
-Knows tools in normal form, rows, and a Coverage; which facts a template hides is found by `coverage`, by rendering.
-Both remedies lose nothing: a row remembers the names it replaced (`names.restore_calls` puts them back), and a fact
-that is said in the description keeps its keyword, which scoring goes by.
+Knows tools in normal form, rows, and a Coverage; which facts a template hides is found in `prompts`, by rendering.
+Both remedies lose nothing: a row records the names it replaced (`names.restore_calls` restores them), and a fact that
+is written into the description keeps its keyword, by which replies are scored.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Coverage:
 
     Attributes:
         hidden_names: Parameter names that it drops.
-        hidden_facts: (JSON type, keyword) of the facts about a parameter that leave the text as it is.
+        hidden_facts: (JSON type, keyword) of the facts about a parameter that do not change the rendered text.
     """
 
     hidden_names: frozenset[str] = frozenset()
@@ -42,7 +42,7 @@ SENTENCES: dict[str, Callable[[Any], str]] = {
     "enum": lambda value: f"one of {_listed(value)}",
     "const": lambda value: f"always {_value(value)}",
     "anyOf": lambda value: " or ".join(dict.fromkeys(str(one.get("type")) for one in value)),
-    "default": lambda value: "" if value is None else f"default {_value(value)}",  # none at all is no news
+    "default": lambda value: "" if value is None else f"default {_value(value)}",  # a default of null says nothing
     "minimum": lambda value: f"at least {value}",
     "exclusiveMinimum": lambda value: f"more than {value}",
     "maximum": lambda value: f"at most {value}",
@@ -57,14 +57,14 @@ SENTENCES: dict[str, Callable[[Any], str]] = {
     "pattern": lambda value: f"matches {value}",
     "nullable": lambda value: "may be null" if value else "",
 }
-"""How a fact is said, by its keyword."""
+"""The words for a fact, by its keyword."""
 
 _MAX_SENTENCE = 300
-"""Characters; a list of a thousand choices would drown the tool it belongs to."""
+"""Characters; longer words, such as a list of a thousand choices, are left out."""
 
 
 def apply_remedies(row: Row, coverage: Coverage) -> tuple[Row, Counter[str]]:
-    """Give a row whose tools show what the template would hide.
+    """Return a row whose tools show what the template would hide.
 
     Args:
         row: A row dict; not changed.
@@ -110,15 +110,15 @@ def apply_remedies(row: Row, coverage: Coverage) -> tuple[Row, Counter[str]]:
 
 
 def describe_facts(schema: Mapping[str, Any], coverage: Coverage, applied: Counter[str]) -> dict[str, Any]:
-    """Give a copy of a parameters schema that says hidden facts in the parameters' descriptions.
+    """Return a copy of a parameters schema with hidden facts written into the parameters' descriptions.
 
     Args:
         schema: Parameters in normal form.
         coverage: What the template hides.
-        applied: Counts what was said, by kind; added to.
+        applied: Counts, by kind, of the facts written; added to.
 
     Returns:
-        The copy; a fact whose words stand in the description already is not said again.
+        The copy; a fact that the description states already is not repeated.
     """
     result = dict(schema)
     properties = schema.get("properties")
@@ -150,7 +150,7 @@ def _described(spec: Mapping[str, Any], coverage: Coverage, applied: Counter[str
 
 
 def _says(text: str, keyword: str, value: Any, words: str) -> bool:
-    """Tell whether a description has the fact already, in our words or in its author's."""
+    """Return whether a description states the fact already, in our words or in its author's."""
     if words in text:
         return True
     lowered = text.lower()

@@ -1,7 +1,7 @@
 """Where raw rows come from: the offline sample, a local file or folder, a hub data set.
 
-Knows names of data and the order in which rows are taken; files are read by `datafiles`, and what a row means is for
-others to say. Rows are read when they are asked for.
+Knows what a data set is called and in which order its rows are taken; files are read by `datafiles`. It does not know
+what a row means. Rows are read when they are asked for.
 """
 
 from __future__ import annotations
@@ -13,34 +13,34 @@ from typing import Any, NamedTuple
 
 from fgtools.files import FgtoolsError, InputError
 from fgtools.profiles import HERMES
-from fgtools.rows.datafiles import SUFFIXES, LocalRowsError, TableRows, open_local_rows
+from fgtools.rows.datafiles import SUFFIXES, LazyRows, LocalRowsError, TableRows, open_local_rows
 
 
 class SourceError(FgtoolsError, ValueError):
-    """The data cannot be had; the message says what to do."""
+    """The data cannot be found or loaded; the message says what to do."""
 
 
 class _Place(NamedTuple):
-    """Where a row stands: its part, its index there, and its position in the whole."""
+    """Where a row is: the number of its part, its index in the part, and its position in all parts together."""
 
     part: int
     index: int
     position: int
 
 
-class OrderedRows(Sequence[Any]):
-    """Rows of one or several files in a given order; a slice holds no other rows, so that it can be sent elsewhere.
+class OrderedRows(LazyRows):
+    """Rows of one or several files in a given order; a slice holds its own rows only and is small to send to a process.
 
-    A row keeps the `row_id` and `source` it has; without them it gets its `id` or position and its file's name, so that
-    a counted rejection can be traced.
+    A row without `row_id` gets its `id` or its position, and a row without `source` its file's name, so that a rejected
+    row can be found in its file.
     """
 
     def __init__(self, parts: Sequence[tuple[str, Sequence[Any]]], places: Sequence[_Place] | None = None) -> None:
-        """Put parts together.
+        """Join parts.
 
         Args:
             parts: (name, rows), in order.
-            places: The rows to take; None: all, as they come.
+            places: The rows to take; None for all, part after part.
         """
         self._parts = list(parts)
         if places is None:
@@ -51,12 +51,8 @@ class OrderedRows(Sequence[Any]):
     def __len__(self) -> int:
         return len(self._places)
 
-    def __getitem__(self, index: Any) -> Any:
-        chosen = range(len(self))[index]
-        return self.select(chosen) if isinstance(index, slice) else next(iter(self.select([chosen])))
-
     def select(self, indices: Sequence[int]) -> OrderedRows:
-        """Give some of the rows, in the order of `indices`."""
+        """Return some of the rows, in the order of `indices`."""
         wanted: list[list[int]] = [[] for _ in self._parts]
         places = []
         for place in (self._places[index] for index in indices):
@@ -73,8 +69,7 @@ class OrderedRows(Sequence[Any]):
 
 
 def _select(rows: Sequence[Any], indices: Sequence[int]) -> Sequence[Any]:
-    select = getattr(rows, "select", None)
-    return select(indices) if select else [rows[index] for index in indices]
+    return rows.select(indices) if isinstance(rows, LazyRows) else [rows[index] for index in indices]
 
 
 def _labelled(row: Any, position: int, name: str) -> Any:
@@ -101,7 +96,7 @@ class RawRows:
     origin: str
 
     def find(self, row_id: str) -> dict[str, Any]:
-        """Give the first raw row of an id, also of one that was made unique ("a#2"); {} where there is none."""
+        """Return the first raw row with an id, or {}; for an id that was made unique ("a#2") also the one with "a"."""
         names = (row_id, row_id.rpartition("#")[0])
         found = (row for row in self.rows if isinstance(row, dict) and row.get("row_id") in names)
         return next(found, {})
@@ -114,9 +109,9 @@ def load_raw_rows(
 
     Args:
         data: "sample", the path of a JSONL, JSON, Parquet or CSV file, a folder of such files, or a hub data set id.
-        n_total: Rows to take; fewer are there: all of them.
-        seed: Seed of the shuffle (datasets' Dataset.shuffle, so that the same rows come out as in the tutorial) and of
-            the offline sample.
+        n_total: Rows to take; all rows where there are fewer.
+        seed: Seed of the shuffle (datasets' Dataset.shuffle, for the same order as in the tutorial) and of the offline
+            sample.
         split: Split of a hub data set.
         config: Configuration of a hub data set; "" for its only or default one.
         revision: Commit, tag or branch of a hub data set; "" for the newest.
@@ -126,7 +121,7 @@ def load_raw_rows(
 
     Raises:
         SourceError: The data cannot be found or loaded.
-        DataFileError: A file is malformed; file and, once that line is read, line are named.
+        DataFileError: A file is malformed; a malformed line is named when it is read.
         ValueError: n_total is not positive.
     """
     if n_total < 1:
@@ -150,7 +145,7 @@ def load_raw_rows(
 
 
 def shuffled_order(n_rows: int, seed: int) -> list[int]:
-    """Give the order in which datasets' Dataset.shuffle(seed) puts n_rows rows."""
+    """Return the positions of n_rows rows in the order that datasets' Dataset.shuffle(seed) gives them."""
     from datasets import Dataset
 
     return Dataset.from_dict({"index": range(n_rows)}).shuffle(seed=seed)["index"][:]
@@ -164,7 +159,7 @@ def _take(parts: list[tuple[str, Sequence[Any]]], n_total: int, seed: int, origi
 
 
 def _load_hub_rows(data: str, split: str, config: str, revision: str) -> Sequence[Any]:
-    """Load a split of a hub data set; from its JSON files where Arrow would fill missing keys or mix up types."""
+    """Load a split of a hub data set, from its JSON files where Arrow would add null keys or refuse mixed types."""
     import datasets
     from huggingface_hub.errors import HTTPError
 
@@ -189,7 +184,7 @@ def _load_hub_rows(data: str, split: str, config: str, revision: str) -> Sequenc
 
 
 def _load_hub_json(data: str, split: str, config: str, revision: str) -> Sequence[Any]:
-    """Read the JSON files of a hub data set as they stand; raises SourceError where it has none for the split."""
+    """Read the JSON files of a hub data set unchanged; raises SourceError where it has none for the split."""
     from huggingface_hub import HfApi, hf_hub_download
     from huggingface_hub.errors import HTTPError
 

@@ -26,8 +26,8 @@ from fgtools.report.figures import new_axes, plot_comparison, save_figure
 from fgtools.report.layout import render_table
 from fgtools.report.tables import build_comparison_table
 from fgtools.rows import load_raw_rows, prepare
+from fgtools.run.evaluation import evaluate
 from fgtools.run.folder import open_run
-from fgtools.run.stages import evaluate
 from fgtools.run.training import hold_out_rows
 from fgtools.train import train
 

@@ -153,8 +153,7 @@ def _build_parser() -> argparse.ArgumentParser:
 
 
 def _run(options: argparse.Namespace) -> None:
-    from fgtools.run.notebooks import parse_parameters, run_series
-    from fgtools.run.stages import render_summary
+    from fgtools.run.notebooks import render_summary, run_series
 
     named = {"PROFILE": options.profile, "RECIPE": options.recipe, "DATA": options.data, "MODEL": options.model}
     given = {name: value for name, value in named.items() if value is not None}
@@ -164,7 +163,7 @@ def _run(options: argparse.Namespace) -> None:
     model = given.get("MODEL", "")
     if model and Path(model).exists():
         given["MODEL"] = str(Path(model).absolute())
-    outcomes = run_series(options.out, given | parse_parameters(options.p), options.only, options.resume)
+    outcomes = run_series(options.out, given | dict(options.p), options.only, options.resume)
     run = open_run(options.out)
     total = sum(outcome.seconds for outcome in outcomes)
     print(f"\nstages: {len(outcomes)}, {total:.0f} s")
@@ -333,8 +332,8 @@ def _evaluate(options: argparse.Namespace) -> None:
     from fgtools.models.device import detect_capability
     from fgtools.report.layout import render_table
     from fgtools.report.tables import build_ladder_table
+    from fgtools.run.evaluation import evaluate, list_inputs, name_files
     from fgtools.run.processes import LAUNCHED, choose_processes, launch
-    from fgtools.run.stages import evaluate, list_inputs, name_files
 
     rows = load_rows(Path(options.rows))
     processes, reason = choose_processes(len(rows), options.processes)
@@ -363,7 +362,7 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 
 def _score(options: argparse.Namespace) -> None:
-    from fgtools.run.stages import match_replies, score_rows
+    from fgtools.run.evaluation import match_replies, score_rows
 
     rows = load_rows(Path(options.rows))
     replies = match_replies(rows, read_jsonl(Path(options.replies)))

@@ -5,8 +5,8 @@ import ast
 import nbformat
 import pytest
 
-from fgtools.run.folder import STAGES
-from fgtools.run.notebooks import read_parameters
+from fgtools.run.parameters import list_parameters
+from fgtools.run.stages import STAGES
 from tests.normal_form import CELL_ID, NOTEBOOKS, normalize_notebook
 
 PATHS = [NOTEBOOKS / f"{stage}.ipynb" for stage in STAGES]
@@ -69,7 +69,7 @@ def test_the_anatomy_is_the_same_everywhere(notebook):
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
 def test_every_parameter_is_annotated_and_explained(path):
     cell = next(cell for cell in nbformat.read(path, as_version=4).cells if cell.id == "parameters")
-    names = set(read_parameters(path))
+    names = set(list_parameters(path))
     assert "RUN_DIR" in names
     for line in cell.source.splitlines():
         if "=" in line.split("#")[0]:

@@ -11,7 +11,7 @@ import nbformat
 import pytest
 
 from fgtools.__main__ import main
-from fgtools.run.folder import MADE_BY, STAGES
+from fgtools.run.stages import STAGES
 from tests.normal_form import NOTEBOOKS
 
 SMALL = ("-p", "N_TOTAL", "150", "-p", "N_EVAL", "20", "-p", "EPOCHS", "0.3")
@@ -31,7 +31,7 @@ def test_the_series_runs_from_raw_rows_to_the_card(recipe, tmp_path, capsys):
     out = tmp_path / "run"
     assert main(["run", "--profile", "offline", "--recipe", recipe, "--out", str(out), *SMALL]) == 0
     shown = capsys.readouterr().out
-    assert all((out / name).exists() for name in MADE_BY)
+    assert all((out / name).exists() for stage in STAGES.values() for name in stage.writes)
     for expected in ("measure", "before", "after", "comparison.png", "06_publish.ipynb"):
         assert expected in shown, expected
     scores = [json.loads((out / f"scores.{side}.json").read_text()) for side in ("base", "tuned")]

@@ -4,12 +4,15 @@ Its files are loaded when they are asked for: a session must begin before torch 
 """
 
 __all__ = [
+    "evaluation",
     "folder",
     "login",
     "notebooks",
+    "parameters",
     "processes",
     "publish",
     "session",
+    "settings",
     "stages",
     "training",
 ]

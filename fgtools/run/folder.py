@@ -1,4 +1,4 @@
-"""The run folder: what its files are called, who makes them, and how they are written whole.
+"""The run folder: where its files lie, and how they are read and written.
 
 Knows files, JSON and hashes; not what rows, scores or models mean. Every file is written under a temporary name and
 then renamed, so that a killed run never leaves half a file. Stages hand over through this folder only; on Kaggle the
@@ -25,27 +25,7 @@ from fgtools.files import (
     write_jsonl,
     write_text,
 )
-
-STAGES = ("01_setup", "02_data", "03_baseline", "04_train", "05_post_eval", "06_publish")
-
-MADE_BY = {
-    "run.json": "01_setup",
-    "rows.train.jsonl": "02_data",
-    "rows.eval.jsonl": "02_data",
-    "rows.unseen.jsonl": "02_data",
-    "funnel.json": "02_data",
-    "audit.json": "02_data",
-    "replies.base.jsonl": "03_baseline",
-    "scores.base.json": "03_baseline",
-    "model": "04_train",
-    "train.json": "04_train",
-    "replies.tuned.jsonl": "05_post_eval",
-    "scores.tuned.json": "05_post_eval",
-    "compare.json": "05_post_eval",
-    "card.md": "06_publish",
-    "manifest.json": "06_publish",
-}
-"""Which notebook makes which file of the run folder."""
+from fgtools.run.stages import find_maker
 
 KAGGLE_INPUT = Path("/kaggle/input")
 
@@ -67,7 +47,7 @@ class RunFolder:
     inputs: tuple[Path, ...] = ()
 
     def find(self, name: str) -> Path:
-        """Give the path of an input.
+        """Return the path of an input.
 
         Args:
             name: File or folder name relative to the run folder, such as "rows.train.jsonl" or "model".
@@ -86,7 +66,7 @@ class RunFolder:
             if found:
                 return max(found, key=lambda path: (path.stat().st_mtime, str(path)))
         where = " and ".join([f"the run folder {self.root.name!r}", *(str(folder) for folder in self.inputs)])
-        maker = MADE_BY.get(name)
+        maker = find_maker(name)
         remedy = f"run {maker} first" if maker else "give the path of an existing file"
         raise MissingArtifactError(f"{name} must be there for this stage, but {where} does not hold it: {remedy}.")
 
@@ -126,7 +106,7 @@ class RunFolder:
 
 
 def open_run(run_dir: str | Path = "") -> RunFolder:
-    """Open, or make, the folder of a run.
+    """Open the folder of a run, and make it if it is not there.
 
     Args:
         run_dir: Its path. "" means: FGTOOLS_RUN_DIR when set, /kaggle/working/run on Kaggle, else runs/offline beside

@@ -14,35 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fgtools.files import FgtoolsError, is_watched, sha256_of, write_text
-from fgtools.run.folder import MADE_BY, STAGES, RunFolder, open_run
+from fgtools.files import FgtoolsError, is_watched, make_folder, read_json, sha256_of, write_text
+from fgtools.run.folder import RunFolder, open_run
+from fgtools.run.parameters import assign_parameters
+from fgtools.run.settings import load_settings
+from fgtools.run.stages import STAGES
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
-
-READS = {
-    "01_setup": (),
-    "02_data": ("run.json",),
-    "03_baseline": ("run.json", "rows.eval.jsonl", "rows.unseen.jsonl"),
-    "04_train": ("run.json", "rows.train.jsonl", "rows.eval.jsonl", "audit.json"),
-    "05_post_eval": (
-        "run.json",
-        "rows.eval.jsonl",
-        "rows.unseen.jsonl",
-        "model",
-        "replies.base.jsonl",
-        "scores.base.json",
-    ),
-    "06_publish": (
-        "run.json",
-        "funnel.json",
-        "train.json",
-        "model",
-        "scores.base.json",
-        "scores.tuned.json",
-        "compare.json",
-    ),
-}
-"""What each notebook reads from the run folder."""
 
 
 class PipelineError(FgtoolsError, ValueError):
@@ -69,7 +47,7 @@ class StageOutcome:
 
 
 def select_stages(only: Sequence[str]) -> tuple[str, ...]:
-    """Give the stages to run, in order.
+    """Return the stages to run, in order.
 
     Args:
         only: Numbers or names ("02", "2" or "02_data"); empty: all six.
@@ -88,39 +66,6 @@ def select_stages(only: Sequence[str]) -> tuple[str, ...]:
             raise PipelineError(f"--only takes the stages {', '.join(STAGES)} or their numbers, got {name!r}")
         chosen.add(stage)
     return tuple(stage for stage in STAGES if not only or stage in chosen)
-
-
-def read_parameters(notebook: Path) -> dict[str, str]:
-    """Give the parameters a notebook declares, with their defaults as written."""
-    import papermill
-
-    return {name: details["default"] for name, details in papermill.inspect_notebook(str(notebook)).items()}
-
-
-def assign_parameters(
-    stages: Sequence[str], parameters: Mapping[str, Any], folder: Path = NOTEBOOKS
-) -> dict[str, dict[str, Any]]:
-    """Give each stage the parameters it declares.
-
-    Args:
-        stages: The stages that will run.
-        parameters: Values by parameter name.
-        folder: Where the notebooks lie.
-
-    Returns:
-        Parameter values by stage.
-
-    Raises:
-        PipelineError: No stage that will run declares a name.
-    """
-    declared = {stage: read_parameters(folder / f"{stage}.ipynb") for stage in stages}
-    known = sorted({name for names in declared.values() for name in names})
-    for name in parameters:
-        if name not in known:
-            raise PipelineError(f"{name!r} is not a parameter of {', '.join(stages)}: they take {', '.join(known)}")
-    return {
-        stage: {name: parameters[name] for name in names if name in parameters} for stage, names in declared.items()
-    }
 
 
 def run_series(
@@ -143,7 +88,8 @@ def run_series(
         One outcome a stage.
 
     Raises:
-        PipelineError: A stage or parameter is unknown, or the notebooks are not there.
+        PipelineError: A stage is unknown, or the notebooks are not there.
+        ParameterError: As assign_parameters.
         StageError: A notebook failed.
     """
     if not folder.is_dir():
@@ -171,10 +117,12 @@ def run_series(
 
 def _execute(notebook: Path, run: RunFolder, parameters: Mapping[str, Any]) -> None:
     import papermill
+    from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
     copy = run.root / "notebooks" / notebook.name
-    copy.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(copy.parent)
+    watched = is_watched()
     environment = {"FGTOOLS_BATCH": "1", "MPLBACKEND": "module://matplotlib_inline.backend_inline"}
     before = {name: os.environ.get(name) for name in environment}
     os.environ.update(environment)
@@ -186,12 +134,17 @@ def _execute(notebook: Path, run: RunFolder, parameters: Mapping[str, Any]) -> N
             kernel_name="python3",
             extra_arguments=["--log-level=ERROR"],  # a kernel's own warnings are not about the notebook
             cwd=str(notebook.parent),
-            progress_bar=before["FGTOOLS_BATCH"] is None and is_terminal(),
+            progress_bar=watched,
         )
     except PapermillExecutionError as error:
         raise StageError(
             f"{notebook.stem} failed in cell {error.exec_count}: {error.ename}: {error.evalue}\n"
             f"the notebook up to that cell: {copy}"
+        ) from error
+    except DeadKernelError as error:
+        raise StageError(
+            f"{notebook.stem} failed, since its kernel was ended from outside, most often for want of memory: take "
+            f"fewer rows, or a smaller BATCH_SIZE\nthe notebook up to that cell: {copy}"
         ) from error
     finally:
         for name, value in before.items():
@@ -201,25 +154,19 @@ def _execute(notebook: Path, run: RunFolder, parameters: Mapping[str, Any]) -> N
                 os.environ[name] = value
 
 
-def is_terminal() -> bool:
-    """Tell whether a person watches this process in a terminal."""
-    import sys
-
-    return is_watched() and sys.stderr.isatty()
-
-
 def _state(run: RunFolder, stage: str, notebook: Path, parameters: Mapping[str, Any]) -> str:
     """Hash what a stage's result depends on: its notebook, its parameters, the package's code, its inputs."""
     package = Path(__file__).parents[1]
     code = {path.relative_to(package).as_posix(): sha256_of(path) for path in sorted(package.rglob("*.py"))}
-    inputs = {name: sha256_of(run.root / name) for name in READS[stage] if (run.root / name).exists()}
+    names = (*STAGES[stage].reads, *STAGES[stage].may_read)
+    inputs = {name: sha256_of(run.root / name) for name in names if (run.root / name).exists()}
     parts = [sha256_of(notebook), dict(parameters), code, inputs]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def _recorded_states(run: RunFolder) -> dict[str, str]:
     path = run.root / "stages.json"
-    return json.loads(path.read_text()) if path.exists() else {}
+    return read_json(path) if path.exists() else {}
 
 
 def _record_state(run: RunFolder, stage: str, state: str) -> None:
@@ -228,22 +175,21 @@ def _record_state(run: RunFolder, stage: str, state: str) -> None:
 
 
 def _has_outputs(run: RunFolder, stage: str) -> bool:
-    return all((run.root / name).exists() for name, maker in MADE_BY.items() if maker == stage)
+    return all((run.root / name).exists() for name in STAGES[stage].writes)
 
 
-def parse_parameters(pairs: Sequence[Sequence[str]]) -> dict[str, Any]:
-    """Read NAME VALUE pairs of a command line; a value that is JSON (a number, true, a list) becomes that, else text.
+def render_summary(run: RunFolder) -> str:
+    """Return what a run came to, as text: the before/after table, the paths of figures and executed notebooks."""
+    from fgtools.metrics import Comparison
+    from fgtools.report.layout import render_table
+    from fgtools.report.tables import build_comparison_table
 
-    Args:
-        pairs: The pairs.
-
-    Returns:
-        Values by parameter name.
-    """
-    values: dict[str, Any] = {}
-    for name, text in pairs:
-        try:
-            values[name] = json.loads(text)
-        except ValueError:
-            values[name] = text
-    return values
+    lines = []
+    if (run.root / "compare.json").exists():
+        comparison = Comparison.from_dict(run.read_json("compare.json"))
+        banner = load_settings(run).banner
+        lines += [*([banner] if banner else []), render_table(build_comparison_table(comparison)), ""]
+    figures = sorted((run.root / "figures").glob("*.png"))
+    lines += [f"figure    {figure}" for figure in figures]
+    lines += [f"notebook  {notebook}" for notebook in sorted((run.root / "notebooks").glob("*.ipynb"))]
+    return "\n".join(lines)

@@ -14,7 +14,7 @@ from fgtools.rows import Row, load_rows
 from fgtools.rows.splits import hold_out
 from fgtools.run.folder import RunFolder
 from fgtools.run.processes import launch
-from fgtools.run.stages import Settings
+from fgtools.run.settings import Settings
 
 if TYPE_CHECKING:
     import pandas

@@ -16,8 +16,8 @@ from fgtools.metrics import Scores, compare, has_valid_arguments, score, score_r
 from fgtools.offline.samples import build_samples
 from fgtools.report.tables import build_ladder_table
 from fgtools.rows import build_rows
+from fgtools.run.evaluation import evaluate, name_files
 from fgtools.run.folder import open_run
-from fgtools.run.stages import evaluate, name_files
 from tests.toys import fresh_model, load_shared
 
 ROWS = build_rows(build_samples(300, 9)).rows

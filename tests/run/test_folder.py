@@ -1,11 +1,12 @@
 """The run folder: whole writes, provenance, and errors that name the next step."""
 
 import json
+import os
 
 import pytest
 
 from fgtools.files import FileError, sha256_of, write_text
-from fgtools.run.folder import MADE_BY, MissingArtifactError, RunFolder, open_run
+from fgtools.run.folder import MissingArtifactError, RunFolder, open_run
 
 
 def test_a_missing_input_names_the_notebook_that_makes_it(tmp_path):
@@ -20,6 +21,22 @@ def test_inputs_of_attached_notebooks_are_found_by_name(tmp_path):
     run = RunFolder(tmp_path / "working", (tmp_path / "input",))
     assert run.read_rows("rows.eval.jsonl") == [{"row_id": "a"}]
     assert run.find("model") == attached / "model"
+
+
+def test_of_several_inputs_of_one_name_the_newest_is_taken_and_the_runs_own_before_all(tmp_path):
+    run = RunFolder(tmp_path / "working", (tmp_path / "input",))
+    for age, (place, text) in enumerate((("b", "newest"), ("a", "older"), ("c", "oldest"))):
+        path = write_text(tmp_path / "input" / place / "rows.eval.jsonl", text)
+        os.utime(path, (1_000_000 - age, 1_000_000 - age))
+    assert run.find("rows.eval.jsonl").read_text() == "newest"
+    write_text(run.root / "rows.eval.jsonl", "own")
+    assert run.find("rows.eval.jsonl").read_text() == "own"
+
+
+def test_a_folder_without_a_model_is_no_input(tmp_path):
+    (tmp_path / "input" / "model").mkdir(parents=True)
+    with pytest.raises(MissingArtifactError, match="run 04_train first"):
+        RunFolder(tmp_path / "working", (tmp_path / "input",)).find("model")
 
 
 def test_json_records_its_inputs_by_name_and_by_path(tmp_path):
@@ -51,7 +68,3 @@ def test_the_run_folder_is_found_without_a_parameter(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     with pytest.raises(FileError, match="RUN_DIR must be a folder"):
         open_run(tmp_path / "file")
-
-
-def test_every_handed_over_file_has_one_maker():
-    assert set(MADE_BY.values()) == {"01_setup", "02_data", "03_baseline", "04_train", "05_post_eval", "06_publish"}

@@ -5,14 +5,9 @@ import pytest
 
 from fgtools.files import FileError, write_text
 from fgtools.run import notebooks as pipeline
-from fgtools.run.notebooks import (
-    PipelineError,
-    StageError,
-    assign_parameters,
-    parse_parameters,
-    run_series,
-    select_stages,
-)
+from fgtools.run.notebooks import PipelineError, StageError, run_series, select_stages
+from fgtools.run.parameters import ParameterError
+from fgtools.run.stages import STAGES, Stage
 
 
 def write_notebook(folder, stage, source, parameters='RUN_DIR: str = ""  # where'):
@@ -37,40 +32,22 @@ def toy(tmp_path, monkeypatch):
         "if FAIL: raise ValueError('rows are bad')",
         'RUN_DIR: str = ""  # a\nFAIL: bool = False  # b',
     )
-    monkeypatch.setattr(pipeline, "STAGES", ("01_setup", "02_data"))
-    monkeypatch.setattr(pipeline, "MADE_BY", {"run.json": "01_setup"})
+    table = {"01_setup": Stage(writes=("run.json",)), "02_data": Stage(reads=("run.json",), may_read=("extra.json",))}
+    monkeypatch.setattr(pipeline, "STAGES", table)
     return folder
 
 
 def test_stages_are_chosen_by_number_or_name_and_run_in_order():
-    assert select_stages([]) == pipeline.STAGES
+    assert select_stages([]) == tuple(STAGES)
     assert select_stages(["05_post_eval", "2"]) == ("02_data", "05_post_eval")
     with pytest.raises(PipelineError, match=r"--only takes the stages 01_setup.*got '7'"):
         select_stages(["7"])
 
 
-def test_parameters_of_the_command_line_keep_their_type():
-    pairs = [("N_EVAL", "20"), ("EPOCHS", "0.5"), ("DRY_RUN", "false"), ("DATA", "rows.jsonl"), ("INSPECT", "[1, 2]")]
-    assert parse_parameters(pairs) == {
-        "N_EVAL": 20,
-        "EPOCHS": 0.5,
-        "DRY_RUN": False,
-        "DATA": "rows.jsonl",
-        "INSPECT": [1, 2],
-    }
-
-
 def test_an_unknown_parameter_is_an_error_before_anything_runs(toy, tmp_path):
-    with pytest.raises(
-        PipelineError, match=r"'N_EVALS' is not a parameter of 01_setup, 02_data: they take FAIL, RUN_DIR, SEED"
-    ):
+    with pytest.raises(ParameterError, match="'N_EVALS' is not a parameter of 01_setup, 02_data: they take FAIL, "):
         run_series(tmp_path / "out", {"N_EVALS": 3}, folder=toy)
     assert not (tmp_path / "out" / "notebooks").exists()
-
-
-def test_each_stage_gets_the_parameters_it_declares(toy):
-    assigned = assign_parameters(("01_setup", "02_data"), {"RUN_DIR": "x", "SEED": 2}, toy)
-    assert assigned == {"01_setup": {"RUN_DIR": "x", "SEED": 2}, "02_data": {"RUN_DIR": "x"}}
 
 
 def test_a_failing_cell_is_named_and_the_executed_copy_stays(toy, tmp_path):
@@ -87,6 +64,9 @@ def test_resuming_skips_only_what_is_unchanged(toy, tmp_path):
     assert [outcome.skipped for outcome in again] == [True, True]
     changed = run_series(out, {"SEED": 5}, folder=toy, resume=True)
     assert [outcome.skipped for outcome in changed] == [False, False]  # a new run.json is a new input of 02_data
+    assert all(outcome.skipped for outcome in run_series(out, {"SEED": 5}, folder=toy, resume=True))
+    (out / "extra.json").write_text("{}")  # what a stage reads when it is there is an input, too
+    assert [one.skipped for one in run_series(out, {"SEED": 5}, folder=toy, resume=True)] == [True, False]
     (out / "run.json").unlink()
     assert not run_series(out, {"SEED": 5}, folder=toy, resume=True)[0].skipped
 
@@ -100,9 +80,3 @@ def test_a_file_in_the_place_of_the_run_folder_is_an_error(toy, tmp_path):
     write_text(tmp_path / "out", "")
     with pytest.raises(FileError, match="RUN_DIR must be a folder"):
         run_series(tmp_path / "out", folder=toy)
-
-
-def test_every_stage_reads_only_what_an_earlier_one_makes():
-    made = pipeline.MADE_BY
-    for stage, names in pipeline.READS.items():
-        assert all(made[name] < stage for name in names), stage

@@ -16,7 +16,7 @@ from fgtools.__main__ import main
 from fgtools.profiles import build_training, resolve_profile
 from fgtools.run.folder import open_run
 from fgtools.run.processes import LAUNCHED, ONE_GPU, LaunchError, choose_processes, count_gpus, launch
-from fgtools.run.stages import build_settings
+from fgtools.run.settings import build_settings
 from fgtools.run.training import run_training
 
 TIMEOUT = 240

@@ -1,0 +1,238 @@
+"""The evaluation of a model, as notebooks and commands share it: replies that are kept as they come, then scores.
+
+Knows the run folder, replies and scores; not how a reply is generated or what a score means.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fgtools.files import DataFileError, InputError
+from fgtools.generate.reply_log import ReplyLog, find_parts, identify_replies, shard_rows
+from fgtools.metrics import Scores, score
+from fgtools.profiles import Recipe, get_recipe
+from fgtools.rows import load_rows
+from fgtools.run.folder import RunFolder
+from fgtools.run.processes import choose_processes, current_process, launch
+from fgtools.run.settings import Settings
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A model's replies to rows, and their scores.
+
+    Attributes:
+        rows: The rows.
+        replies: One reply a row, in the order of the rows.
+        scores: What the replies are worth.
+        max_new_tokens: Budget of one reply, in tokens.
+    """
+
+    rows: tuple[Mapping[str, Any], ...]
+    replies: tuple[str, ...]
+    scores: Scores
+    max_new_tokens: int
+
+    def write(self, run: RunFolder, replies_name: str, scores_name: str, inputs: Sequence[str | Path] = ()) -> None:
+        """Write the replies as JSON lines, and the scores with the budget and the inputs' hashes.
+
+        The files in which `evaluate` kept the replies under way, of the same name with ".part", go.
+        """
+        pairs = zip(self.rows, self.replies, strict=True)
+        run.write_rows(replies_name, ({"row_id": row["row_id"], "reply": reply} for row, reply in pairs))
+        scores = {"max_new_tokens": self.max_new_tokens, **self.scores.to_dict()}
+        run.write_json(scores_name, scores, [replies_name, *inputs])
+        for part in find_parts(run.root / f"{replies_name}.part"):
+            part.unlink()
+
+
+def score_rows(rows: Sequence[Mapping[str, Any]], replies: Sequence[str], recipe: str | Recipe) -> Scores:
+    """Score replies in the grammar of a recipe; raises as metrics.score."""
+    return score(rows, replies, style=get_recipe(recipe).call_style)
+
+
+def evaluate(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: Sequence[Mapping[str, Any]],
+    recipe: str | Recipe,
+    *,
+    max_new_tokens: int = 0,
+    batch_size: int = 64,
+    constrained: bool = False,
+    part: Path | None = None,
+) -> Evaluation:
+    """Generate a reply for every row and score it; in processes that `launch` started, each generates its share.
+
+    Args:
+        model: The model.
+        tokenizer: Its tokenizer.
+        rows: Row dicts.
+        recipe: "native", "tutorial" or a Recipe.
+        max_new_tokens: Budget of one reply, in tokens; 0: from the longest gold.
+        batch_size: Rows generated at once, at most.
+        constrained: Whether declared tools, arguments and types are all that can be written; such scores are not those
+            of free replies.
+        part: File in which replies are kept as they come; those that are there for this model, these rows and this
+            budget are not generated again. None: they are not kept.
+
+    Returns:
+        The Evaluation.
+
+    Raises:
+        ValueError: There are no rows, or two have the same id.
+        ConstraintError: As generate_replies; or the recipe's calls are not those that can be constrained.
+    """
+    from fgtools.generate import generate_replies
+    from fgtools.generate.constrained import require_native
+    from fgtools.prompts.encode import longest_completion, token_budget
+
+    if constrained:
+        require_native(recipe)
+    if not rows or len({row["row_id"] for row in rows}) < len(rows):
+        raise InputError(f"rows to evaluate must be there and have an id each of their own, got {len(rows)} rows")
+    budget = max_new_tokens or token_budget(longest_completion(rows, tokenizer, recipe))
+    options = {"max_new_tokens": budget, "batch_size": batch_size, "constrained": constrained}
+    if part is None:
+        replies = generate_replies(model, tokenizer, rows, **options)
+    else:
+        replies = _generate_and_keep(model, tokenizer, rows, part, options)
+    scores = dataclasses.replace(score_rows(rows, replies, recipe), constrained=constrained)
+    return Evaluation(tuple(rows), tuple(replies), scores, budget)
+
+
+def _generate_and_keep(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: Sequence[Mapping[str, Any]],
+    part: Path,
+    options: Mapping[str, Any],
+) -> list[str]:
+    """Return one reply a row: those that the file `part` holds, and the missing ones, which are added to it."""
+    from fgtools.generate import generate_replies
+    from fgtools.models.load import fingerprint_model, stop_ids
+    from fgtools.prompts.encode import encode_prompt
+
+    rank, world = current_process()
+    prompts = [encode_prompt(row, tokenizer) for row in rows]
+    limits = options["max_new_tokens"], options["constrained"]
+    log = ReplyLog(
+        part, identify_replies(fingerprint_model(model), rows, prompts, stop_ids(tokenizer), *limits), rank, world
+    )
+    missing = [row for row in rows if row["row_id"] not in log.replies]
+    if len(missing) < len(rows) and not rank:
+        print(f"{len(rows) - len(missing)} of {len(rows)} replies are there already")
+    mine = shard_rows(missing, rank, world)
+    generate_replies(
+        model, tokenizer, mine, **options, on_reply=lambda place, text: log.append(mine[place]["row_id"], text)
+    )
+    known = log.gather()
+    return [known[row["row_id"]] for row in rows]
+
+
+def name_files(name: str, constrained: bool = False) -> tuple[str, str]:
+    """Return the names of the replies and scores files of an evaluation, such as "base", "tuned.unseen" or "".
+
+    Constrained ones have names of their own, so that neither takes the place of the other.
+    """
+    middle = "".join(f".{part}" for part in (name, "constrained" if constrained else "") if part)
+    return f"replies{middle}.jsonl", f"scores{middle}.json"
+
+
+def list_inputs(rows: Path, model: str) -> list[Path]:
+    """Return the files an evaluation was made from: the rows, and the model where it is a folder."""
+    return [rows, *([Path(model)] if Path(model).is_dir() else [])]
+
+
+def evaluate_run(
+    run: RunFolder,
+    settings: Settings,
+    name: str,
+    rows_name: str,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    folder: str,
+    *,
+    max_new_tokens: int = 0,
+    batch_size: int = 64,
+    processes: int = 0,
+    constrained: bool = False,
+) -> Evaluation:
+    """Evaluate a model on a rows file of a run, in one process a GPU where that pays, and write replies and scores.
+
+    Replies are kept as they come: what a run that was cut short has generated is not generated again.
+
+    Args:
+        run: The run folder.
+        settings: Of the run.
+        name: What the files are called by, such as "base"; see name_files.
+        rows_name: The rows file.
+        model: The model, for one process.
+        tokenizer: Its tokenizer.
+        folder: The model's name or folder: what further processes load, and what the scores say they are of.
+        max_new_tokens: As for `evaluate`.
+        batch_size: As for `evaluate`.
+        processes: How many; 0 for one a GPU where that pays.
+        constrained: As for `evaluate`.
+
+    Returns:
+        The Evaluation.
+
+    Raises:
+        DataFileError: The rows file is not one.
+        LaunchError: One of several processes failed.
+    """
+    rows, names = load_rows(run.find(rows_name)), name_files(name, constrained)
+    count, reason = choose_processes(len(rows), processes)
+    if count > 1:
+        print(f"processes: {count}, {reason}", flush=True)
+        options = {"model": folder, "rows": run.find(rows_name), "recipe": settings.recipe.name, "out": run.root}
+        options |= {"max-new-tokens": max_new_tokens, "batch-size": batch_size, "name": name}
+        words = [f"--{option}={value}" for option, value in options.items()]
+        launch("evaluate", count, [*words, *(["--constrain"] if constrained else [])])
+        scores = run.read_json(names[1])
+        replies = match_replies(rows, run.read_rows(names[0]))
+        return Evaluation(tuple(rows), tuple(replies), Scores.from_dict(scores), scores["max_new_tokens"])
+    limits = {"max_new_tokens": max_new_tokens, "batch_size": batch_size, "constrained": constrained}
+    part = run.root / f"{names[0]}.part"
+    evaluation = evaluate(model, tokenizer, rows, settings.recipe, **limits, part=part)
+    evaluation.write(run, *names, list_inputs(run.find(rows_name), folder))
+    return evaluation
+
+
+def match_replies(rows: Sequence[Mapping[str, Any]], records: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the replies of a replies file in the order of the rows.
+
+    Args:
+        rows: Row dicts.
+        records: {"row_id", "reply"} mappings in any order.
+
+    Returns:
+        One reply a row.
+
+    Raises:
+        DataFileError: A record lacks a field, a row has no reply or two, or a reply belongs to no row.
+    """
+    replies: dict[str, str] = {}
+    for number, record in enumerate(records, start=1):
+        for field in ("row_id", "reply"):
+            if not isinstance(record.get(field), str):
+                found = type(record[field]).__name__ if field in record else "no such field"
+                raise DataFileError(f"reply {number} must hold the texts row_id and reply, but got {found} for {field}")
+        if record["row_id"] in replies:
+            raise DataFileError(f"a row must have one reply, but {record['row_id']!r} has two")
+        replies[record["row_id"]] = record["reply"]
+    missing = [row["row_id"] for row in rows if row["row_id"] not in replies]
+    if missing:
+        raise DataFileError(f"every row must have a reply, but {len(missing)} have none, the first {missing[0]!r}")
+    unknown = set(replies) - {row["row_id"] for row in rows}
+    if unknown:
+        raise DataFileError(f"every reply must belong to a row, but {len(unknown)} do not, such as {min(unknown)!r}")
+    return [replies[row["row_id"]] for row in rows]

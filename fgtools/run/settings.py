@@ -1,0 +1,131 @@
+"""The settings of a run: what 01_setup was asked to do, as every later stage reads it from run.json.
+
+Knows parameters, profiles and recipes; not what a stage computes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from fgtools.files import InputError
+from fgtools.profiles import PROFILES, Profile, Recipe, ResolvedProfile, compose_banner, get_recipe
+from fgtools.rows import RawRows, load_raw_rows
+from fgtools.rows.formats import SHAPES
+from fgtools.run.folder import RunFolder
+
+
+class SourceOptions(NamedTuple):
+    """How data is read.
+
+    Attributes:
+        shape: Shape of its rows, one of rows.formats.SHAPES, or "auto".
+        split: Split of a hub data set.
+        config: Its configuration; "" for the default one.
+        revision: Its commit, tag or branch; "" for the newest.
+    """
+
+    shape: str = "auto"
+    split: str = "train"
+    config: str = ""
+    revision: str = ""
+
+
+AS_IT_COMES = SourceOptions()
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a run was asked to do; made in 01_setup, read by every later stage.
+
+    Attributes:
+        profile: Where it runs.
+        recipe: How data, loss and format are treated.
+        data: "sample", a path or a hub id.
+        model: "standin", a folder, a hub id or a kagglehub handle.
+        seed: Seed of the shuffle, the split and the training.
+        n_total: Raw rows to take.
+        n_eval: Rows kept for evaluation.
+        source: How the data is read.
+    """
+
+    profile: Profile
+    recipe: Recipe
+    data: str
+    model: str
+    seed: int
+    n_total: int
+    n_eval: int
+    source: SourceOptions = AS_IT_COMES
+
+    @property
+    def banner(self) -> str:
+        """What every figure of the run must be read with; "" when it needs no caveat."""
+        return compose_banner(self.model, self.data)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the settings as they stand in run.json; profile and recipe by name."""
+        return {
+            "profile": self.profile.name,
+            "recipe": self.recipe.name,
+            "data": self.data,
+            **self.source._asdict(),
+            "model": self.model,
+            "seed": self.seed,
+            "n_total": self.n_total,
+            "n_eval": self.n_eval,
+        }
+
+
+def build_settings(
+    resolved: ResolvedProfile,
+    recipe: str,
+    data: str,
+    model: str,
+    seed: int,
+    n_total: int,
+    n_eval: int,
+    source: SourceOptions = AS_IT_COMES,
+) -> Settings:
+    """Combine the parameters of 01_setup with the profile they resolved to.
+
+    Args:
+        resolved: The profile and why.
+        recipe: "native" or "tutorial".
+        data: The parameter DATA; "" means the profile's.
+        model: The parameter MODEL; "" means the profile's.
+        seed: The parameter SEED.
+        n_total: The parameter N_TOTAL.
+        n_eval: The parameter N_EVAL.
+        source: How the data is read.
+
+    Returns:
+        The Settings.
+
+    Raises:
+        InputError: The recipe is unknown, or a number makes no sense.
+    """
+    if not 0 < n_eval < n_total:
+        raise InputError(f"N_EVAL must be at least 1 and less than N_TOTAL, got {n_eval} of {n_total}")
+    if source.shape != "auto" and source.shape not in SHAPES:
+        raise InputError(f"SHAPE must be 'auto' or one of {sorted(SHAPES)}, got {source.shape!r}")
+    profile = resolved.profile
+    chosen = get_recipe(recipe)
+    return Settings(profile, chosen, data or profile.data, model or profile.model, seed, n_total, n_eval, source)
+
+
+def load_settings(run: RunFolder) -> Settings:
+    """Read the settings of a run; raises MissingArtifactError naming 01_setup when there are none."""
+    saved = run.read_json("run.json")
+    return Settings(
+        profile=PROFILES[saved["profile"]],
+        recipe=get_recipe(saved["recipe"]),
+        source=SourceOptions(*(saved[name] for name in SourceOptions._fields)),
+        **{name: saved[name] for name in ("data", "model", "seed", "n_total", "n_eval")},
+    )
+
+
+def load_data(settings: Settings) -> RawRows:
+    """Open the raw rows that the settings name; raises as sources.load_raw_rows."""
+    _, split, config, revision = settings.source
+    return load_raw_rows(settings.data, settings.n_total, settings.seed, split=split, config=config, revision=revision)

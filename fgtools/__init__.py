@@ -21,7 +21,7 @@ _NAMES = {
     "prompts": ("Encoded", "TooLong", "audit_rows", "encode_row", "encode_rows", "probe_template", "render_prompt"),
     "generate": ("generate_replies",),
     "train": ("TrainResult", "TrainingError"),
-    "serve": ("Answer", "answer_request"),
+    "serve": ("Answer", "answer_request", "restore_calls"),
 }
 """The public names by room."""
 

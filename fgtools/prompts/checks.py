@@ -245,7 +245,7 @@ def schema_checks(
             f"rows hold facts that are not shown ({facts})" if facts else "rows hold facts that are not shown",
             "the native recipe says them in the description",
         ),
-        found.check("renamed", NOTE, n, "rows hold names that were replaced", "names.restore_calls puts them back"),
+        found.check("renamed", NOTE, n, "rows hold names that were replaced", "serve.restore_calls puts them back"),
         found.check(
             "gold_fails_schema",
             WARNING,

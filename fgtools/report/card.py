@@ -109,7 +109,7 @@ def _render_names(renamed: Mapping[str, Mapping[str, Any]]) -> list[str]:
     more = [f"... and {len(rows) - MAX_NAMES} more, in `funnel.json`."] if len(rows) > MAX_NAMES else []
     return [
         "The chat template drops some parameter names, and the call grammar cannot carry some tool names. The model "
-        "uses others for these; `fgtools.schema.names.restore_calls` puts the author's back:",
+        "uses others for these; `fgtools.serve.restore_calls` puts the author's back:",
         render_markdown_table(shown),
         *more,
     ]

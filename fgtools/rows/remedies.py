@@ -1,7 +1,7 @@
 """Remedies for what a chat template hides of a tool: parameters are renamed, facts are written into descriptions.
 
 Knows tools in normal form, rows, and a Coverage; which facts a template hides is found in `prompts`, by rendering.
-Both remedies lose nothing: a row records the names it replaced (`names.restore_calls` restores them), and a fact that
+Both remedies lose nothing: a row records the names it replaced (`serve.restore_calls` restores them), and a fact that
 is written into the description keeps its keyword, by which replies are scored.
 """
 

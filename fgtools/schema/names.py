@@ -1,8 +1,8 @@
-"""Replacing the names that a prompt or a call cannot carry, and restoring them in calls.
+"""Replacing the names that a prompt or a call cannot carry.
 
 Knows tool names, parameter names and calls. The call grammar cannot carry some tool names, and a chat template hides
 some parameter names; which ones is for the caller to say. A row has its replacements in `renamed`:
-{"tools": {new: old}, "parameters": {tool, by its new name: {new: old}}}; `restore_calls` undoes them.
+{"tools": {new: old}, "parameters": {tool, by its new name: {new: old}}}; `serve.restore_calls` undoes them.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from fgtools.calls import CONTROL_TOKEN, ToolCall, is_writable
+from fgtools.calls import CONTROL_TOKEN, is_writable
 
 _UNWRITABLE = re.compile(CONTROL_TOKEN.pattern + r"|[{}\s]+")
 
@@ -125,24 +125,3 @@ def rename_arguments(value: Any, schema: Any, new_names: Mapping[str, str]) -> A
 def _properties(schema: Mapping[str, Any]) -> Mapping[str, Any]:
     found = schema.get("properties")
     return found if isinstance(found, Mapping) else {}
-
-
-def restore_calls(
-    calls: Iterable[ToolCall], renamed: Mapping[str, Any], parameters: Mapping[str, Mapping[str, Any]]
-) -> list[ToolCall]:
-    """Restore the original names in calls that a model made.
-
-    Args:
-        calls: The calls.
-        renamed: The row's `renamed`.
-        parameters: The parameters schemas by tool name, as the model saw them.
-
-    Returns:
-        The calls under the names that the row's author gave.
-    """
-    restored = []
-    for call in calls:
-        names = renamed.get("parameters", {}).get(call.name, {})
-        arguments = rename_arguments(call.arguments, parameters.get(call.name), names)
-        restored.append(ToolCall(renamed.get("tools", {}).get(call.name, call.name), arguments))
-    return restored

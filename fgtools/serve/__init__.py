@@ -4,9 +4,10 @@ Knows prompts, replies and names; not training.
 """
 
 from fgtools.serve.answer import Answer, answer_request
+from fgtools.serve.names import restore_calls
 
 __all__ = [
     "Answer",
-    "answer",
     "answer_request",
+    "restore_calls",
 ]

@@ -1,8 +1,7 @@
-"""One request to a model, with tools of one's own: the prompt, the raw reply, what can be read of it, what is wrong.
+"""One request to a model, with tools of one's own: the prompt, the raw reply, the calls in it, and what is wrong.
 
-Knows a model, its tokenizer and a recipe; draws nothing (`widgets`). Tools are read as training reads them, and shown
-to the model as training shows them: what its chat template would hide is renamed or said, and the calls get the
-caller's own names back.
+Knows a model, its tokenizer and a recipe; shows nothing. Tools are parsed and shown to the model as in training: what
+its chat template would hide is renamed or described, and the calls get the caller's own names back.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from fgtools.profiles import Recipe, get_recipe
 from fgtools.prompts import probe_template
 from fgtools.rows.remedies import apply_remedies
 from fgtools.schema import normalize_tools, parse_tools
-from fgtools.schema.names import restore_calls
+from fgtools.serve.names import restore_calls
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -52,7 +51,7 @@ class Answer:
 
     @property
     def validity(self) -> str:
-        """What a server would make of it, in a sentence or a list of faults."""
+        """Whether a server could carry the calls out: a sentence, or one line a fault."""
         faults = [*self.problems, *self.violations]
         if faults:
             return "\n".join(f"✗ {fault}" for fault in faults)
@@ -70,7 +69,7 @@ def answer_request(
     max_new_tokens: int = 128,
     constrained: bool = False,
 ) -> Answer:
-    """Let a model answer one request.
+    """Return a model's answer to one request.
 
     Args:
         model: The model.
@@ -93,38 +92,50 @@ def answer_request(
     from fgtools.generate.constrained import require_native
     from fgtools.prompts import render_prompt
 
-    if not request.strip():
-        raise InputError("a request must be there, got empty text: type what a user would say")
+    recipe = get_recipe(recipe)
     if constrained:
         require_native(recipe)
-    recipe = get_recipe(recipe)
-    declared = normalize_tools(tools, recipe)
-    if _SURROGATE.search(request + json.dumps(declared, ensure_ascii=False)):
-        raise InputError("request and tools must be Unicode text, got halves of surrogate pairs: paste them again")
-    messages = [*(before or [{"role": "developer", "content": developer_text("")}])]
-    row: dict[str, Any] = {
-        "row_id": "playground",
-        "messages": [*messages, {"role": "user", "content": request}],
-        "tools": declared,
-        "gold": [],
-    }
+    declared = _normalize(request, tools, recipe)
+    row = _build_row(request, declared, before)
     if recipe.apply_remedies:
         row, _ = apply_remedies(row, probe_template(tokenizer))
     options = {"max_new_tokens": max_new_tokens, "constrained": constrained}
     (text,) = generate_replies(model, tokenizer, [row], **options)
     reply = parse_reply(text, recipe.call_style)
-    shown = {tool["function"]["name"]: tool["function"].get("parameters") or {} for tool in row["tools"]}
-    own = {tool["function"]["name"]: tool["function"].get("parameters") or {} for tool in declared}
-    calls = tuple(restore_calls(reply.calls, row.get("renamed", {}), shown))
-    reading = () if recipe.call_style == "tutorial" else parse_tools(tools).problems
+    calls = tuple(restore_calls(reply.calls, row.get("renamed", {}), _list_parameters(row["tools"])))
+    unread = () if recipe.call_style == "tutorial" else parse_tools(tools).problems
     return Answer(
         prompt=render_prompt(row["messages"], row["tools"], tokenizer),
         reply=text,
         calls=calls,
         text=reply.text,
-        problems=(*_describe(reading, "tools, "), *_describe(reply.problems)),
-        violations=tuple(find_violations(calls, own)),
+        problems=(*_describe(unread, "tools, "), *_describe(reply.problems)),
+        violations=tuple(find_violations(calls, _list_parameters(declared))),
     )
+
+
+def _normalize(request: str, tools: Any, recipe: Recipe) -> list[dict[str, Any]]:
+    """Return the tools in normal form; raises InputError where request or tools cannot be shown to a model."""
+    if not request.strip():
+        raise InputError("a request must be there, got empty text: type what a user would say")
+    declared = normalize_tools(tools, recipe)
+    if _SURROGATE.search(request + json.dumps(declared, ensure_ascii=False)):
+        raise InputError("request and tools must be Unicode text, got halves of surrogate pairs: paste them again")
+    return declared
+
+
+def _build_row(request: str, tools: Sequence[dict[str, Any]], before: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    messages = [*(before or [{"role": "developer", "content": developer_text("")}])]
+    return {
+        "row_id": "request",
+        "messages": [*messages, {"role": "user", "content": request}],
+        "tools": list(tools),
+        "gold": [],
+    }
+
+
+def _list_parameters(tools: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    return {tool["function"]["name"]: tool["function"].get("parameters") or {} for tool in tools}
 
 
 def _describe(problems: Sequence[Problem], where: str = "") -> tuple[str, ...]:

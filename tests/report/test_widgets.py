@@ -1,19 +1,14 @@
 """The browser and the playground: what they choose and show, with a front end and without; what they never run."""
 
-import json
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fgtools.calls import render_calls, row_calls
-from fgtools.generate.constrained import ConstraintError
 from fgtools.metrics import Scores, find_violations, has_valid_arguments, score
 from fgtools.metrics.cer import count_edits
 from fgtools.report.alignment import GAP, Alignment, align_characters
-from fgtools.report.examples import build_answer_table
 from fgtools.report.widgets import ANY_ERROR, BROKEN, FIXED, Playground, RowBrowser, select_rows
-from fgtools.serve import answer_request
 from tests.toys import small_rows
 
 LIVE = "application/vnd.jupyter.widget-view+json"
@@ -135,25 +130,6 @@ def test_a_browser_takes_one_evaluation(watched):
     for options in ({"scores": Scores(AFTER.rows[::-1])}, {"scores": AFTER, "before": Scores(BEFORE.rows[::-1])}):
         with pytest.raises(ValueError, match="the same rows in the same order"):
             RowBrowser(ROWS, REPLIES, **options)
-
-
-def test_an_answer_has_prompt_reply_call_and_validity_with_the_callers_own_names(model, tokenizer):
-    answer = answer_request(model, tokenizer, REQUEST, json.dumps(TOOLS), constrained=True)
-    assert "type_:" in answer.prompt and REQUEST in answer.prompt  # the template would hide a parameter named type
-    assert answer.calls[0].name == "meal_log" and "type_" not in answer.calls[0].arguments
-    assert not answer.violations and answer.validity.startswith("✓")
-    assert list(build_answer_table(answer)["part"]) == ["prompt", "raw reply", "parsed", "validity"]
-
-
-def test_what_cannot_be_asked_is_said(model, tokenizer):
-    with pytest.raises(ValueError, match="a request must be there"):
-        answer_request(model, tokenizer, " ", TOOLS)
-    with pytest.raises(ValueError, match="JSON"):
-        answer_request(model, tokenizer, REQUEST, "[{")
-    with pytest.raises(ValueError, match="halves of surrogate pairs"):
-        answer_request(model, tokenizer, REQUEST + "\ud800", TOOLS)
-    with pytest.raises(ConstraintError, match="the recipe's are 'tutorial'"):
-        answer_request(model, tokenizer, REQUEST, TOOLS, "tutorial", constrained=True)
 
 
 def water_plants(room: str, liters: float = 1.0):

@@ -10,7 +10,7 @@ from fgtools.profiles import DEVELOPER_TEXT
 from fgtools.rows import build_rows, split_rows
 from fgtools.rows.funnel import EmptySetError, require_rows
 from fgtools.schema import normalize_tools
-from fgtools.schema.names import restore_calls
+from fgtools.serve import restore_calls
 from tests.toys import load_shared
 
 TOOLS = [{"name": "f", "parameters": {"a": {"type": "int, optional"}}}, {"name": "g"}]

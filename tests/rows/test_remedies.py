@@ -7,7 +7,7 @@ from fgtools.prompts import probe_template, render_prompt
 from fgtools.prompts.template import find_hidden_names
 from fgtools.rows import build_rows
 from fgtools.rows.remedies import Coverage, apply_remedies
-from fgtools.schema.names import restore_calls
+from fgtools.serve import restore_calls
 
 TOOLS = [
     {

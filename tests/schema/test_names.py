@@ -11,8 +11,8 @@ from fgtools.schema.names import (
     rename_parameters,
     replace_parameter_names,
     replace_tool_names,
-    restore_calls,
 )
+from fgtools.serve import restore_calls
 
 SCHEMA = {
     "type": "object",

@@ -1,0 +1,98 @@
+"""One request to a model: what it is shown, what its reply is read for, and what cannot be asked."""
+
+import json
+
+import pytest
+
+from fgtools.calls import ToolCall
+from fgtools.generate.constrained import ConstraintError
+from fgtools.schema import SchemaError
+from fgtools.serve import Answer, answer_request
+
+TOOLS = [
+    {
+        "name": "meal_log",
+        "description": "Log a meal.",
+        "parameters": {
+            "type": "object",
+            "properties": {"dish": {"type": "string"}, "type": {"type": "integer"}},
+            "required": ["dish"],
+        },
+    }
+]
+REQUEST = "note that i ate spring rolls of 892 calories"
+
+
+def test_an_answer_has_prompt_reply_call_and_validity_with_the_callers_own_names(model, tokenizer):
+    answer = answer_request(model, tokenizer, REQUEST, json.dumps(TOOLS), constrained=True)
+    assert "type_:" in answer.prompt and REQUEST in answer.prompt  # the template would hide a parameter named type
+    assert answer.calls[0].name == "meal_log" and "type_" not in answer.calls[0].arguments
+    assert not answer.violations and answer.validity.startswith("✓")
+
+
+def test_what_cannot_be_asked_is_said(model, tokenizer):
+    with pytest.raises(ValueError, match="a request must be there"):
+        answer_request(model, tokenizer, " ", TOOLS)
+    with pytest.raises(ValueError, match="JSON"):
+        answer_request(model, tokenizer, REQUEST, "[{")
+    with pytest.raises(ValueError, match="halves of surrogate pairs"):
+        answer_request(model, tokenizer, REQUEST + "\ud800", TOOLS)
+    with pytest.raises(ConstraintError, match="the recipe's are 'tutorial'"):
+        answer_request(model, tokenizer, REQUEST, TOOLS, "tutorial", constrained=True)
+
+
+CALL = "<start_function_call>call:meal_log{dish:<escape>rice<escape>%s}<end_function_call>"
+
+
+@pytest.fixture
+def replying(monkeypatch):
+    """Let the model answer with a given text, and keep the rows it was shown."""
+    shown = []
+
+    def reply_with(text):
+        monkeypatch.setattr(
+            "fgtools.generate.generate_replies", lambda model, tokenizer, rows, **options: shown.extend(rows) or [text]
+        )
+        return shown
+
+    return reply_with
+
+
+def test_a_call_is_checked_against_the_tools_of_the_caller(replying, tokenizer):
+    shown = replying(CALL % ",type_:3")
+    answer = answer_request(None, tokenizer, REQUEST, TOOLS)
+    assert answer.calls == (ToolCall("meal_log", {"dish": "rice", "type": 3}),)
+    assert answer.validity == "✓ in the grammar, declared tools, arguments fit their schemas"
+    assert "type_" in shown[0]["tools"][0]["function"]["parameters"]["properties"]
+    replying(CALL % ",type_:<escape>x<escape>")
+    faulty = answer_request(None, tokenizer, REQUEST, TOOLS)
+    assert len(faulty.violations) == 1 and "type" in faulty.violations[0] and faulty.validity.startswith("✗ meal_log")
+    replying("I cannot.")
+    assert answer_request(None, tokenizer, REQUEST, TOOLS).validity == "no call"
+
+
+def test_what_is_wrong_in_tools_and_reply_is_said_apart(replying, tokenizer):
+    replying("<start_function_call>call:meal_log{dish")
+    problems = answer_request(None, tokenizer, REQUEST, [*TOOLS, "odd"]).problems
+    assert (
+        problems[0] == "tools, not_a_tool: 'odd'" and problems[1].startswith("unclosed_call: ") and len(problems) == 2
+    )
+    tutorial = answer_request(None, tokenizer, REQUEST, TOOLS, "tutorial")
+    assert not any(one.startswith("tools, ") for one in tutorial.problems)
+
+
+def test_earlier_messages_take_the_place_of_the_developer_turn(replying, tokenizer):
+    shown = replying("no")
+    earlier = [{"role": "developer", "content": "Answer in rhyme."}, {"role": "user", "content": "hello"}]
+    answer = answer_request(None, tokenizer, REQUEST, TOOLS, before=earlier)
+    assert shown[0]["messages"] == [*earlier, {"role": "user", "content": REQUEST}]
+    assert "Answer in rhyme." in answer.prompt
+    answer_request(None, tokenizer, REQUEST, TOOLS)
+    assert [message["role"] for message in shown[1]["messages"]] == ["developer", "user"]
+
+
+def test_faults_are_listed_one_a_line():
+    answer = Answer("", "", (), "", ("a: b",), ("c: d", "e"))
+    assert answer.validity == "✗ a: b\n✗ c: d\n✗ e"
+    with pytest.raises(SchemaError, match="JSON"):
+        answer_request(None, None, REQUEST, "[{")

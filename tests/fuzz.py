@@ -23,9 +23,9 @@ from jsonschema import Draft202012Validator
 from fgtools.calls import parse_reply
 from fgtools.metrics import score_row
 from fgtools.profiles import RECIPES
+from fgtools.prompts.batch import drop_context, drop_declarations
 from fgtools.prompts.checks import reads_back
 from fgtools.prompts.encode import render_completion
-from fgtools.prompts.fitting import drop_context, drop_declarations
 from fgtools.rows import build_rows, split_rows
 from fgtools.rows.formats import SHAPES
 from fgtools.rows.remedies import Coverage, apply_remedies

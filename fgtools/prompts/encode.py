@@ -106,8 +106,12 @@ def render_prompt(
 
 
 def encode_prompt(row: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Give the token ids of a row's prompt, with exactly one <bos>, the model's turn open at the end."""
-    ids = _encode(render_prompt(row["messages"], row["tools"], tokenizer), tokenizer)
+    """Return the token ids of a row's prompt, with exactly one <bos>, the model's turn open at the end."""
+    return add_bos(_tokenize(render_prompt(row["messages"], row["tools"], tokenizer), tokenizer), tokenizer)
+
+
+def add_bos(ids: list[int], tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Return the ids with <bos> first, where the tokenizer has one and the template did not write it."""
     first = tokenizer.bos_token_id
     return ids if first is None or ids[:1] == [first] else [first, *ids]
 
@@ -153,10 +157,27 @@ def encode_row(
     """
     recipe = get_recipe(recipe)
     budget = max_length or recipe.max_length
-    prompt = encode_prompt(row, tokenizer)
-    completion = _encode(render_completion(row, recipe), tokenizer)
-    ids = prompt + completion
-    labels = list(ids) if recipe.loss == "all" else [IGNORED] * len(prompt) + completion
+    completion = _tokenize(render_completion(row, recipe), tokenizer)
+    return join_ids(row, encode_prompt(row, tokenizer), completion, recipe, budget)
+
+
+def join_ids(
+    row: Mapping[str, Any], prompt: Sequence[int], completion: Sequence[int], recipe: Recipe, budget: int
+) -> Encoded | TooLong:
+    """Join the ids of a prompt and its completion: set the labels, and cut or refuse what exceeds the budget.
+
+    Args:
+        row: The row they are of.
+        prompt: Token ids with <bos>.
+        completion: Token ids.
+        recipe: Says what is supervised and what happens to a row over the budget.
+        budget: The budget, in tokens.
+
+    Returns:
+        As `encode_row`.
+    """
+    ids = [*prompt, *completion]
+    labels = list(ids) if recipe.loss == "all" else [IGNORED] * len(prompt) + list(completion)
     if len(ids) <= budget:
         return Encoded(ids, labels, len(prompt))
     if recipe.over_length == "cut":
@@ -164,7 +185,7 @@ def encode_row(
     return TooLong(str(row.get("row_id", "")), len(ids), budget)
 
 
-def _encode(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+def _tokenize(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     return tokenizer(text, add_special_tokens=False)["input_ids"]
 
 
@@ -173,7 +194,7 @@ def longest_completion(
 ) -> int:
     """Give the length of the longest gold completion that holds a call, in tokens; of any when none holds a call."""
     called = [row for row in rows if row["gold"]] or rows
-    return max((len(_encode(render_completion(row, recipe), tokenizer)) for row in called), default=0)
+    return max((len(_tokenize(render_completion(row, recipe), tokenizer)) for row in called), default=0)
 
 
 def token_budget(longest: int) -> int:

@@ -1,7 +1,7 @@
 """Encoding by the thousand gives what encoding one by one gives, for any template; rows over the budget shrink last."""
 
-import contextlib
 import copy
+import json
 import random
 
 import pytest
@@ -11,11 +11,9 @@ from hypothesis import strategies as st
 from fgtools.calls import CONTROL_TOKENS, parse_reply, row_calls
 from fgtools.offline.samples import build_samples
 from fgtools.profiles import RECIPES, adapt_recipe
-from fgtools.prompts import Encoded, TooLong, encode_row, encode_rows, render_prompt
-from fgtools.prompts.declarations import NotPlainError, render_declaration
-from fgtools.prompts.fitting import drop_context, drop_declarations
+from fgtools.prompts import Encoded, TooLong, batch, encode_row, encode_rows
+from fgtools.prompts.batch import drop_context, drop_declarations
 from fgtools.rows import build_rows
-from tests.schema.test_tools import READABLE
 
 LIMIT = 10**6
 
@@ -68,19 +66,6 @@ def test_another_template_is_followed_or_left_to_one_by_one(old, new, tokenizer,
     assert list(encode_rows(chosen, other, "native", LIMIT).encoded) == one_by_one(chosen, other)
 
 
-@pytest.mark.parametrize("case", READABLE, ids=[case["label"] for case in READABLE])
-def test_plain_declarations_are_the_templates(case, tokenizer):
-    row = build_rows([raw_with(case["tools"])]).rows
-    for tool in row[0]["tools"] if row else ():
-        text = render_prompt([{"role": "user", "content": "x"}], [tool], tokenizer)
-        with contextlib.suppress(NotPlainError):
-            assert render_declaration(tool) in text
-
-
-def raw_with(tools):
-    return {"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "no"}], "tools": tools}
-
-
 SPECS = st.recursive(
     st.fixed_dictionaries(
         {"type": st.sampled_from(["string", "integer", "boolean", "number"])},
@@ -97,43 +82,49 @@ SPECS = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None)
-@given(st.dictionaries(st.sampled_from(["a", "B", "type", "ñ", "b.c", "description"]), SPECS, max_size=4))
-def test_any_plain_schema_is_written_as_the_template_writes_it(tokenizer_of_module, properties):
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.dictionaries(st.sampled_from(["a", "B", "type", "ñ", "b.c", "description"]), SPECS), max_size=4))
+def test_any_tools_are_encoded_as_one_by_one(tokenizer, tools):
+    tools = [declare(f"f{number % 3}", properties) for number, properties in enumerate(tools)]
+    rows = [{**long_row(), "tools": some, "gold": []} for some in (tools, tools[::-1], tools[:1] * 2)]
+    assert list(encode_rows(rows, tokenizer, "native", LIMIT).encoded) == one_by_one(rows, tokenizer)
+
+
+@pytest.mark.parametrize("wrong", [0, 23, 33, 792])
+def test_a_difference_in_any_row_that_is_compared_is_noticed(wrong, tokenizer, rows, monkeypatch, capsys):
+    plain, many, done = batch._Encoder.encode, [*rows, *rows][:800], []
+
+    def damaged(encoder, part):
+        found = plain(encoder, part)
+        done.extend(found)
+        place = wrong - len(done) + len(found)
+        if 0 <= place < len(found):
+            found[place] = Encoded([], [], 0)
+        return found
+
+    monkeypatch.setattr(batch._Encoder, "encode", damaged)
+    assert list(encode_rows(many, tokenizer, "native", LIMIT).encoded) == one_by_one(many, tokenizer)
+    assert "encoding row by row" in capsys.readouterr().out
+
+
+def test_a_declaration_is_rendered_once(tokenizer, rows, monkeypatch):
+    shown, plain = [], batch.render_prompt
+    monkeypatch.setattr(batch, "render_prompt", lambda *args: shown.append(args[1] or []) or plain(*args))
+    encode_rows(rows, tokenizer, "native", LIMIT)
+    names = [json.dumps(tool) for tools in shown for tool in tools if tool["function"] is not batch._PLACEHOLDER]
+    assert len(names) == len(set(names)) < sum(len(row["tools"]) for row in rows)
+
+
+def declare(name, properties):
     parameters = {"type": "object", "properties": properties, "required": list(properties)}
-    tool = {"type": "function", "function": {"name": "f", "description": "d", "parameters": parameters}}
-    try:
-        text = render_declaration(tool)
-    except NotPlainError:
-        return
-    assert (
-        tokenizer_of_module.apply_chat_template([{"role": "user", "content": "x"}], tools=[tool], tokenize=False).count(
-            text
-        )
-        == 1
-    )
-
-
-@pytest.fixture(scope="module")
-def tokenizer_of_module(tokenizer):
-    return tokenizer
+    return {"type": "function", "function": {"name": name, "description": "d", "parameters": parameters}}
 
 
 def long_row(n_turns=3, n_tools=4):
     messages = [{"role": "developer", "content": "d"}]
     for number in range(n_turns):
         messages += [{"role": "user", "content": f"question {number}"}, {"role": "assistant", "content": "answer"}]
-    tools = [
-        {
-            "type": "function",
-            "function": {
-                "name": f"t{n}",
-                "description": "word " * 20,
-                "parameters": {"type": "object", "properties": {}, "required": []},
-            },
-        }
-        for n in range(n_tools)
-    ]
+    tools = [declare(f"t{n}", {"word": {"type": "string", "description": "word " * 20}}) for n in range(n_tools)]
     gold = [{"name": "t2", "arguments": {}}]
     return {
         "row_id": "r",

@@ -1,7 +1,7 @@
 """The gold of a conversation: the call or calls a model should answer with, or the reason why there is none.
 
 Knows turns and roles. It does not know tool definitions: whether a called tool is declared is for `rows` to say. The
-text of a turn is read by `blocks`; the `tutorial` recipe is `tutorial`'s own reading.
+text of a turn is parsed by `turns`; the `tutorial` recipe is in `tutorial`.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ _ROLES = {
     "ipython": "tool",
 }
 _CALL_ROLES = frozenset({"function_call", "tool_call"})
-"""Roles of turns that are nothing but calls, without the marks around them (ShareGPT with tools)."""
+"""Roles of turns whose whole text is calls, without the marks around them (ShareGPT with tools)."""
 
 _BOILERPLATE = re.compile(
     r"</?tools?>|</?tool_calls?>|</?function_calls?>|<tool_response>|<start_function_declaration>"
-    r"|</?(?:think|thinking|reasoning|scratch_?pad)>"  # how to reason: the reasoning is removed
+    r"|</?(?:think|thinking|reasoning|scratch_?pad)>"  # instructions for reasoning, which is removed
     r"|(?:function|tool)[- ]calling (?:ai )?(?:model|assistant|agent)|function signatures"
     r"|\b(?:have|with|given) access to (?:the )?(?:following|below|these) (?:tools|functions|apis)"
     r"|\b(?:set|list) of (?:available |possible |provided )?(?:tools|functions)\b",
@@ -48,15 +48,15 @@ _TOOLS_JSON = re.compile(r"""["']parameters["']\s*:\s*[\[{]""")
 
 @dataclass(frozen=True)
 class Gold:
-    """What a model should answer, and to which prompt.
+    """What a model should answer to which prompt.
 
     Attributes:
         calls: The calls of the first turn that calls anything; () where the right answer is no call.
         turn: Index of the prompt's user turn in the conversation, from 0.
         prompt_messages: The developer turn and the conversation up to the prompt's user turn, as {"role", "content"}.
-        problems: What could not be read but does not hinder: kinds of `blocks`, stray_turn.
-        reply: The assistant's own text where there is no call, reasoning removed; else "".
-        answer_turn: Index of the assistant turn that holds the calls or the reply.
+        problems: What was wrong without hindering: kinds of `ParsedTurn`, stray_turn.
+        reply: The assistant's text without its reasoning where there is no call; else "".
+        answer_turn: Index of the assistant turn with the calls or the reply.
     """
 
     calls: tuple[ToolCall, ...]
@@ -83,7 +83,7 @@ class Rejected:
 
 @dataclass(frozen=True)
 class _Turn:
-    """One turn, read: role is user, assistant, system, tool, or unreadable (then the text says why)."""
+    """One parsed turn: role is user, assistant, system, tool, or unreadable (then the text says why)."""
 
     index: int
     role: str
@@ -99,7 +99,7 @@ def extract_gold(row: Mapping[str, Any], recipe: str | Recipe = "native") -> Gol
 
     Args:
         row: A mapping with `conversations`: turns as {from, value} or {role, content}, or JSON text of them. `no_call`
-            True says that no call is right where no reply says so in words; the gold's reply is "" then.
+            True means that no call is the right answer although no assistant turn says so; the gold's reply is "".
         recipe: "native" or "tutorial" (arguments as found, even when they are not a mapping).
 
     Returns:
@@ -112,34 +112,34 @@ def extract_gold(row: Mapping[str, Any], recipe: str | Recipe = "native") -> Gol
     if not isinstance(row, Mapping):
         return Rejected("not_a_row", f"a row must be a mapping, got {show(row)}")
     if recipe.call_style == "tutorial":
-        return _tutorial_gold(row)
+        return _extract_tutorial(row)
     turns = _parse_turns(row.get("conversations"))
     if isinstance(turns, Rejected):
         return turns
-    readings = {turn.index: parse_turn(turn.text) for turn in turns if turn.role == "assistant"}
-    caller = next((turn for turn in turns if turn.role == "assistant" and readings[turn.index].blocks), None)
+    parsed = {turn.index: parse_turn(turn.text) for turn in turns if turn.role == "assistant"}
+    caller = next((turn for turn in turns if turn.role == "assistant" and parsed[turn.index].blocks), None)
     if caller:
-        gold = _call_gold(turns, readings, caller)
+        gold = _extract_calls(turns, parsed, caller)
     else:
-        gold = _no_call_gold(turns, readings, silent=row.get("no_call") is True)
-    # A turn that cannot be read matters when it belongs to the prompt, or may be the one that is missed.
+        gold = _extract_reply(turns, parsed, silent=row.get("no_call") is True)
+    # An unreadable turn before the answer matters; where no answer was found, any may be the answer.
     end = gold.answer_turn if isinstance(gold, Gold) else len(turns)
     unreadable = next((turn for turn in turns[:end] if turn.role == "unreadable"), None)
     return Rejected("bad_conversation", unreadable.text) if unreadable else gold
 
 
-def _call_gold(turns: list[_Turn], readings: dict[int, ParsedTurn], caller: _Turn) -> Gold | Rejected:
-    reading = readings[caller.index]
-    if not reading.calls:
-        detail = next((item.detail for item in reading.problems if item.kind == "broken_call"), "")
+def _extract_calls(turns: list[_Turn], parsed: dict[int, ParsedTurn], caller: _Turn) -> Gold | Rejected:
+    answer = parsed[caller.index]
+    if not answer.calls:
+        detail = next((item.detail for item in answer.problems if item.kind == "broken_call"), "")
         return Rejected("broken_call", f"turn {caller.index}: {detail}")
     prompt = next((turn for turn in reversed(turns) if turn.role == "user" and turn.index < caller.index), None)
     if prompt is None:
         return Rejected("no_user_turn", f"turn {caller.index} calls before any user turn")
-    return _gold(turns, readings, prompt, caller, calls=reading.calls)
+    return _build_gold(turns, parsed, prompt, caller, calls=answer.calls)
 
 
-def _no_call_gold(turns: list[_Turn], readings: dict[int, ParsedTurn], silent: bool) -> Gold | Rejected:
+def _extract_reply(turns: list[_Turn], parsed: dict[int, ParsedTurn], silent: bool) -> Gold | Rejected:
     prompt: _Turn | None = None
     answered = False
     for turn in turns:
@@ -147,23 +147,23 @@ def _no_call_gold(turns: list[_Turn], readings: dict[int, ParsedTurn], silent: b
             prompt = turn
         elif turn.role == "assistant" and prompt is not None:
             answered = True
-            if readings[turn.index].text:
-                return _gold(turns, readings, prompt, turn, reply=readings[turn.index].text)
+            if parsed[turn.index].text:
+                return _build_gold(turns, parsed, prompt, turn, reply=parsed[turn.index].text)
             break
     if prompt is None:
         return Rejected("no_user_turn", f"{len(turns)} turns, none of a user")
     if silent and not answered:
-        return _gold(turns, readings, prompt, prompt)
+        return _build_gold(turns, parsed, prompt, prompt)
     if not answered:
         return Rejected("no_assistant_turn", f"{len(turns)} turns, no reply to a user")
-    if any(problem.kind == "unclosed_reasoning" for reading in readings.values() for problem in reading.problems):
-        return Rejected("unclosed_reasoning", "the first reply does not come out of its reasoning")
+    if any(problem.kind == "unclosed_reasoning" for one in parsed.values() for problem in one.problems):
+        return Rejected("unclosed_reasoning", "the reasoning of the first reply is never closed")
     return Rejected("no_reply", "the first reply is empty once reasoning is removed")
 
 
-def _gold(
+def _build_gold(
     turns: list[_Turn],
-    readings: dict[int, ParsedTurn],
+    parsed: dict[int, ParsedTurn],
     prompt: _Turn,
     answer: _Turn,
     calls: tuple[ToolCall, ...] = (),
@@ -171,7 +171,7 @@ def _gold(
 ) -> Gold | Rejected:
     if not prompt.text.strip():
         return Rejected("empty_request", f"turn {prompt.index} is empty")
-    problems = list(readings[answer.index].problems) if answer.index in readings else []
+    problems = list(parsed[answer.index].problems) if answer.index in parsed else []
     system: list[str] = []
     messages: list[dict[str, str]] = []
     for turn in turns:
@@ -182,8 +182,8 @@ def _gold(
             system.append(turn.text)
         elif turn.role == "user":
             messages.append({"role": "user", "content": turn.text})
-        elif turn.role == "assistant" and readings[turn.index].text:
-            messages.append({"role": "assistant", "content": readings[turn.index].text})
+        elif turn.role == "assistant" and parsed[turn.index].text:
+            messages.append({"role": "assistant", "content": parsed[turn.index].text})
         elif turn.role == "tool":
             problems.append(Problem("stray_turn", f"tool turn {turn.index} before any call"))
     developer = {"role": "developer", "content": developer_text("\n".join(system))}
@@ -191,10 +191,10 @@ def _gold(
 
 
 def developer_text(system: str) -> str:
-    """Give the developer turn's text: the sentence that switches to calling, after the row's own system text.
+    """Return the developer turn's text: the row's own system text, then the sentence that switches to calling.
 
-    A system text that only introduces tools (their list, their JSON, how to write calls in another format) is dropped:
-    the chat template declares the tools, and another format's rules would contradict the answer.
+    A system text that introduces tools (their list, their JSON, how to write calls in another format) is dropped: the
+    chat template declares the tools, and the rules of another format would contradict the answer.
 
     Args:
         system: The row's system text, or "".
@@ -209,14 +209,14 @@ def developer_text(system: str) -> str:
 
 
 def shorten_reply(text: str, limit: int) -> str:
-    """Give the first whole sentences or lines of a reply.
+    """Return the first whole sentences or lines of a reply.
 
     Args:
         text: The reply.
-        limit: Characters that may stay; the first sentence stays whole, however long it is. 0: no limit.
+        limit: Most characters that are kept; the first sentence is kept whole, however long it is. 0: no limit.
 
     Returns:
-        The reply itself where it is short enough.
+        The text; the whole reply where it is short enough.
     """
     if not limit or len(text) <= limit:
         return text
@@ -245,7 +245,7 @@ def _parse_turn(index: int, item: Any) -> _Turn:
     role = item.get("from") if item.get("from") is not None else item.get("role")
     word = role.strip().lower() if isinstance(role, str) else ""
     role = "assistant" if word in _CALL_ROLES else _ROLES.get(word)
-    text = _text(item["value"] if item.get("value") is not None else item.get("content"))
+    text = _parse_content(item["value"] if item.get("value") is not None else item.get("content"))
     if text is not None and word in _CALL_ROLES and "<tool_call>" not in text:
         text = f"<tool_call>\n{text}\n</tool_call>"
     if role is None:
@@ -255,8 +255,8 @@ def _parse_turn(index: int, item: Any) -> _Turn:
     return _Turn(index, role, text)
 
 
-def _text(raw: Any) -> str | None:
-    """Give a turn's text; parts ({"type": "text", "text"}) are joined, a structured tool result is written as JSON."""
+def _parse_content(raw: Any) -> str | None:
+    """Return a turn's text: parts ({"type": "text", "text"}) joined, structured results as JSON; None for the rest."""
     if raw is None:
         return ""
     if isinstance(raw, str):
@@ -271,7 +271,7 @@ def _text(raw: Any) -> str | None:
         return None
 
 
-def _tutorial_gold(row: Mapping[str, Any]) -> Gold | Rejected:
+def _extract_tutorial(row: Mapping[str, Any]) -> Gold | Rejected:
     try:
         gold = extract_tutorial_gold(row)
     except (TutorialError, RecursionError) as error:

@@ -1,7 +1,7 @@
 """The text of an assistant turn in published data: reasoning, <tool_call> blocks, and what is left to say.
 
-Knows one turn's text. It does not know conversations or tools. The Hermes format puts each call as JSON between
-<tool_call> and </tool_call>, and reasoning between <think> and </think>; roll-outs of models break every rule of it.
+Knows one turn's text. It does not know conversations or tools. The Hermes format has each call as JSON between
+<tool_call> and </tool_call>, and reasoning between <think> and </think>; text written by models often breaks its rules.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _CALL_START = re.compile(r"<tool_call\s*>", re.IGNORECASE)
 _CALL_END = re.compile(r"</tool_call\s*>", re.IGNORECASE)
 _FENCE = re.compile(r"\s*(?:```[a-z]*\s*)?", re.IGNORECASE)
 _CLOSING = re.compile(r"[\s`]*</tool_call\s*>", re.IGNORECASE)
-_MAX_CLOSINGS = 20  # a Python literal may hold the closing mark in a string; trying each mark is quadratic
+_MAX_CLOSINGS = 20  # marks that are tried: a Python string may contain one, and trying all would take quadratic time
 
 _NAME_WORDS = ("name", "function", "tool_name", "function_name")
 _ARGUMENT_WORDS = ("arguments", "parameters", "args", "input")
@@ -28,14 +28,14 @@ _ARGUMENT_WORDS = ("arguments", "parameters", "args", "input")
 
 @dataclass(frozen=True)
 class ParsedTurn:
-    """An assistant turn, read.
+    """A parsed assistant turn.
 
     Attributes:
         calls: The calls outside reasoning, in order.
-        text: What stands outside reasoning and call blocks, stripped.
-        problems: broken_call (a block that could not be read), unclosed_call and trailing_text (read all the same),
+        text: The text outside of reasoning and call blocks, stripped.
+        problems: broken_call (a block that could not be parsed), unclosed_call and trailing_text (parsed all the same),
             unclosed_reasoning.
-        blocks: How many call blocks were met outside reasoning, readable or not.
+        blocks: Number of call blocks outside of reasoning, broken ones included.
     """
 
     calls: tuple[ToolCall, ...]
@@ -45,17 +45,17 @@ class ParsedTurn:
 
 
 def parse_turn(text: str) -> ParsedTurn:
-    """Read the text of an assistant turn, from left to right.
+    """Parse the text of an assistant turn, from left to right; never raises on any text.
 
-    Reasoning ends at its closing tag, an unclosed one at the end of the turn. A turn that begins inside reasoning (the
-    prompt held the opening tag) loses everything up to the closing tag; a further closing tag means nothing. A mark
-    inside a call's strings is text of the call, a call inside reasoning a draft.
+    Reasoning ends at its closing tag, or without one at the end of the turn. Where a turn begins inside reasoning (the
+    opening tag was in the prompt), everything up to the closing tag is removed; a further closing tag is ignored. A
+    mark inside a call's strings belongs to the call; calls inside reasoning do not count.
 
     Args:
         text: The turn's text.
 
     Returns:
-        The ParsedTurn; never raises on any text.
+        The ParsedTurn.
     """
     calls: list[ToolCall] = []
     problems: list[Problem] = []
@@ -66,7 +66,7 @@ def parse_turn(text: str) -> ParsedTurn:
         outside.append(text[position : mark.start()])
         if mark["call"]:
             blocks += 1
-            found, noticed, position = _read_block(text, mark.end())
+            found, noticed, position = _parse_block(text, mark.end())
             calls.extend(found)
             problems.extend(noticed)
         elif mark["close"]:
@@ -83,8 +83,8 @@ def parse_turn(text: str) -> ParsedTurn:
     return ParsedTurn(tuple(calls), "".join(outside).strip(), tuple(problems), blocks)
 
 
-def _read_block(text: str, start: int) -> tuple[list[ToolCall], list[Problem], int]:
-    """Read a block from the end of its opening mark; give calls, problems and where reading goes on."""
+def _parse_block(text: str, start: int) -> tuple[list[ToolCall], list[Problem], int]:
+    """Parse a block from the end of its opening mark; return calls, problems and the position after the block."""
     fence = _FENCE.match(text, start)
     values, end = parse_values(text, fence.end() if fence else start)
     problems: list[Problem] = []
@@ -96,21 +96,21 @@ def _read_block(text: str, start: int) -> tuple[list[ToolCall], list[Problem], i
             problems.append(Problem("unclosed_call", text[start : start + 80]))
             end = len(text)
         else:
-            later = _next_end(text, end)
+            later = _find_end(text, end)
             leftover = text[end : later[0]].strip()
-            if leftover.startswith(("{", "[")):  # a second object that is broken
+            if leftover.startswith(("{", "[")):  # a second call, and a broken one
                 problems.append(Problem("broken_call", leftover[:80]))
             elif leftover:
                 problems.append(Problem("trailing_text", leftover[:80]))
             if not later[1]:
                 problems.append(Problem("unclosed_call", text[start : start + 80]))
-                later = (end, True, end)  # what follows an unclosed block is text again
+                later = (end, True, end)  # the text after an unclosed block is the turn's again
             end = later[2]
     else:
-        values, end = _read_python(text, start)
+        values, end = _parse_python(text, start)
     calls: list[ToolCall] = []
     for value in values:
-        found, broken = _calls_of(value)
+        found, broken = _parse_calls(value)
         calls.extend(found)
         problems.extend(broken)
     if not calls and not any(problem.kind == "broken_call" for problem in problems):
@@ -118,8 +118,8 @@ def _read_block(text: str, start: int) -> tuple[list[ToolCall], list[Problem], i
     return calls, problems, end
 
 
-def _next_end(text: str, position: int) -> tuple[int, bool, int]:
-    """Give where a block's text ends, whether by its own closing mark, and where reading goes on."""
+def _find_end(text: str, position: int) -> tuple[int, bool, int]:
+    """Return the end of a block's text, whether its own closing mark ends it, and the position after that mark."""
     opening, closing = _CALL_START.search(text, position), _CALL_END.search(text, position)
     if closing and (not opening or closing.start() < opening.start()):
         return closing.start(), True, closing.end()
@@ -127,7 +127,7 @@ def _next_end(text: str, position: int) -> tuple[int, bool, int]:
     return end, False, end
 
 
-def _read_python(text: str, start: int) -> tuple[list[Any], int]:
+def _parse_python(text: str, start: int) -> tuple[list[Any], int]:
     closing = _CALL_END.search(text, start)
     for _ in range(_MAX_CLOSINGS):
         if not closing:
@@ -136,7 +136,7 @@ def _read_python(text: str, start: int) -> tuple[list[Any], int]:
             return [parse_literal(text[start : closing.start()].strip(" \n\t`"))], closing.end()
         except ValueError:
             closing = _CALL_END.search(text, closing.end())
-    end = _next_end(text, start)
+    end = _find_end(text, start)
     if not end[1]:
         try:
             return [parse_literal(text[start : end[0]])], end[2]
@@ -145,36 +145,36 @@ def _read_python(text: str, start: int) -> tuple[list[Any], int]:
     return [], end[2]
 
 
-def _calls_of(value: Any) -> tuple[list[ToolCall], list[Problem]]:
+def _parse_calls(value: Any) -> tuple[list[ToolCall], list[Problem]]:
     try:
         value = decode_text(value)
     except ValueError:
         return [], [Problem("broken_call", show(value))]
     if isinstance(value, (list, tuple)):
-        readings = [_calls_of(item) if isinstance(item, (Mapping, str)) else _broken(item) for item in value]
-        return [call for calls, _ in readings for call in calls], [item for _, broken in readings for item in broken]
+        parsed = [_parse_calls(item) if isinstance(item, (Mapping, str)) else _broken(item) for item in value]
+        return [call for calls, _ in parsed for call in calls], [item for _, broken in parsed for item in broken]
     if not isinstance(value, Mapping):
         return _broken(value)
     if isinstance(value.get("tool_calls"), (list, tuple)):
-        return _calls_of(value["tool_calls"])
+        return _parse_calls(value["tool_calls"])
     if isinstance(value.get("function"), Mapping):
-        return _calls_of(value["function"])
+        return _parse_calls(value["function"])
     name = next((value[word] for word in _NAME_WORDS if isinstance(value.get(word), str) and value[word].strip()), None)
     if name is None:
         return _broken(value)
     try:
-        arguments = _arguments(next((value[word] for word in _ARGUMENT_WORDS if value.get(word) is not None), None))
+        given = next((value[word] for word in _ARGUMENT_WORDS if value.get(word) is not None), None)
+        return [ToolCall(name, _parse_arguments(given))], []
     except ValueError as error:
         return [], [Problem("broken_call", f"{name}: {error}"[:80])]
-    return [ToolCall(name, arguments)], []
 
 
 def _broken(value: Any) -> tuple[list[ToolCall], list[Problem]]:
     return [], [Problem("broken_call", show(value))]
 
 
-def _arguments(raw: Any) -> dict[str, Any]:
-    """Give a call's arguments; text is decoded up to twice, nothing at all is an empty mapping."""
+def _parse_arguments(raw: Any) -> dict[str, Any]:
+    """Return a call's arguments; text is decoded up to twice, and None, "" and [] mean no arguments."""
     if isinstance(raw, str) and not raw.strip():
         return {}
     value = decode_text(raw)

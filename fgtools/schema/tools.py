@@ -1,12 +1,11 @@
-"""Tool definitions of every notation in the wild, as the function schemas FunctionGemma's template shows.
+"""Tool definitions in the notations of published data sets, as the function schemas FunctionGemma's template shows.
 
-Knows wrappers, encodings, Python functions, names and duplicates; what stands inside `parameters` is read by
-`parameters`, type words by `typewords`. It does not know conversations. The `tutorial` recipe is `tutorial`'s own
-reading.
+Knows wrappers, encodings, Python functions, names and duplicates; parameters are parsed by `parameters`, types by
+`types`, and the `tutorial` recipe is in `tutorial`. It does not know conversations.
 
 A schema in normal form is {"type": "function", "function": {"name", "description", "parameters"}} with parameters
-{"type": "object", "properties", "required"}; normalising it again gives it back. Names are never changed: the gold
-calls of published data use them as they stand.
+{"type": "object", "properties", "required"}; normalizing it again returns an equal one. Names are never changed, since
+the gold calls of published data use them.
 """
 
 from __future__ import annotations
@@ -27,24 +26,24 @@ from fgtools.schema.signatures import is_signature, parse_signature
 from fgtools.schema.tutorial import normalize_tutorial_tools, normalize_tutorial_type
 
 _NAME_WORDS = ("api_call", "name", "api_name", "function_name", "tool_name")
-"""Where a tool's callable name stands, best first: Gorilla's `name` is a title, its `api_call` is what is called."""
+"""Fields of a tool's callable name, best first: Gorilla's `name` is a title, and its `api_call` what is called."""
 
 _PARAMETER_WORDS = ("parameters", "input_schema", "inputSchema", "input_parameters", "arguments", "args")
 _LIST_WORDS = ("tools", "functions", "function_declarations", "functionDeclarations")
 
 
 class SchemaError(FgtoolsError, ValueError):
-    """A tools field that cannot be read at all."""
+    """A tools field that cannot be parsed at all."""
 
 
 class Change(NamedTuple):
-    """What the normal form of a tool changed in its author's definition.
+    """One thing that normalizing changed in a tool's definition.
 
     Attributes:
         tool: The tool's name.
-        kind: wrapper_removed, text_decoded, signature_read, name_from (another field), type_word, unknown_type,
-            union_narrowed, flat_parameters and listed_parameters (made a JSON Schema), required_moved (it stood beside
-            the parameters), required_dropped (it named no parameter), reference_inlined.
+        kind: wrapper_removed, text_decoded, signature_read, name_from (the name was in another field), type_word,
+            unknown_type, union_narrowed, flat_parameters and listed_parameters (made a JSON Schema), required_moved
+            (it was beside the parameters), required_dropped (it named no parameter), reference_inlined.
         detail: Such as "dict -> object".
     """
 
@@ -54,11 +53,11 @@ class Change(NamedTuple):
 
 
 class ParsedTools(NamedTuple):
-    """A tools field, read.
+    """A parsed tools field.
 
     Attributes:
         tools: Function schemas in normal form, in order.
-        problems: What was left out or could not be read: not_a_tool, no_name, unreadable_parameters, duplicate_tool,
+        problems: What was left out or could not be parsed: not_a_tool, no_name, unreadable_parameters, duplicate_tool,
             conflicting_tool.
         changes: What was changed, tool by tool.
     """
@@ -69,21 +68,21 @@ class ParsedTools(NamedTuple):
 
 
 class _Definition(NamedTuple):
-    """One definition, taken out of what it was wrapped in, and the kinds of what was taken off."""
+    """One definition without its wrappers, and the kinds of the changes that removed them."""
 
     body: Mapping[str, Any]
     changes: tuple[str, ...] = ()
 
 
 def normalize_tools(raw: Any, recipe: str | Recipe = "native") -> list[dict[str, Any]]:
-    """Give the function schemas of a tools field.
+    """Return the function schemas of a tools field.
 
     Args:
         raw: A list or tuple of definitions, one definition, text of either (JSON or Python literals, encoded up to
             twice), a list of such texts, or None. Definitions may be bare, under {"function"} or under
             {"type": "function", "function"}; the text of a Python signature; or a Python function with type hints and
-            a docstring in Google's style (read by transformers' get_json_schema).
-        recipe: "native" gives valid JSON Schema in normal form; "tutorial" what the tutorial makes of the field.
+            a docstring in Google's style (parsed by transformers' get_json_schema).
+        recipe: "native" for valid JSON Schema in normal form; "tutorial" for what the tutorial makes of the field.
 
     Returns:
         Fresh schemas that share nothing with `raw`; [] for None, empty text and an empty list. Under "native" a
@@ -91,7 +90,7 @@ def normalize_tools(raw: Any, recipe: str | Recipe = "native") -> list[dict[str,
 
     Raises:
         SchemaError: The field is a number or another single value, text that is neither JSON nor Python, or a Python
-            function whose hints or docstring cannot be read (native only).
+            function whose hints or docstring cannot be parsed (native only).
         ValueError: The recipe is unknown.
     """
     if get_recipe(recipe).call_style == "tutorial":
@@ -100,7 +99,7 @@ def normalize_tools(raw: Any, recipe: str | Recipe = "native") -> list[dict[str,
 
 
 def normalize_type(raw: Any, recipe: str | Recipe = "native") -> dict[str, Any]:
-    """Give the schema of a parameter's type.
+    """Return the schema of a parameter's type.
 
     Args:
         raw: A type word or expression ("int, optional", "List[str]", "array of strings"), a list of types, a whole
@@ -119,32 +118,32 @@ def normalize_type(raw: Any, recipe: str | Recipe = "native") -> dict[str, Any]:
     try:
         return normalize_spec({"type": raw} if isinstance(raw, str) else raw)
     except ValueError as error:
-        raise SchemaError(f"type cannot be read: {error}") from error
+        raise SchemaError(f"type cannot be parsed: {error}") from error
 
 
 def parse_tools(raw: Any) -> ParsedTools:
-    """Give the function schemas of a tools field (native) together with what was wrong with it.
+    """Parse a tools field (native), and report its problems and what was changed.
 
-    Text is read once per distinct value; every caller gets objects of its own.
+    Each distinct text is parsed once; every caller gets objects of its own.
 
     Args:
         raw: As for `normalize_tools`.
 
     Returns:
-        The ParsedTools.
+        The function schemas, problems and changes.
 
     Raises:
         SchemaError: As for `normalize_tools`.
     """
     if isinstance(raw, str):
-        copied, problems, changes = _read_text(raw)
+        copied, problems, changes = _parse_text(raw)
         return ParsedTools(tuple(marshal.loads(copied)), problems, changes)
-    return _read(raw)
+    return _parse(raw)
 
 
 @lru_cache(maxsize=2048)
-def _read_text(raw: str) -> tuple[bytes, tuple[Problem, ...], tuple[Change, ...]]:
-    """Read a text; the tools come as marshal's bytes, the fastest way to give every caller a copy."""
+def _parse_text(raw: str) -> tuple[bytes, tuple[Problem, ...], tuple[Change, ...]]:
+    """Parse a text; the tools are returned as marshal's bytes, the fastest way to make a copy for every caller."""
     if not raw.strip():
         return marshal.dumps([]), (), ()
     twice = False
@@ -154,17 +153,17 @@ def _read_text(raw: str) -> tuple[bytes, tuple[Problem, ...], tuple[Change, ...]
         twice = isinstance(value, str) and bool(value.strip())
         value = decode_text(value, times=1) if twice else value
     except ValueError as error:
-        value = _signatures(raw)
+        value = _parse_signatures(raw)
         if not value:
             raise SchemaError(
                 f"tools must be JSON or a Python literal, got {raw.strip()[:60]!r}: fix or drop the row"
             ) from error
-    reading = _read(None if value == "" else value, ("text_decoded",) if twice else ())
-    return marshal.dumps(reading.tools), reading.problems, reading.changes
+    parsed = _parse(None if value == "" else value, ("text_decoded",) if twice else ())
+    return marshal.dumps(parsed.tools), parsed.problems, parsed.changes
 
 
-def _signatures(text: str) -> list[Mapping[str, Any]]:
-    """Read every Python signature of a text; [] where a part of it is none."""
+def _parse_signatures(text: str) -> list[Mapping[str, Any]]:
+    """Parse every Python signature of a text; [] where a part of it is none."""
     parts = [part for part in re.split(r"(?m)^(?=(?:async\s+)?def\s)", text) if part.strip()]
     try:
         return [parse_signature(part) for part in parts if is_signature(part)]
@@ -172,13 +171,13 @@ def _signatures(text: str) -> list[Mapping[str, Any]]:
         return []
 
 
-def _read(raw: Any, before: tuple[str, ...] = ()) -> ParsedTools:
+def _parse(raw: Any, before: tuple[str, ...] = ()) -> ParsedTools:
     problems: list[Problem] = []
     changes: list[Change] = []
     tools: dict[str, dict[str, Any]] = {}
     try:
-        for definition in _definitions(raw, problems, depth=0):
-            tool, noticed, changed = _tool(definition.body)
+        for definition in _find_definitions(raw, problems, depth=0):
+            tool, noticed, changed = _parse_tool(definition.body)
             problems.extend(noticed)
             changes.extend(changed)
             if tool is None:
@@ -190,43 +189,43 @@ def _read(raw: Any, before: tuple[str, ...] = ()) -> ParsedTools:
                 problems.append(Problem(kind, name[:80]))
             tools.setdefault(name, tool)
     except RecursionError as error:
-        raise SchemaError("tools nest too deep to be read: flatten or drop the row") from error
+        raise SchemaError("tools nest too deep to be parsed: flatten or drop the row") from error
     return ParsedTools(tuple(tools.values()), tuple(problems), tuple(changes))
 
 
-def _definitions(raw: Any, problems: list[Problem], depth: int) -> list[_Definition]:
-    """Give every definition in a decoded field, wrappers taken off."""
+def _find_definitions(raw: Any, problems: list[Problem], depth: int) -> list[_Definition]:
+    """Return every definition in a decoded field, without its wrappers."""
     if raw is None:
         return []
     if isinstance(raw, (list, tuple)):
-        return [found for item in raw for found in _item(item, problems, depth)]
+        return [found for item in raw for found in _parse_item(item, problems, depth)]
     if isinstance(raw, Mapping):
-        return _mapping_definitions(raw, problems, depth)
+        return _parse_mapping(raw, problems, depth)
     if callable(raw):
-        return [_unwrapped(_schema_of_function(raw))]
+        return [_unwrap(_build_schema(raw))]
     raise SchemaError(
         f"tools must be a list, a mapping or text of one, got {type(raw).__name__} {show(raw)}: fix or drop the row"
     )
 
 
-def _item(item: Any, problems: list[Problem], depth: int) -> list[_Definition]:
+def _parse_item(item: Any, problems: list[Problem], depth: int) -> list[_Definition]:
     changes: tuple[str, ...] = ()
     if isinstance(item, str):
         text, changes = item, ("text_decoded",)
         try:
             item = decode_text(text)
         except ValueError:
-            item, changes = (_signatures(text) or text), ("signature_read",)
+            item, changes = (_parse_signatures(text) or text), ("signature_read",)
     if callable(item) and not isinstance(item, type):
-        return _definitions(item, problems, depth + 1)
-    if isinstance(item, (list, tuple, Mapping)) and depth < 4:  # lists of lists: one per turn in some sets
-        found = _definitions(item, problems, depth + 1)
+        return _find_definitions(item, problems, depth + 1)
+    if isinstance(item, (list, tuple, Mapping)) and depth < 4:  # some sets have one list per turn
+        found = _find_definitions(item, problems, depth + 1)
         return [_Definition(one.body, (*changes, *one.changes)) for one in found]
     problems.append(Problem("not_a_tool", show(item)))
     return []
 
 
-def _schema_of_function(function: Callable[..., Any]) -> Mapping[str, Any]:
+def _build_schema(function: Callable[..., Any]) -> Mapping[str, Any]:
     from transformers.utils import get_json_schema
     from transformers.utils.chat_template_utils import DocstringParsingException, TypeHintParsingException
 
@@ -239,31 +238,31 @@ def _schema_of_function(function: Callable[..., Any]) -> Mapping[str, Any]:
         ) from error
 
 
-def _mapping_definitions(raw: Mapping[str, Any], problems: list[Problem], depth: int) -> list[_Definition]:
+def _parse_mapping(raw: Mapping[str, Any], problems: list[Problem], depth: int) -> list[_Definition]:
     for word in _LIST_WORDS:
         if isinstance(raw.get(word), (list, tuple, str)) and "name" not in raw:
-            return _item(raw[word], problems, depth)
+            return _parse_item(raw[word], problems, depth)
     named = bool(raw) and not any(word in raw for word in (*_NAME_WORDS, "function", "type"))
     if named and all(isinstance(value, Mapping) and _is_definition_body(value) for value in raw.values()):
         return [_Definition({"name": name, **value}) for name, value in raw.items()]
-    return [_unwrapped(raw)]
+    return [_unwrap(raw)]
 
 
 def _is_definition_body(value: Mapping[str, Any]) -> bool:
     return any(isinstance(value.get(word), Mapping) for word in _PARAMETER_WORDS)
 
 
-def _unwrapped(raw: Mapping[str, Any]) -> _Definition:
-    """Take off {"function": ...} wrappers; what stands beside the function counts where the function is silent."""
+def _unwrap(raw: Mapping[str, Any]) -> _Definition:
+    """Remove {"function": ...} wrappers; fields beside the function are kept where the function does not have them."""
     changes: tuple[str, ...] = ()
-    own = set(raw) <= {"type", "function"}  # the normal form's own wrapper is no change
+    own = set(raw) <= {"type", "function"}  # the wrapper of the normal form is no change
     for level in range(4):
         inner = raw.get("function")
         if isinstance(inner, str):
             try:
                 inner = decode_text(inner)
             except ValueError:
-                inner = parse_signature(inner) if _signatures(inner) else {"name": inner}
+                inner = parse_signature(inner) if _parse_signatures(inner) else {"name": inner}
         if not isinstance(inner, Mapping):
             break
         changes = () if own and not level and "type" in raw else ("wrapper_removed",)
@@ -275,40 +274,40 @@ def _unwrapped(raw: Mapping[str, Any]) -> _Definition:
 
 
 class _ParsedTool(NamedTuple):
-    """One definition, read; `tool` is None where it has no usable name."""
+    """One parsed definition; `tool` is None where it has no usable name."""
 
     tool: dict[str, Any] | None
     problems: tuple[Problem, ...] = ()
     changes: tuple[Change, ...] = ()
 
 
-def _tool(raw: Mapping[str, Any]) -> _ParsedTool:
-    """Read a definition; one that was met before comes as a copy."""
+def _parse_tool(raw: Mapping[str, Any]) -> _ParsedTool:
+    """Parse a definition; for a known one return a copy of the earlier result."""
     try:
-        key = marshal.dumps(raw, 2)  # this version writes equal values alike
-    except ValueError:  # values of other kinds, or too deep
-        return _read_tool(raw)
+        key = marshal.dumps(raw, 2)  # version 2 writes equal values alike
+    except ValueError:  # values that marshal does not know, or too deep nesting
+        return _parse_definition(raw)
     known = _KNOWN.get(key)
     if known is None:
-        reading = _read_tool(raw)
+        parsed = _parse_definition(raw)
         if len(_KNOWN) < _MAX_KNOWN:
-            _KNOWN[key] = (marshal.dumps(reading.tool), reading.problems, reading.changes)
-        return reading
+            _KNOWN[key] = (marshal.dumps(parsed.tool), parsed.problems, parsed.changes)
+        return parsed
     return _ParsedTool(marshal.loads(known[0]), *known[1:])
 
 
 _KNOWN: dict[bytes, tuple[bytes, tuple[Problem, ...], tuple[Change, ...]]] = {}
 _MAX_KNOWN = 20_000
-"""Definitions remembered, a few kilobytes each; tools return from row to row, and reading one is slow."""
+"""How many parsed definitions are kept, a few kilobytes each: the same tools are in many rows, and parsing is slow."""
 
 
 def clear_caches() -> None:
-    """Forget every tools field and definition met so far; for those who measure how long a first reading takes."""
+    """Forget all parsed tools, so that the time of a first parsing can be measured."""
     _KNOWN.clear()
-    _read_text.cache_clear()
+    _parse_text.cache_clear()
 
 
-def _read_tool(raw: Mapping[str, Any]) -> _ParsedTool:
+def _parse_definition(raw: Mapping[str, Any]) -> _ParsedTool:
     field = next((word for word in _NAME_WORDS if isinstance(raw.get(word), str) and raw[word].strip()), None)
     if field is None:
         return _ParsedTool(None, (Problem("no_name", show(raw)),))

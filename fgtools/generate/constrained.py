@@ -27,6 +27,7 @@ from fgtools.files import FgtoolsError
 from fgtools.models.load import stop_ids
 from fgtools.profiles import Recipe, get_recipe
 from fgtools.prompts.encode import neutralize_control_tokens
+from fgtools.schema.objects import normalize_object
 
 _MARKS = {START_CALL: "\ue000", END_CALL: "\ue001", ESCAPE: "\ue002"}
 """Each mark is one token of the vocabulary. In the grammar it is a private-use character, which no text may hold, so
@@ -115,11 +116,12 @@ def _add_arguments(schema: Any, rules: list[str]) -> str:
     Returns:
         The name of the rule.
     """
-    properties, required = _declared_properties(schema)
+    properties, required = normalize_object(schema)
     place = len(rules)
     rules.append("")  # reserves the number while values add rules of their own
     first, rest = '""', '""'
-    for name in reversed(sorted(properties, key=str.lower)):  # names that differ in case alone stay in order
+    names = [name for name in properties if isinstance(name, str)]
+    for name in reversed(sorted(names, key=str.lower)):  # names that differ in case alone stay in order
         pair = f"{_literal(render_key(name) + ':')} {_add_value(properties[name], rules)}"
         later = _add(rules, rest)
         if name in required:
@@ -128,18 +130,6 @@ def _add_arguments(schema: Any, rules: list[str]) -> str:
             first, rest = f"{pair} {later} | {_add(rules, first)}", f'"," {pair} {later} | {later}'
     rules[place] = f'r{place} ::= "{{" {_add(rules, first)} "}}"'
     return f"r{place}"
-
-
-def _declared_properties(schema: Any) -> tuple[Mapping[str, Any], Sequence[str]]:
-    """Return a schema's properties and required names; empty where they are malformed."""
-    parts = schema if isinstance(schema, Mapping) else {}
-    properties, required = parts.get("properties"), parts.get("required")
-    named = (
-        {key: value for key, value in properties.items() if isinstance(key, str)}
-        if isinstance(properties, Mapping)
-        else {}
-    )
-    return named, required if isinstance(required, list) else ()
 
 
 def _add(rules: list[str], body: str) -> str:
@@ -192,7 +182,7 @@ def _add_of_type(kind: Any, schema: Mapping[str, Any], rules: list[str]) -> str:
         item = _add_value(schema.get("items"), rules)
         return _add(rules, f'"[" ({item} ("," {item})*)? "]"')
     if kind == "object":
-        return _add_arguments(schema, rules) if _declared_properties(schema)[0] else "mapping"
+        return _add_arguments(schema, rules) if normalize_object(schema).properties else "mapping"
     return _SIMPLE.get(kind, "any") if isinstance(kind, str) else "any"
 
 

@@ -19,6 +19,7 @@ from itertools import permutations
 from typing import Any, NamedTuple
 
 from fgtools.calls import ToolCall
+from fgtools.schema.objects import normalize_object
 from fgtools.schema.types import JSON_TYPES, parse_type
 
 WRONG_NAME = "simple_function_checker:wrong_func_name"
@@ -41,13 +42,6 @@ _MOST_WAYS = 5040
 """Ways to pair calls that are all tried; seven with seven."""
 
 
-class ObjectSchema(NamedTuple):
-    """What a schema says of an object: the specifications of its properties, and which of them are required."""
-
-    properties: Mapping[str, Any]
-    required: frozenset[str]
-
-
 class Agreement(NamedTuple):
     """How far the arguments of two calls agree; an optional one at its default counts only where both have it.
 
@@ -65,24 +59,6 @@ class Agreement(NamedTuple):
     def n_wrong(self) -> int:
         """Arguments on either side without one that means the same on the other."""
         return len(self.gold) + self.n_predicted - 2 * len(self.right)
-
-
-def read_object(schema: Any) -> ObjectSchema:
-    """Read what a schema says of an object; every reading of a tool's parameters goes through here.
-
-    Args:
-        schema: The parameters of a tool or the specification of an object; anything.
-
-    Returns:
-        The ObjectSchema, empty where there is nothing in the form of JSON Schema.
-    """
-    if not isinstance(schema, Mapping):
-        return ObjectSchema({}, frozenset())
-    properties, required = schema.get("properties"), schema.get("required")
-    return ObjectSchema(
-        properties if isinstance(properties, Mapping) else {},
-        frozenset(name for name in required if isinstance(name, str)) if isinstance(required, list) else frozenset(),
-    )
 
 
 def declared_type(spec: Any) -> str:
@@ -246,7 +222,7 @@ def compare_arguments(given: Mapping[str, Any], gold: Mapping[str, Any], schema:
     Returns:
         The Agreement.
     """
-    properties = read_object(schema).properties
+    properties = normalize_object(schema).properties
     shared = [name for name in gold if name in given]
     right = [name for name in shared if not find_value_error(given[name], gold[name], properties.get(name))]
     wanted = [*shared, *missing_names(given, gold, schema)]
@@ -256,7 +232,7 @@ def compare_arguments(given: Mapping[str, Any], gold: Mapping[str, Any], schema:
 def _find_call_error(call: ToolCall, gold: ToolCall, schema: Any) -> str:
     if call.name != gold.name:
         return WRONG_NAME
-    properties, required = read_object(schema)
+    properties, required = normalize_object(schema)
     missing = missing_names(call.arguments, gold.arguments, schema)
     if any(name in required for name in missing):
         return MISSING_REQUIRED
@@ -283,7 +259,7 @@ def unexpected_names(given: Mapping[str, Any], gold: Mapping[str, Any], schema: 
 
 def _is_at_default(name: str, value: Any, schema: Any) -> bool:
     """Tell whether an argument is optional and has the value it has anyway."""
-    properties, required = read_object(schema)
+    properties, required = normalize_object(schema)
     spec = properties.get(name)
     if not isinstance(spec, Mapping) or name in required:
         return False
@@ -316,7 +292,7 @@ def find_value_error(value: Any, gold: Any, spec: Any = None, nested: bool = Fal
     if isinstance(gold, Mapping):
         if missing_names(value, gold, spec) or unexpected_names(value, gold, spec):
             return VALUE_KEY
-        properties = read_object(spec).properties
+        properties = normalize_object(spec).properties
         shared = [key for key in gold if key in value]
         errors = (find_value_error(value[key], gold[key], properties.get(key), True) for key in shared)
         return next((error if error == TYPE_NESTED else VALUE_VALUE for error in errors if error), "")

@@ -34,12 +34,12 @@ from fgtools.metrics.ast_match import (
     find_error,
     missing_names,
     pair_calls,
-    read_object,
     unexpected_names,
 )
 from fgtools.metrics.behaviours import classify_behaviour
 from fgtools.metrics.cer import count_edits
 from fgtools.metrics.validity import has_valid_arguments
+from fgtools.schema.objects import normalize_object
 from fgtools.schema.types import value_type
 
 LADDER = ("in_grammar", "known_tool", "right_tools", "valid_arguments", "right_names", "ast_match", "exact_match")
@@ -232,7 +232,7 @@ def _count_arguments(
     for call, agreement in pair_calls(calls, gold, tools):
         n_predicted += agreement.n_predicted
         if call:
-            properties = read_object(tools.get(call.name)).properties
+            properties = normalize_object(tools.get(call.name)).properties
             types = {name: _type_of(call.arguments[name], properties.get(name)) for name in agreement.gold}
             right.update(types[name] for name in agreement.right)
             wanted.update(types.values())

@@ -1,8 +1,8 @@
 """Schema validity: whether the arguments of calls satisfy the schemas of their tools, and if not, why.
 
-Knows calls and JSON Schema; not gold calls or scores. The check is jsonschema's (draft 2020-12), made safe against
-schemas and arguments from anywhere: no reference is looked up in the network, a `pattern` has a time limit, and unique
-items are found in time proportional to their size.
+Knows calls and JSON Schema; not gold calls or scores. The validator is jsonschema's (draft 2020-12). Since schemas and
+arguments may come from anywhere, a few keywords are replaced by safe ones: no reference is looked up in the network,
+searching a pattern has a time limit, and unique items are found in time proportional to their size.
 """
 
 from __future__ import annotations
@@ -21,68 +21,71 @@ PATTERN_SECONDS = 0.2
 
 
 def has_valid_arguments(calls: Sequence[ToolCall], tools: Mapping[str, Any]) -> bool:
-    """Tell whether every call names a declared tool and fits its schema.
+    """Return whether every call names a declared tool and satisfies its schema.
 
     Args:
         calls: The calls.
         tools: Parameters schema by tool name.
 
     Returns:
-        True for no calls; False where a schema cannot be applied, as a pattern that takes too long.
+        True for no calls; False where a check fails, such as a pattern that takes too long.
     """
-    return all(call.name in tools and not _find_faults(call, tools[call.name], 1) for call in calls)
+    return all(call.name in tools and not _find_violations(call, tools[call.name], 1) for call in calls)
 
 
 def find_violations(calls: Sequence[ToolCall], tools: Mapping[str, Any]) -> list[str]:
-    """Say what keeps calls from being valid: tools that were not declared, arguments that break their schema.
+    """Return what makes calls invalid: tools that are not declared, arguments that do not satisfy their schema.
 
     Args:
         calls: The calls.
         tools: Parameters schema by tool name.
 
     Returns:
-        One sentence a violation, of 200 characters at most; [] where `has_valid_arguments` is true.
+        One sentence per violation, of 200 characters at most; [] where `has_valid_arguments` is true.
     """
     found = []
     for call in calls:
         declared = call.name in tools
-        found += _find_faults(call, tools[call.name]) if declared else [f"{call.name}: no such tool is declared"]
+        found += _find_violations(call, tools[call.name]) if declared else [f"{call.name}: no such tool is declared"]
     return found
 
 
-def _find_faults(call: ToolCall, schema: Any, most: int | None = None) -> list[str]:
-    """Say what keeps a call's arguments from being valid, `most` faults of it; a check that fails is one, and alone."""
+def _find_violations(call: ToolCall, schema: Any, most: int | None = None) -> list[str]:
+    """Return what makes a call's arguments invalid, `most` sentences at most; a check that fails is the only one."""
     try:
         validator = _validator(json.dumps(schema or {}, sort_keys=True))
-        return [_describe_fault(call, error) for error in islice(validator.iter_errors(call.arguments), most)]
+        return [_describe_violation(call, error) for error in islice(validator.iter_errors(call.arguments), most)]
     except Exception as error:  # numbers too large, lists too deep, patterns too slow: each fails in a way of its own
         return [f"{call.name}: the arguments cannot be held against the schema ({type(error).__name__})"[:200]]
 
 
-def _describe_fault(call: ToolCall, error: Any) -> str:
+def _describe_violation(call: ToolCall, error: Any) -> str:
     where = ".".join([call.name, *map(str, error.absolute_path)])
     return f"{where}: {error.message}"[:200]
 
 
 @lru_cache(maxsize=4096)
 def _validator(text: str) -> Any:
-    """Give the validator of a parameters schema; one that is no JSON Schema is read as `native` reads it."""
+    """Return the validator of a parameters schema; what is not JSON Schema is first normalized to it."""
     from jsonschema.exceptions import SchemaError as InvalidSchema
+    from jsonschema.validators import extend
     from referencing import Registry
 
-    parameters, kind = json.loads(text), _validator_class()
+    parameters, validator_class = json.loads(text), _validator_class()
     try:
-        kind.check_schema(parameters)
+        validator_class.check_schema(parameters)
     except InvalidSchema:
-        parameters = _read_natively(parameters)
-    return kind(_with_null(parameters) if parameters else {}, registry=Registry())
+        parameters = _normalize_parameters(parameters)
+    if '"patternProperties"' in text:  # with both words jsonschema searches names without a time limit
+        validator_class = extend(validator_class, {"unevaluatedProperties": lambda *_: ()})
+    return validator_class(_with_null(parameters) if parameters else {}, registry=Registry())
 
 
 @lru_cache(maxsize=1)
 def _validator_class() -> Any:
-    """Give JSON Schema's validator, made safe: no look-ups in the network, no time beyond the size of the arguments.
+    """Return jsonschema's validator class with the unsafe keywords replaced.
 
-    A reference that leads nowhere within the schema, and a pattern that is none, say nothing.
+    A reference that cannot be resolved within the schema, and a pattern that is not a regular expression, are ignored.
     """
     import regex
     from jsonschema import Draft202012Validator, ValidationError
@@ -132,7 +135,7 @@ def _validator_class() -> Any:
 
 
 def _canonical(value: Any) -> str:
-    """Write a value so that equal texts mean what JSON Schema calls equal: 1 is 1.0, True is not 1."""
+    """Return a text that is equal for values that JSON Schema calls equal: 1 is 1.0, True is not 1."""
 
     def plain(node: Any) -> Any:
         if isinstance(node, float) and node.is_integer():
@@ -144,7 +147,7 @@ def _canonical(value: Any) -> str:
     return json.dumps(plain(value), sort_keys=True)
 
 
-def _read_natively(parameters: Mapping[str, Any]) -> Mapping[str, Any]:
+def _normalize_parameters(parameters: Mapping[str, Any]) -> Mapping[str, Any]:
     try:
         tools = normalize_tools([{"name": "tool", "description": "", "parameters": parameters}])
     except SchemaError:
@@ -153,10 +156,10 @@ def _read_natively(parameters: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _with_null(node: Any) -> Any:
-    """Give a schema in which a nullable value may be null and a narrowed union may be any of its alternatives.
+    """Return a schema in which a nullable value may be null, and a value with `anyOf` may be any of its alternatives.
 
-    Draft 2020-12 has no keyword `nullable`, and `type` beside `anyOf` is what is shown, not what is allowed. A
-    `$schema` is left out, since it would have the validator of another draft take over.
+    Draft 2020-12 has no keyword `nullable`, and a `type` beside `anyOf` is only what the model is shown. `$schema` is
+    removed, since it would select the validator of another draft.
     """
     if isinstance(node, list):
         return [_with_null(item) for item in node]

@@ -12,6 +12,7 @@ __all__ = [
     "names",
     "normalize_tools",
     "normalize_type",
+    "objects",
     "parse_tools",
     "signatures",
     "tutorial",

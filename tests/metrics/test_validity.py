@@ -56,6 +56,14 @@ def test_a_slow_pattern_of_names_is_given_up(beside):
     assert "TimeoutError" in sentence and time.perf_counter() - start < 2
 
 
+def test_names_left_over_by_patterns_take_no_time():
+    names = {"patternProperties": {"^(a+)+$": {}}, "unevaluatedProperties": False}  # slow in re, quick in regex
+    start = time.perf_counter()
+    assert has_valid_arguments([ToolCall("f", {"a" * 40 + "!": 1})], {"f": names})
+    assert time.perf_counter() - start < 2
+    assert not has_valid_arguments([ToolCall("f", {"b": 1})], {"f": {"unevaluatedProperties": False}})
+
+
 def test_no_reference_is_looked_up_outside_of_the_schema(monkeypatch):
     tried = []
 

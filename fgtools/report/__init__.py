@@ -6,13 +6,11 @@ Knows scores, rows and pandas; each file is loaded when it is asked for, since f
 __all__ = [
     "alignment",
     "card",
-    "curves",
     "data_tables",
     "examples",
     "figures",
     "layout",
     "live",
-    "style",
     "tables",
     "widgets",
 ]

@@ -1,35 +1,76 @@
 """The figures of the series, in one style.
 
-Knows matplotlib and plain numbers; every function draws on the axes it is given and gives them back.
+Knows matplotlib and plain numbers; every function draws on the axes it is given and returns them, except that
+`plot_training` opens a figure of several axes.
 """
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from fgtools.files import write_bytes
 from fgtools.metrics import LADDER, Comparison, Ratio, Scores, Share
 from fgtools.metrics.breakdowns import Parts, require_same_parts
-from fgtools.report.curves import plot_training
-from fgtools.report.style import AFTER, BEFORE, MUTED, new_axes, save_figure
 from fgtools.report.tables import LABELS, list_codes, shorten_code
 
-__all__ = [
-    "new_axes",
-    "plot_breakdown",
-    "plot_comparison",
-    "plot_errors",
-    "plot_funnel",
-    "plot_lengths",
-    "plot_shares",
-    "plot_training",
-    "plot_transitions",
-    "save_figure",
-]
+BEFORE, AFTER, MUTED = "#d08c3f", "#2f6f9f", "#9a9a9a"
+"""The colours of a first model, of a second one, and of what is neither."""
+
+_PANELS = (
+    ("A", "Loss", (("loss", BEFORE, "training rows"), ("eval_loss", AFTER, "held-out rows"))),
+    (
+        "B",
+        "Labels right at first choice",
+        (
+            ("mean_token_accuracy", BEFORE, "tokens, training rows"),
+            ("eval_mean_token_accuracy", AFTER, "tokens, held-out rows"),
+            ("eval_exact_match", MUTED, "whole rows, held-out"),
+        ),
+    ),
+    ("C", "Learning rate", (("learning_rate", BEFORE, ""),)),
+    ("D", "Tokens per second", (("tokens_per_second", BEFORE, ""),)),
+    ("E", "Peak memory, GiB", (("memory_gib", BEFORE, ""),)),
+)
+"""The panels of a training's figure: place, title, and (key in the log, colour, label) of each line."""
+
+
+def new_axes(width: float = 7.0, height: float = 4.0) -> Axes:
+    """Open a figure with one pair of axes; sizes in inches."""
+    _, axes = plt.subplots(figsize=(width, height), layout="constrained")
+    _tidy_axes(axes)
+    return axes
+
+
+def _tidy_axes(axes: Axes) -> None:
+    """Remove the upper and right spine and draw a faint grid."""
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="x", color="#e5e5e5", linewidth=0.8)
+    axes.set_axisbelow(True)
+
+
+def save_figure(axes: Axes, path: Path, caveat: str = "") -> Path:
+    """Save the figure of some axes as a PNG file.
+
+    Args:
+        axes: Any axes of the figure.
+        path: The file; its folder is made where it is missing.
+        caveat: Written below the figure, such as that it comes from the offline stand-in; "" for none.
+
+    Returns:
+        The path.
+    """
+    if caveat:
+        axes.figure.supxlabel(caveat, fontsize=7, color=MUTED)
+    buffer = io.BytesIO()
+    axes.figure.savefig(buffer, format="png", dpi=130)
+    return write_bytes(Path(path), buffer.getvalue())
 
 
 def plot_funnel(funnel: Mapping[str, int], axes: Axes) -> Axes:
@@ -120,7 +161,7 @@ def plot_breakdown(before: Parts, after: Parts, label: str, axes: Axes, measure:
         before: Parts of the first model's scores.
         after: Parts of the second one's, with the same labels.
         label: What the parts are.
-        axes: Where it goes.
+        axes: What is drawn on.
         measure: A Share of Scores.
 
     Returns:
@@ -142,14 +183,14 @@ def plot_shares(
     axes: Axes,
     unit: str = "rows",
 ) -> Axes:
-    """Draw named shares before and after, with 95 % intervals; nothing where there was nothing to count.
+    """Draw named shares before and after, with 95 % intervals; where there is nothing to count, nothing is drawn.
 
     Args:
         before: Name -> Share, or a Ratio of a part and its whole, in the order in which they are drawn.
         after: The same names afterwards.
         label: What the names are.
-        measure: What is shared out, with its unit, for the axis.
-        axes: Where it goes.
+        measure: What the shares are of, with its unit, for the axis.
+        axes: What is drawn on.
         unit: What is counted; each name shows how many there are.
 
     Returns:
@@ -183,7 +224,7 @@ def _handles() -> list[plt.Line2D]:
 
 
 def plot_transitions(comparison: Comparison, axes: Axes) -> Axes:
-    """Draw a heat map of all rows by error before (down) and after (across): what is right first, rare codes as one."""
+    """Draw a heat map of all rows by error before (down) and after (across): right rows first, rare codes together."""
     codes = list_codes(comparison)
     places = {code: place for place, code in enumerate(codes)}
     names = [shorten_code(code) for code in codes]
@@ -206,3 +247,33 @@ def plot_transitions(comparison: Comparison, axes: Axes) -> Axes:
     axes.set_ylabel("before")
     axes.set_title("What became of every row", loc="left", fontsize=11)
     return axes
+
+
+def plot_training(history: Sequence[Mapping[str, float]]) -> Axes:
+    """Draw losses and token accuracy over the steps, and beneath them learning rate, speed and memory.
+
+    Args:
+        history: The trainer's log entries; what they do not hold stays empty.
+
+    Returns:
+        The first of the figure's axes.
+    """
+    figure, panels = plt.subplot_mosaic(
+        "AAABBB;AAABBB;CCDDEE", figsize=(9.5, 5.2), layout="constrained", gridspec_kw={"hspace": 0.08}
+    )
+    for name, title, lines in _PANELS:
+        axes = panels[name]
+        _tidy_axes(axes)
+        for key, colour, label in lines:
+            points = [(entry["step"], entry[key]) for entry in history if key in entry and "step" in entry]
+            style = {"marker": "."} if key.startswith("eval_") else {"linewidth": 1.2}
+            axes.plot(*zip(*points, strict=True) if points else ([], []), color=colour, label=label or None, **style)
+        axes.set_title(title, loc="left", fontsize=11 if name in "AB" else 9)
+        axes.set_xlabel("step", fontsize=9)
+        axes.tick_params(labelsize=8)
+        if name in "CDE":
+            axes.ticklabel_format(axis="y", style="sci", scilimits=(-3, 4))
+            axes.set_ylim(0, 1.15 * max([entry[key] for key, *_ in lines for entry in history if key in entry] or [1]))
+    panels["A"].legend(frameon=False, fontsize=9)
+    panels["B"].legend(frameon=False, fontsize=9)
+    return figure.axes[0]

@@ -26,7 +26,7 @@ class LiveCurves(TrainerCallback):
         import matplotlib.pyplot as plt
         from IPython.display import display
 
-        from fgtools.report.curves import plot_training
+        from fgtools.report.figures import plot_training
 
         figure = plot_training(state.log_history).figure
         if self.handle is None:

@@ -11,7 +11,7 @@ matplotlib.use("Agg")
 from fgtools.metrics import LADDER, Comparison, Scores, compare, score
 from fgtools.metrics.breakdowns import count_argument_types, split_by_calls, split_by_tools
 from fgtools.report import figures
-from fgtools.report.style import AFTER, BEFORE
+from fgtools.report.figures import AFTER, BEFORE
 from tests.report import samples
 from tests.report.four_rows import RIGHT, ROWS, WRONG
 

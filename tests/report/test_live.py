@@ -9,7 +9,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 from fgtools.profiles import get_recipe
-from fgtools.report.curves import plot_training
+from fgtools.report.figures import plot_training
 from fgtools.report.live import LiveCurves
 from fgtools.run import training
 from fgtools.run.folder import RunFolder

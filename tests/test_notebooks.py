@@ -1,5 +1,7 @@
 """The notebooks run: as a papermill chain in both recipes, and as committed under strict nbval."""
 
+import contextlib
+import io
 import json
 import os
 import shutil
@@ -17,20 +19,56 @@ from tests.normal_form import NOTEBOOKS
 SMALL = ("-p", "N_TOTAL", "150", "-p", "N_EVAL", "20", "-p", "EPOCHS", "0.3")
 
 
+RECORDER = Path(__file__).with_name("recorder")
+
+
+def set_offline(patch):
+    for name in ("HUGGINGFACE_TOKEN", "HF_TOKEN"):
+        patch.delenv(name, raising=False)
+    for name, value in {"CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1", "FGTOOLS_BATCH": "1"}.items():
+        patch.setenv(name, value)
+
+
 @pytest.fixture(autouse=True)
 def offline(monkeypatch):
-    for name in ("HUGGINGFACE_TOKEN", "HF_TOKEN"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setenv("FGTOOLS_BATCH", "1")
+    set_offline(monkeypatch)
+
+
+def read_log(path, out):
+    """What each notebook read and wrote, in the order of the notebooks: top names below the run folder."""
+    kernels = {}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        kernel, action, name = line.split(" ", 2)
+        reads, writes = kernels.setdefault(kernel, (set(), set()))
+        if name.startswith(".") or not (out / name).exists():  # temporary: gone when the stage is over
+            continue
+        if action == "write":
+            writes.add(name)
+        elif name not in writes:
+            reads.add(name)
+    return list(kernels.values())
+
+
+@pytest.fixture(scope="module")
+def chains(tmp_path_factory):
+    """Run the series once in each recipe: by recipe the run folder, what was printed, and what each notebook opened."""
+    results = {}
+    for recipe in ("native", "tutorial"):
+        folder = tmp_path_factory.mktemp(recipe)
+        out, log, shown = folder / "run", folder / "opened.log", io.StringIO()
+        with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(shown):
+            set_offline(patch)
+            path = os.pathsep.join(filter(None, [str(RECORDER), os.environ.get("PYTHONPATH")]))
+            for name, value in {"PYTHONPATH": path, "FGTOOLS_TEST_ROOT": out, "FGTOOLS_TEST_LOG": log}.items():
+                patch.setenv(name, str(value))
+            assert main(["run", "--profile", "offline", "--recipe", recipe, "--out", str(out), *SMALL]) == 0
+        results[recipe] = out, shown.getvalue(), read_log(log, out)
+    return results
 
 
 @pytest.mark.parametrize("recipe", ["native", "tutorial"])
-def test_the_series_runs_from_raw_rows_to_the_card(recipe, tmp_path, capsys):
-    out = tmp_path / "run"
-    assert main(["run", "--profile", "offline", "--recipe", recipe, "--out", str(out), *SMALL]) == 0
-    shown = capsys.readouterr().out
+def test_the_series_runs_from_raw_rows_to_the_card(recipe, chains):
+    out, shown, _ = chains[recipe]
     assert all((out / name).exists() for stage in STAGES.values() for name in stage.writes)
     for expected in ("measure", "before", "after", "comparison.png", "06_publish.ipynb"):
         assert expected in shown, expected
@@ -41,7 +79,22 @@ def test_the_series_runs_from_raw_rows_to_the_card(recipe, tmp_path, capsys):
     manifest = json.loads((out / "manifest.json").read_text())["sha256"]
     assert {"card.md", "compare.json", "model/model.safetensors", "figures/comparison.png"} <= set(manifest)
     text = (out / "card.md").read_text() + "".join(path.read_text() for path in out.glob("*.json"))
-    assert str(tmp_path) not in text
+    assert str(out.parent) not in text
+
+
+@pytest.mark.parametrize("recipe", ["native", "tutorial"])
+def test_the_notebooks_read_and_write_what_the_table_of_stages_says(recipe, chains):
+    opened = chains[recipe][2]
+    assert len(opened) == len(STAGES)
+    for (stage, files), (reads, writes) in zip(STAGES.items(), opened, strict=True):
+        assert {*files.reads} <= reads <= {*files.reads, *files.may_read}, stage
+        assert {*files.writes} <= writes <= {*files.writes, *files.may_write}, stage
+
+
+def test_what_the_table_calls_possible_happens_in_a_recipe(chains):
+    for place, (stage, files) in enumerate(STAGES.items()):
+        reads, writes = (set.union(*(opened[place][side] for _, _, opened in chains.values())) for side in (0, 1))
+        assert {*files.may_read} <= reads and {*files.may_write} <= writes, stage
 
 
 def test_a_chain_can_resume_and_names_what_is_missing(tmp_path, capsys):

@@ -18,11 +18,13 @@ from fgtools import __version__
 from fgtools.files import FgtoolsError, InputError, read_jsonl, sha256_of
 from fgtools.profiles import ENGINES, OVER_LENGTH, PRECISIONS, PROFILES, RECIPES
 from fgtools.rows import load_rows
-from fgtools.rows.formats import SHAPES
 from fgtools.run.folder import RunFolder, open_run
+from fgtools.run.options import add_data_options, parse_amount, parse_count
 from fgtools.run.session import quiet_libraries
 
 if TYPE_CHECKING:
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+
     from transformers import PreTrainedTokenizerBase
 
     from fgtools.profiles import Recipe
@@ -76,7 +78,44 @@ def _build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"fgtools {__version__}", help="show the version")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="name_of_command")
+    for add in (_add_run, _add_prepare, _add_audit, _add_train, _add_evaluate, _add_score):
+        add(commands)
+    return parser
 
+
+def _add_train(commands: Commands) -> None:
+    train = commands.add_parser("train", help="the training stage alone, from a prepared folder")
+    train.add_argument("--rows", required=True, help="a folder that `prepare` wrote")
+    train.add_argument("--model", required=True)
+    train.add_argument("--recipe", choices=[*RECIPES], default="native")
+    train.add_argument("--profile", choices=["auto", *PROFILES], default="auto")
+    train.add_argument("--out", required=True)
+    train.add_argument("--seed", type=parse_count, default=40)
+    train.add_argument(
+        "--seeds", type=parse_count, nargs="+", metavar="SEED", help="train once each, with mean and spread"
+    )
+    train.add_argument("--epochs", type=parse_amount, default=0, help="0: the profile's or the recipe's")
+    train.add_argument("--learning-rate", type=parse_amount, default=0, help="0: the profile's or the recipe's")
+    train.add_argument(
+        "--batch-size", type=parse_count, default=0, help="rows of a step, over all processes; 0: as above"
+    )
+    train.add_argument(
+        "--max-length", type=parse_count, default=0, help="budget of a training text, tokens; 0: the recipe's"
+    )
+    train.add_argument("--over-length", choices=["", *OVER_LENGTH], default="", help="rows over the budget")
+    train.add_argument("--precision", choices=["auto", *PRECISIONS], default="auto", help="default: by the GPU")
+    train.add_argument("--engine", choices=ENGINES, default="labelled", help="'trl' for TRL's own loss and batches")
+    train.add_argument(
+        "--patience", type=parse_count, default=0, help="evaluations without a better one before it stops"
+    )
+    train.add_argument("--lora-rank", type=parse_count, default=0, help="train adapters of this rank; 0: all weights")
+    train.add_argument("--resume", action="store_true", help="go on from this training's newest checkpoint")
+    train.add_argument("--processes", type=parse_count, default=1, help="start as many, through accelerate")
+    train.add_argument("--ignore-audit", action="store_true", help="train although the audit of the rows found errors")
+    train.set_defaults(command=_train)
+
+
+def _add_run(commands: Commands) -> None:
     run = commands.add_parser("run", help="the six notebooks, in order, with papermill")
     run.add_argument("--profile", choices=["auto", *PROFILES], help="where it runs (default: auto)")
     run.add_argument("--recipe", choices=[*RECIPES], help="how data, loss and format are treated (default: native)")
@@ -89,67 +128,6 @@ def _build_parser() -> argparse.ArgumentParser:
     )
     run.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="a notebook parameter")
     run.set_defaults(command=_run)
-
-    prepare = commands.add_parser("prepare", help="raw rows to rows.train.jsonl, rows.eval.jsonl and funnel.json")
-    _add_data_options(prepare)
-    prepare.add_argument("--model", default="standin", help="whose chat template the tools are made for")
-    prepare.add_argument("--out", required=True)
-    prepare.set_defaults(command=_prepare)
-
-    audit = commands.add_parser(
-        "audit", help="what template and budget would lose; status 1 if training must not start"
-    )
-    _add_data_options(audit)
-    audit.add_argument("--model", required=True, help="whose tokenizer and chat template are used")
-    audit.add_argument("--chat-template", default="", help="a Jinja file, or 'standin', in place of the model's own")
-    audit.add_argument("--max-length", type=int, default=0, help="budget of a training text in tokens; 0: the recipe's")
-    audit.add_argument("--out", default="", help="where audit.json and a figure of the lengths go")
-    audit.set_defaults(command=_audit)
-
-    train = commands.add_parser("train", help="the training stage alone, from a prepared folder")
-    train.add_argument("--rows", required=True, help="a folder that `prepare` wrote")
-    train.add_argument("--model", required=True)
-    train.add_argument("--recipe", choices=[*RECIPES], default="native")
-    train.add_argument("--profile", choices=["auto", *PROFILES], default="auto")
-    train.add_argument("--out", required=True)
-    train.add_argument("--seed", type=int, default=40)
-    train.add_argument("--seeds", type=int, nargs="+", metavar="SEED", help="train once each, with mean and spread")
-    train.add_argument("--epochs", type=float, default=0, help="0: the profile's or the recipe's")
-    train.add_argument("--learning-rate", type=float, default=0, help="0: the profile's or the recipe's")
-    train.add_argument("--batch-size", type=int, default=0, help="rows of a step, over all processes; 0: as above")
-    train.add_argument("--max-length", type=int, default=0, help="budget of a training text in tokens; 0: the recipe's")
-    train.add_argument("--over-length", choices=["", *OVER_LENGTH], default="", help="rows over the budget")
-    train.add_argument("--precision", choices=["auto", *PRECISIONS], default="auto", help="default: by the GPU")
-    train.add_argument("--engine", choices=ENGINES, default="labelled", help="'trl' for TRL's own loss and batches")
-    train.add_argument("--patience", type=int, default=0, help="evaluations without a better one before it stops")
-    train.add_argument("--lora-rank", type=int, default=0, help="train adapters of this rank; 0: all weights")
-    train.add_argument("--resume", action="store_true", help="go on from this training's newest checkpoint")
-    train.add_argument("--processes", type=int, default=1, help="start as many, through accelerate")
-    train.add_argument("--ignore-audit", action="store_true", help="train although the audit of the rows found errors")
-    train.set_defaults(command=_train)
-
-    evaluate = commands.add_parser("evaluate", help="replies and scores of a model on a rows file")
-    evaluate.add_argument("--model", required=True)
-    evaluate.add_argument("--rows", required=True, help="a rows.*.jsonl file")
-    evaluate.add_argument("--recipe", choices=[*RECIPES], default="native")
-    evaluate.add_argument("--out", required=True)
-    evaluate.add_argument("--max-new-tokens", type=int, default=0, help="0: from the longest gold")
-    evaluate.add_argument("--batch-size", type=int, default=64, help="rows at once, at most")
-    evaluate.add_argument(
-        "--name",
-        default="",
-        help="of the files: replies.NAME.jsonl and scores.NAME.json; NAME.constrained with --constrain",
-    )
-    evaluate.add_argument("--constrain", action="store_true", help="allow declared tools and arguments alone")
-    evaluate.add_argument("--processes", type=int, default=0, help="default: one a GPU where that pays")
-    evaluate.set_defaults(command=_evaluate)
-
-    score = commands.add_parser("score", help="scores of a replies file, as JSON on standard output")
-    score.add_argument("--rows", required=True, help="a rows.*.jsonl file")
-    score.add_argument("--replies", required=True, help='a file of {"row_id", "reply"} lines')
-    score.add_argument("--recipe", choices=[*RECIPES], default="native")
-    score.set_defaults(command=_score)
-    return parser
 
 
 def _run(options: argparse.Namespace) -> None:
@@ -168,25 +146,6 @@ def _run(options: argparse.Namespace) -> None:
     total = sum(outcome.seconds for outcome in outcomes)
     print(f"\nstages: {len(outcomes)}, {total:.0f} s")
     print(render_summary(run))
-
-
-def _add_data_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data", required=True, help="as for run")
-    parser.add_argument(
-        "--shape", choices=["auto", *SHAPES], default="auto", help="shape of the rows (default: a guess)"
-    )
-    parser.add_argument("--split", default="train", help="split of a hub data set (default: %(default)s)")
-    parser.add_argument("--config", default="", help="configuration of a hub data set")
-    parser.add_argument("--revision", default="", help="commit, tag or branch of a hub data set")
-    parser.add_argument("--recipe", choices=[*RECIPES], default="native")
-    parser.add_argument("--n-total", type=int, default=None, help="raw rows to take (default: all)")
-    parser.add_argument("--n-eval", type=int, default=300, help="evaluation rows (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=40)
-    parser.add_argument(
-        "--no-call-share", type=float, default=-1.0, help="of the training rows (default: the recipe's)"
-    )
-    parser.add_argument("--benchmark", default="", metavar="FILE", help="questions that must not be trained on")
-    parser.add_argument("--processes", type=int, default=0, help="that read rows (default: one a core)")
 
 
 def _prepared(options: argparse.Namespace, tokenizer: PreTrainedTokenizerBase) -> tuple[Prepared, Coverage]:
@@ -211,6 +170,14 @@ def _prepared(options: argparse.Namespace, tokenizer: PreTrainedTokenizerBase) -
     return prepared, coverage
 
 
+def _add_prepare(commands: Commands) -> None:
+    prepare = commands.add_parser("prepare", help="raw rows to rows.train.jsonl, rows.eval.jsonl and funnel.json")
+    add_data_options(prepare)
+    prepare.add_argument("--model", default="standin", help="whose chat template the tools are made for")
+    prepare.add_argument("--out", required=True)
+    prepare.set_defaults(command=_prepare)
+
+
 def _prepare(options: argparse.Namespace) -> None:
     from fgtools.models import load_tokenizer
     from fgtools.report.data_tables import build_funnel_table
@@ -221,6 +188,20 @@ def _prepare(options: argparse.Namespace) -> None:
     print(prepared.describe_shapes())
     print(render_table(build_funnel_table(prepared.rowset.funnel)))
     print(prepared.describe())
+
+
+def _add_audit(commands: Commands) -> None:
+    audit = commands.add_parser(
+        "audit", help="what template and budget would lose; status 1 if training must not start"
+    )
+    add_data_options(audit)
+    audit.add_argument("--model", required=True, help="whose tokenizer and chat template are used")
+    audit.add_argument("--chat-template", default="", help="a Jinja file, or 'standin', in place of the model's own")
+    audit.add_argument(
+        "--max-length", type=parse_count, default=0, help="budget of a training text, tokens; 0: the recipe's"
+    )
+    audit.add_argument("--out", default="", help="where audit.json and a figure of the lengths go")
+    audit.set_defaults(command=_audit)
 
 
 def _audit(options: argparse.Namespace) -> None:
@@ -325,6 +306,24 @@ def _audit_once(
     return audit
 
 
+def _add_evaluate(commands: Commands) -> None:
+    evaluate = commands.add_parser("evaluate", help="replies and scores of a model on a rows file")
+    evaluate.add_argument("--model", required=True)
+    evaluate.add_argument("--rows", required=True, help="a rows.*.jsonl file")
+    evaluate.add_argument("--recipe", choices=[*RECIPES], default="native")
+    evaluate.add_argument("--out", required=True)
+    evaluate.add_argument("--max-new-tokens", type=parse_count, default=0, help="0: from the longest gold")
+    evaluate.add_argument("--batch-size", type=parse_count, default=64, help="rows at once, at most")
+    evaluate.add_argument(
+        "--name",
+        default="",
+        help="of the files: replies.NAME.jsonl and scores.NAME.json; NAME.constrained with --constrain",
+    )
+    evaluate.add_argument("--constrain", action="store_true", help="allow declared tools and arguments alone")
+    evaluate.add_argument("--processes", type=parse_count, default=0, help="default: one a GPU where that pays")
+    evaluate.set_defaults(command=_evaluate)
+
+
 def _evaluate(options: argparse.Namespace) -> None:
     from accelerate import PartialState
 
@@ -359,6 +358,14 @@ def _evaluate(options: argparse.Namespace) -> None:
     if first:
         evaluation.write(out, *names, list_inputs(Path(options.rows), options.model))
         print(render_table(build_ladder_table(evaluation.scores)))
+
+
+def _add_score(commands: Commands) -> None:
+    score = commands.add_parser("score", help="scores of a replies file, as JSON on standard output")
+    score.add_argument("--rows", required=True, help="a rows.*.jsonl file")
+    score.add_argument("--replies", required=True, help='a file of {"row_id", "reply"} lines')
+    score.add_argument("--recipe", choices=[*RECIPES], default="native")
+    score.set_defaults(command=_score)
 
 
 def _score(options: argparse.Namespace) -> None:

@@ -143,6 +143,28 @@ def test_wrong_usage_is_status_2(arguments):
     assert caught.value.code == 2
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        *(
+            (["--epochs", word], f"argument --epochs: must be a finite number, got '{word}'")
+            for word in ("inf", "nan", "x")
+        ),
+        (["--epochs", "-1"], "argument --epochs: must be at least 0, got '-1'"),
+        (["--learning-rate", "-0.5"], "argument --learning-rate: must be at least 0"),
+        *(
+            (["--batch-size", word], "--batch-size: must be a whole number of at least 0")
+            for word in ("-4", "1e3", "4.5")
+        ),
+        (["--seed", "-1"], "argument --seed: must be a whole number of at least 0, got '-1'"),
+    ],
+)
+def test_numbers_that_make_no_sense_are_wrong_usage(words, message, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["train", "--rows", "r", "--model", "standin", "--out", "o", *words])
+    assert caught.value.code == 2 and message in capsys.readouterr().err
+
+
 def test_a_broken_line_is_named_and_older_files_stay(prepared, tmp_path, capsys):
     (tmp_path / "bad.jsonl").write_text('{"conversations": []}\n{"conversations": [\n')
     before = (prepared / "funnel.json").read_text()

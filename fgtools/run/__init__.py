@@ -8,6 +8,7 @@ __all__ = [
     "folder",
     "login",
     "notebooks",
+    "options",
     "parameters",
     "processes",
     "publish",

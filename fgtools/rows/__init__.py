@@ -4,13 +4,14 @@ Knows sources, shapes, duplicates, splits and the funnel; not token ids or model
 """
 
 from fgtools.rows.build import build_rows
-from fgtools.rows.funnel import RejectedRow, RowSet
-from fgtools.rows.preparation import Prepared, prepare
+from fgtools.rows.funnel import EmptySetError, RejectedRow, RowSet
+from fgtools.rows.preparation import Prepared, load_requests, prepare
 from fgtools.rows.sources import RawRows, load_raw_rows
 from fgtools.rows.splits import Splits, limit_no_call, split_rows
 from fgtools.rows.store import Row, load_rows
 
 __all__ = [
+    "EmptySetError",
     "Prepared",
     "RawRows",
     "RejectedRow",
@@ -19,17 +20,15 @@ __all__ = [
     "Splits",
     "build",
     "build_rows",
-    "datafiles",
     "duplicates",
     "formats",
-    "funnel",
     "limit_no_call",
     "load_raw_rows",
+    "load_requests",
     "load_rows",
     "preparation",
     "prepare",
     "remedies",
-    "sources",
     "split_rows",
     "splits",
     "store",

@@ -24,21 +24,21 @@ class Splits:
     """Rows by side, in their given order, and counts of the rows that are on no side.
 
     By "group" the sides and `duplicates`, `conflict_rows`, `leaks`, `set_aside` and `overlaps` sum to the input; by
-    "rows" the sides alone do, and the counts say what the split lets through.
+    "rows" the sides alone sum to it, and the counts are of rows that are on a side.
 
     Attributes:
         train: Rows to train on.
         eval: Held-out rows.
         unseen: Rows whose gold calls a tool that no training row declares.
-        duplicates: Rows beside an earlier one with the same group and the same gold.
-        conflicts: Groups whose rows disagree about the gold.
+        duplicates: Rows with the same group and the same gold as an earlier row.
+        conflicts: Groups whose rows have different golds.
         conflict_rows: Rows of the minority in those groups; all rows of a group without a majority.
-        leaks: Rows of a group that also stands on a more protected side (unseen before eval before train).
-        set_aside: Rows that declare a held-out tool without calling it; neither side could keep them.
-        overlaps: Rows left out of training because their request is, or nearly is, one of a benchmark's.
-        near_within: Rows beside one with a nearly equal request on the same side.
-        near_across: Held-out rows whose request is, or nearly is, that of a training row with other tools or another
-            gold; rows that name no side themselves are never parted like that, but for held-out tools.
+        leaks: Rows of a group that is also on a more protected side (unseen before eval before train).
+        set_aside: Rows that declare a held-out tool without calling it, which are on neither side.
+        overlaps: Rows left out of training because their request is a benchmark's, or a near duplicate of one.
+        near_within: Rows with a near duplicate earlier on the same side.
+        near_across: Held-out rows whose request equals or nearly equals that of a training row. By "group" only rows
+            that name their side, or that call a held-out tool, are among them.
         held_out_tools: Names of the tools kept out of training.
         clusters: One number per row of the input, equal for near duplicates.
     """

@@ -92,7 +92,7 @@ def load_rows(path: Path) -> list[Row]:
         raise DataFileError(f"{path} must hold at least one row, but it is empty: {REMEDY}")
     known: set[str] = set()
     for number, row in enumerate(rows, start=1):
-        problem = _find_problem(row)
+        problem = find_row_problem(row)
         if problem:
             raise DataFileError(f"{path}, row {number}: {problem}: {REMEDY}")
         if row["row_id"] in known:
@@ -102,7 +102,7 @@ def load_rows(path: Path) -> list[Row]:
     return rows
 
 
-def _find_problem(row: Mapping[str, Any]) -> str:
+def find_row_problem(row: Mapping[str, Any]) -> str:
     """Return what keeps a mapping from being a row dict; "" for nothing."""
     if not isinstance(row.get("row_id"), str):
         return f"row_id must be text, got {_describe(row, 'row_id')}"

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from fgtools.rows import Splits, split_rows
 from fgtools.rows.duplicates import build_key, cluster_rows, count_leaks
-from fgtools.rows.splits import limit_no_call
+from fgtools.rows.splits import hold_out, limit_no_call
 
 
 def row(name: str, group: str = "", gold: str | None = "f", tools: tuple[str, ...] = ("f",), **fields: object) -> dict:
@@ -66,13 +66,17 @@ def asking(name: str, request: str, **fields: object) -> dict:
 LONG = "Please tell me whether I should take an umbrella with me to {} this afternoon, and how warm it will be there"
 
 
+def ask_in_pairs(letters: str) -> list[dict]:
+    """Two nearly equal requests per letter, which are unlike those of the other letters."""
+    texts = {letter: LONG.format("Oslo").translate(dict.fromkeys(map(ord, "aeiou"), letter)) for letter in letters}
+    return [asking(f"{letter}{turn}", text + "!" * turn) for letter, text in texts.items() for turn in (0, 1)]
+
+
 def test_near_duplicates_stay_on_one_side():
-    rows = [
-        asking(f"{pair}{turn}", LONG.format(f"town {pair}{pair} {'!' * turn}")) for pair in "abcdef" for turn in (0, 1)
-    ]
+    rows = ask_in_pairs("abcdef")
     for seed in range(5):
-        splits = split_rows(rows, n_eval=4, seed=seed)
-        assert splits.near_across == 0
+        splits = split_rows(rows, n_eval=5, seed=seed)
+        assert (len(splits.eval), splits.near_across, splits.near_within) == (4, 0, 6)
         assert {name[0] for name in ids(splits.eval)}.isdisjoint(name[0] for name in ids(splits.train))
 
 
@@ -187,6 +191,17 @@ def test_no_call_rows_are_capped_at_their_share():
     assert [item for item in rows if item in limited.rows] == list(limited.rows)
     assert limit_no_call(rows, 0.0) == (tuple(rows[:70]), 60)
     assert limit_no_call(rows, 1.0).dropped == 0
+
+
+def test_rows_held_out_to_choose_a_checkpoint_are_whole_clusters_and_at_most_half():
+    pairs = ask_in_pairs("abc")
+    kept, held = hold_out(pairs, 3, seed=1)
+    assert len(held) == 2 and sorted(ids(kept) + ids(held)) == sorted(ids(pairs))
+    assert {name[0] for name in ids(held)}.isdisjoint(name[0] for name in ids(kept))
+    assert [len(part) for part in hold_out(MANY[:7], 100)] == [4, 3]
+    assert ids(hold_out(MANY, 5, seed=1)[1]) != ids(hold_out(MANY, 5, seed=2)[1])
+    silent = [row("a", "A"), row("b", "B"), row("c", "A"), row("d", "B")]  # no request: only the group joins them
+    assert {name for name in ids(hold_out(silent, 2)[1])} in ({"a", "c"}, {"b", "d"})
 
 
 def test_a_share_out_of_range_is_an_error():

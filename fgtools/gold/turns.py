@@ -110,7 +110,10 @@ def _parse_block(text: str, start: int) -> tuple[list[ToolCall], list[Problem], 
         values, end = _parse_python(text, start)
     calls: list[ToolCall] = []
     for value in values:
-        found, broken = _parse_calls(value)
+        try:
+            found, broken = _parse_calls(value)
+        except RecursionError:
+            found, broken = _broken(value)
         calls.extend(found)
         problems.extend(broken)
     if not calls and not any(problem.kind == "broken_call" for problem in problems):

@@ -90,3 +90,9 @@ def test_every_truncation_is_read(calls, data):
     reading = parse_turn(text[: data.draw(st.integers(0, len(text)))])
     assert len(reading.calls) <= len(calls)
     assert [(call.name, call.arguments) for call in reading.calls] == calls[: len(reading.calls)]
+
+
+@pytest.mark.parametrize("text", ['{"tool_calls":[' * 400 + CALL + "]}" * 400, '{"function":' * 600 + CALL + "}" * 600])
+def test_calls_wrapped_without_end_are_parsed_or_broken(text):
+    parsed = parse_turn(block(text))
+    assert parsed.calls or [problem.kind for problem in parsed.problems] == ["broken_call"]

@@ -1,4 +1,4 @@
-"""The call grammar: golden vectors, round trips, truncations, and what it refuses."""
+"""Parsing replies: golden cases, round trips, truncations, and what is reported beside a call."""
 
 import json
 
@@ -9,12 +9,10 @@ from hypothesis import strategies as st
 from fgtools.calls import (
     END_CALL,
     ESCAPE,
-    MAX_DEPTH,
     START_CALL,
     Problem,
     ToolCall,
     parse_reply,
-    parse_tutorial_prediction,
     render_calls,
 )
 from tests.toys import GOLDEN, load_cases, load_shared
@@ -60,12 +58,6 @@ def _sorted(value):
     if isinstance(value, dict):
         return {key: _sorted(item) for key, item in sorted(value.items(), key=lambda pair: pair[0].lower())}
     return [_sorted(item) for item in value] if isinstance(value, list) else value
-
-
-def test_tutorial_reads_predictions_as_the_vectors_say():
-    for case in load_shared("vectors/tutorial_predictions.jsonl"):
-        prediction = parse_tutorial_prediction(case["text"])
-        assert (prediction.name, prediction.block) == (case["name"], case["block"])
 
 
 @given(CALLS)
@@ -118,39 +110,6 @@ def test_hostile_replies_are_read_quickly(text):
     parse_reply(text)
 
 
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (ToolCall("f", {"a": f"x{ESCAPE}y"}), "cannot hold the mark"),
-        (ToolCall("f{", {}), "tool name must be text"),
-        (ToolCall(" f", {}), "tool name must be text"),
-        (ToolCall("", {}), "tool name must be text"),
-        (ToolCall(None, {}), "tool name must be text"),
-        (ToolCall("f", {"a": float("nan")}), "must be finite"),
-        (ToolCall("f", {1: "a"}), "argument name must be text"),
-        (ToolCall("f", '{"a": 1}'), "must be a mapping"),
-        (ToolCall("f", {"a": {1, 2}}), "must be a JSON value, got set"),
-    ],
-)
-def test_what_the_grammar_cannot_carry_is_refused(call, message):
-    with pytest.raises(ValueError, match=message):
-        render_calls([call])
-
-
-def test_nesting_has_a_stated_limit():
-    value: object = 1
-    for _ in range(MAX_DEPTH + 1):
-        value = [value]
-    for style in ("native", "tutorial"):
-        with pytest.raises(ValueError, match=f"deeper than {MAX_DEPTH}"):
-            render_calls([ToolCall("f", {"a": value})], style)
-
-
-def test_unknown_style_is_an_error():
-    with pytest.raises(ValueError, match="style must be 'native' or 'tutorial', got 'xml'"):
-        render_calls([], style="xml")
-
-
 CALL = f"{START_CALL}call:f{{a:1}}{END_CALL}"
 
 
@@ -194,36 +153,3 @@ def test_a_stop_token_before_a_call_that_is_none_is_stray():
 def test_white_space_in_strings_and_names_is_their_own():
     text = f"{START_CALL}call:coffee shop{{a key:{ESCAPE} x {ESCAPE}}}{END_CALL}\n"
     assert parse_reply(text).calls == (ToolCall("coffee shop", {"a key": " x "}),) and not parse_reply(text).problems
-
-
-def nested(depth):
-    return '{"a":' + "[" * depth + "]" * depth + "}"
-
-
-@pytest.mark.parametrize(
-    ("arguments", "kinds"),
-    [
-        (f"args:{ESCAPE}{{}}{ESCAPE}", []),
-        (f"args:{ESCAPE}{{}}{ESCAPE},b:1", ["args_not_json"]),
-        (f"args:{ESCAPE}[]{ESCAPE}", ["args_not_json"]),
-        ("args:{}", ["args_not_json"]),
-        *(
-            (f'args:{ESCAPE}{{"a":{one}}}{ESCAPE}', ["args_not_json"])
-            for one in ("NaN", "-Infinity", "1e999", "9" * 5000)
-        ),
-        (f'args:{ESCAPE}{{"a":1,"a":2,"b":{{"c":1,"c":2}}}}{ESCAPE}', ["duplicate_key", "duplicate_key"]),
-        (f"args:{ESCAPE}{nested(MAX_DEPTH)}{ESCAPE}", []),
-        (f"args:{ESCAPE}{nested(MAX_DEPTH + 1)}{ESCAPE}", ["too_deep"]),
-        (f"args:{ESCAPE}{nested(50_000)}{ESCAPE}", ["too_deep"]),
-    ],
-)
-def test_the_tutorials_arguments_have_the_limits_of_the_native_ones(arguments, kinds):
-    reply = parse_reply(f"{START_CALL}call:f{{{arguments}}}{END_CALL}{CALL}", "tutorial")
-    assert [problem.kind for problem in reply.problems] == [*kinds, "args_not_json"]  # the second call is native
-    assert len(reply.calls) == (1 if kinds == ["too_deep"] else 2)
-
-
-def test_the_last_of_equal_keys_is_read_in_both_notations():
-    assert parse_reply(f"{START_CALL}call:f{{a:1,a:2}}{END_CALL}").calls == (ToolCall("f", {"a": 2}),)
-    text = f'{START_CALL}call:f{{args:{ESCAPE}{{"a":1,"a":2}}{ESCAPE}}}{END_CALL}'
-    assert parse_reply(text, "tutorial").calls == (ToolCall("f", {"a": 2}),)

@@ -275,7 +275,8 @@ def _train_one(options: argparse.Namespace, seed: int, out: RunFolder) -> TrainR
     tokenizer = load_tokenizer(options.model)
     if state.is_main_process:
         print(f"profile {resolved.profile.name}: {resolved.reason}")
-        require_clean(_audit_once(out, sides, inputs, tokenizer, recipe), options.ignore_audit)
+        audit = _audit_once(out, sides, inputs, tokenizer, recipe, options.max_length or None)
+        require_clean(audit, options.ignore_audit)
     state.wait_for_everyone()
     model = load_model(options.model, quiet=not state.is_main_process)
     budget = options.max_length or None
@@ -293,15 +294,18 @@ def _audit_once(
     inputs: Sequence[Path],
     tokenizer: PreTrainedTokenizerBase,
     recipe: Recipe,
+    max_length: int | None,
 ) -> dict[str, Any]:
-    """Give the audit of these very files that is there, or make it."""
+    """Return the saved audit if it is of these files, recipe, tokenizer and budget; otherwise make one and save it."""
     from fgtools.prompts import audit_rows, probe_template
+    from fgtools.prompts.audit import identify_audit
 
     if (out.root / "audit.json").exists():
         saved = out.read_json("audit.json")
-        if all(saved["inputs"].get(path.name) == sha256_of(path) for path in inputs):
+        same_rows = all(saved["inputs"].get(path.name) == sha256_of(path) for path in inputs)
+        if same_rows and saved.get("made_with") == identify_audit(tokenizer, recipe, max_length):
             return saved
-    audit = audit_rows(sides, tokenizer, recipe, coverage=probe_template(tokenizer)).to_dict()
+    audit = audit_rows(sides, tokenizer, recipe, coverage=probe_template(tokenizer), max_length=max_length).to_dict()
     out.write_json("audit.json", audit, inputs)
     return audit
 

@@ -80,6 +80,25 @@ def test_an_audit_with_errors_stops_training_unless_told_otherwise(prepared, tmp
     assert (tmp_path / "b" / "model" / "model.safetensors").exists()
 
 
+def test_train_takes_no_audit_of_another_budget(prepared, tmp_path):
+    rows = [row for row in read_lines(prepared / "rows.train.jsonl") if row["gold"]][:9]
+    folder, out = tmp_path / "prepared", tmp_path / "out"
+    folder.mkdir()
+    for name, part in (("rows.train.jsonl", rows[:6]), ("rows.eval.jsonl", rows[6:])):
+        (folder / name).write_text("".join(json.dumps(row) + "\n" for row in part))
+    arguments = ["train", "--rows", str(folder), "--model", "standin", "--profile", "offline", "--epochs", "1"]
+    arguments += ["--out", str(out), "--ignore-audit"]
+    made_with = []
+    for length in ("0", "0", "1500"):
+        if made_with:  # a second training takes the saved audit as it is, whatever it says
+            saved = json.loads((out / "audit.json").read_text())
+            (out / "audit.json").write_text(json.dumps({**saved, "seen": True}))
+        assert main([*arguments, "--max-length", length]) == 0
+        saved = json.loads((out / "audit.json").read_text())
+        made_with.append((saved["made_with"]["max_length"], saved["lengths"]["budget"], "seen" in saved))
+    assert made_with == [(2048, 2048, False), (2048, 2048, True), (1500, 1500, False)]
+
+
 def test_score_prints_json_and_nothing_else(prepared, tmp_path, capsys):
     rows = read_lines(prepared / "rows.eval.jsonl")
     replies = tmp_path / "replies.jsonl"

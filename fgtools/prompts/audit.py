@@ -1,12 +1,13 @@
-"""What rows, template and budget would lose, found before training: an error here is a wrong model later.
+"""The audit before training: what rows, chat template and budget would lose, and what was audited with what.
 
-Knows rows, a tokenizer and a recipe; it looks at the very ids and labels that training will use. An error means that
-the recipe's own promise is broken and training should not start; a warning, that something is worth a look; a note
-counts.
+Knows rows, a tokenizer and a recipe; it checks the same ids and labels that training will use. An error means that the
+recipe's own promise is broken and training should not start; a warning, that something is worth a look; a note counts.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,11 +22,11 @@ from fgtools.prompts.checks import ERROR, Check, leak_checks, length_check, sche
 from fgtools.rows.remedies import Coverage
 
 NO_LIMIT = 10**9
-"""Budget in tokens under which no row is cut or left out."""
+"""A budget in tokens that no row exceeds."""
 
 
 class AuditError(FgtoolsError, RuntimeError):
-    """The audit found errors, and nobody said to train all the same."""
+    """The audit found errors, or was made with something else than the training; the message says what to do."""
 
 
 @dataclass(frozen=True)
@@ -48,12 +49,12 @@ class Lengths:
         return sum(value > self.budget for value in self.values)
 
     def percentile(self, share: float) -> int:
-        """Give the length that a share of the rows does not exceed (nearest rank); 0 without rows."""
+        """Return the length that a share of the rows, in [0, 1], does not exceed (nearest rank); 0 without rows."""
         ordered = sorted(self.values)
         return ordered[max(0, math.ceil(share * len(ordered)) - 1)] if ordered else 0
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the summary as it stands in audit.json."""
+        """Return the summary that audit.json holds."""
         ranks = {f"p{round(100 * share)}": self.percentile(share) for share in (0.5, 0.9, 0.99)}
         longest = max(self.values, default=0)
         counts = {"n": len(self.values), "over": self.over, "wholly_beyond": self.beyond}
@@ -65,29 +66,30 @@ class Audit:
     """What was found.
 
     Attributes:
-        recipe: Name of the recipe.
+        made_with: Recipe, template, tokenizer and budget, as `identify_audit` returns them.
         checks: Everything that was looked at.
         lengths: Of the training rows.
         coverage: What the chat template hides.
     """
 
-    recipe: str
+    made_with: Mapping[str, str | int]
     checks: tuple[Check, ...]
     lengths: Lengths
     coverage: Coverage
 
     @property
     def errors(self) -> tuple[Check, ...]:
-        """The checks that failed so that training should not start."""
+        """The checks that must not fail and did."""
         return tuple(check for check in self.checks if check.is_error)
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the content of audit.json."""
+        """Return the content of audit.json."""
         facts: dict[str, list[str]] = {}
         for kind, word in sorted(self.coverage.hidden_facts):
             facts.setdefault(word, []).append(kind)
         return {
-            "recipe": self.recipe,
+            "recipe": self.made_with["recipe"],
+            "made_with": dict(self.made_with),
             "errors": [check.name for check in self.errors],
             "checks": [{**vars(check), "examples": list(check.examples)} for check in self.checks],
             "lengths": self.lengths.to_dict(),
@@ -95,30 +97,84 @@ class Audit:
         }
 
 
-def require_clean(audit: Mapping[str, Any], ignore: bool = False) -> None:
-    """Stop where an audit found errors.
+def identify_audit(
+    tokenizer: PreTrainedTokenizerBase, recipe: str | Recipe, max_length: int | None = None
+) -> dict[str, str | int]:
+    """Return what an audit depends on beside its rows.
+
+    Args:
+        tokenizer: The model's tokenizer, with its chat template.
+        recipe: "native", "tutorial" or a Recipe.
+        max_length: Budget of a training text, in tokens; None: the recipe's.
+
+    Returns:
+        Name of the recipe, SHA-256 of the chat template's text and of the tokenizer's vocabulary with its ids, the
+        budget in tokens, and what happens to rows over it.
+    """
+    recipe = get_recipe(recipe)
+    vocabulary = json.dumps(sorted(tokenizer.get_vocab().items()))
+    return {
+        "recipe": recipe.name,
+        "chat_template": hashlib.sha256(str(tokenizer.chat_template).encode()).hexdigest(),
+        "tokenizer": hashlib.sha256(vocabulary.encode()).hexdigest(),
+        "max_length": max_length or recipe.max_length,
+        "over_length": recipe.over_length,
+    }
+
+
+def require_clean(
+    audit: Mapping[str, Any], ignore: bool = False, identity: Mapping[str, str | int] | None = None
+) -> None:
+    """Raise an error if an audit found errors, or was not made with what training will use.
 
     Args:
         audit: The content of audit.json.
-        ignore: Whether to go on all the same; the errors are printed then.
+        ignore: Whether to go on all the same; what would have been raised is printed then.
+        identity: As `identify_audit` returns it for the training to come; None: not compared.
 
     Raises:
-        AuditError: There are errors; each is named with its count, its examples and its remedy.
+        AuditError: There are errors, each named with its count, its examples and its remedy; or the audit was made with
+            something else, and each difference is named.
     """
+    for message, remedy in (_describe_differences(audit, identity or {}), _describe_errors(audit)):
+        if not message:
+            continue
+        if not ignore:
+            raise AuditError(f"{message}\n{remedy}, or say IGNORE_AUDIT = True (--ignore-audit) to train all the same.")
+        print(f"the audit is ignored: {message}")
+
+
+def _describe_differences(audit: Mapping[str, Any], identity: Mapping[str, str | int]) -> tuple[str, str]:
+    """Return what the audit was made with and the training is not, and the remedy; ("", "") if they agree."""
+    made_with = audit.get("made_with", {})
+    lines = []
+    for name, wanted in identity.items():
+        found = made_with.get(name, "not recorded")
+        if found != wanted:
+            values = f"{_abbreviate(found)} in the audit, {_abbreviate(wanted)} in this training"
+            lines.append(f"\n  {name}: {values}")
+    if not lines:
+        return "", ""
+    message = f"the audit must be made with what training uses, but differs in {len(lines)}:{''.join(lines)}"
+    return message, "Run notebook 2 (or python -m fgtools audit) again with the same model and parameters"
+
+
+def _abbreviate(value: str | int) -> str:
+    """Return a value for people: the first digits are enough of a hash."""
+    return f"{value[:12]}..." if isinstance(value, str) and len(value) == 64 else str(value)
+
+
+def _describe_errors(audit: Mapping[str, Any]) -> tuple[str, str]:
+    """Return the errors that an audit found, and the remedy; ("", "") if there are none."""
     failed = [check for check in audit["checks"] if check["severity"] == ERROR and check["count"]]
     if not failed:
-        return
+        return "", ""
     lines = [
         f"\n  {check['name']}: {check['count']} of {check['n']} {check['what']} (e.g. {', '.join(check['examples'])}): "
         f"{check['remedy']}"
         for check in failed
     ]
-    message = f"training needs an audit without errors, got {len(failed)}:{''.join(lines)}"
-    if not ignore:
-        raise AuditError(
-            f"{message}\nMend the data, or say IGNORE_AUDIT = True (--ignore-audit) to train all the same."
-        )
-    print(f"the audit's errors are ignored: {message}")
+    return f"training needs an audit without errors, got {len(failed)}:{''.join(lines)}", "Mend the data"
 
 
 def audit_rows(
@@ -129,13 +185,13 @@ def audit_rows(
     coverage: Coverage,
     max_length: int | None = None,
 ) -> Audit:
-    """Look at rows as training and evaluation will read them.
+    """Check rows as training and evaluation will read them.
 
     Args:
         sides: Row dicts by side; "train" is what is trained on, the others are held out.
         tokenizer: The model's tokenizer, with its chat template.
         recipe: "native", "tutorial" or a Recipe.
-        coverage: What the template hides, as `coverage.probe_template` finds it.
+        coverage: What the template hides, as `probe_template` returns it.
         max_length: Budget of a training text, in tokens; None: the recipe's.
 
     Returns:
@@ -144,6 +200,7 @@ def audit_rows(
     recipe = get_recipe(recipe)
     rows = [row for side in sides.values() for row in side]
     n_train = len(sides.get("train", ()))
+    made_with = identify_audit(tokenizer, recipe, max_length)
     budget = max_length or recipe.max_length
     encoded = encode_rows(rows, tokenizer, recipe, NO_LIMIT).encoded
     lengths = [len(one.input_ids) for one in encoded[:n_train]]
@@ -154,4 +211,4 @@ def audit_rows(
         length_check(rows[:n_train], lengths, budget, recipe),
         *leak_checks(sides, recipe),
     ]
-    return Audit(recipe.name, tuple(checks), Lengths(budget, tuple(lengths), beyond), coverage)
+    return Audit(made_with, tuple(checks), Lengths(budget, tuple(lengths), beyond), coverage)

@@ -1,7 +1,7 @@
-"""The checks of an audit: what ids, labels, schemas and sides of the very rows that are trained on say.
+"""The checks of an audit: ids and labels, schemas and gold, lengths, and leaks between the sides of a split.
 
-Knows rows, their encodings, a tokenizer and a recipe; each function gives its findings as Checks. Which of them stop a
-training, and what a whole audit is, is for `audit` to say.
+Knows rows, their encodings, a tokenizer and a recipe; each function returns its findings as Checks. What a whole audit
+is, and whether training may start, is decided in `audit`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,15 +43,15 @@ _SINGLE = (START_TURN, START_DECLARATION, END_DECLARATION, START_CALL, END_CALL,
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was looked at.
+    """One thing that was checked.
 
     Attributes:
-        name: A short word.
-        severity: "error", "warning" or "note": how much a count above 0 matters.
-        count: In how many rows (or what `what` says) it was found.
-        n: Of how many.
+        name: A short name.
+        severity: "error" (training should not start), "warning" or "note", where the count is above 0.
+        count: Rows (or what `what` says) in which it was found.
+        n: Rows that were checked.
         what: What was counted, for people.
-        remedy: What to do about it, or what was done.
+        remedy: What to do about it, or what was done about it.
         examples: Row ids, three at most.
     """
 
@@ -70,7 +70,7 @@ class Check:
 
 
 class _Finder:
-    """Counts rows by name and keeps the first ids."""
+    """Counts rows by the name of a finding and keeps the first ids."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
@@ -83,11 +83,11 @@ class _Finder:
             self.ids[name].append(str(row.get("row_id", "")))
 
     def check(self, name: str, severity: str, n: int, what: str, remedy: str = "") -> Check:
-        """Give the count as a Check."""
+        """Return the count as a Check."""
         return Check(name, severity, self.counts[name], n, what, remedy, tuple(self.ids.get(name, ())))
 
 
-# what the tokens say
+# ids and labels
 
 
 def token_checks(
@@ -96,11 +96,11 @@ def token_checks(
     tokenizer: PreTrainedTokenizerBase,
     recipe: Recipe,
 ) -> list[Check]:
-    """Check ids and labels: one <bos>, the labels the recipe promises, targets that read back, no token that is text.
+    """Check ids and labels: one <bos>, the recipe's labels, targets that parse to their gold, no text as control token.
 
     Args:
         rows: Row dicts.
-        encoded: Their encodings, nothing cut or left out.
+        encoded: Their encodings, none cut or left out.
         tokenizer: The tokenizer that made them.
         recipe: The recipe they were made by.
 
@@ -154,7 +154,7 @@ def _labels_are_right(one: Encoded, recipe: Recipe) -> bool:
 
 
 def reads_back(row: Mapping[str, Any], text: str, recipe: Recipe) -> bool:
-    """Tell whether a completion, as text again, holds exactly the gold: names, values and types.
+    """Return whether a completion parses to exactly the gold: names, values and types.
 
     Args:
         row: A row dict.
@@ -162,7 +162,7 @@ def reads_back(row: Mapping[str, Any], text: str, recipe: Recipe) -> bool:
         recipe: The recipe it was written by.
 
     Returns:
-        True, too, where there is no call in either.
+        Also true where neither holds a call.
     """
     reply = parse_reply(text, recipe.call_style)
     wanted = [[call.name, neutralize_control_tokens(call.arguments)] for call in row_calls(row)]
@@ -178,7 +178,7 @@ def _control_token_places(row: Mapping[str, Any]) -> list[str]:
     return [place for place in ("messages", "tools", "gold") if CONTROL_TOKEN.search(_typed(row[place]))]
 
 
-# what the schemas say
+# schemas and gold
 
 
 def schema_checks(
@@ -189,79 +189,68 @@ def schema_checks(
     Args:
         rows: Row dicts.
         tokenizer: A tokenizer with the chat template.
-        recipe: The recipe; what it promises to mend is an error where it is not mended.
+        recipe: The recipe; hidden gold arguments are an error where it renames hidden parameters.
         coverage: What the template hides.
 
     Returns:
         The Checks.
     """
-    found = _Finder()
+    found, facts = _Finder(), Counter()
     names = {
         name for row in rows for tool in row["tools"] for name in parameter_names(tool["function"].get("parameters"))
     }
     hidden = coverage.hidden_names & names
     hidden |= find_hidden_names(_unusual(names - hidden), tokenizer)
-    unsaid: Counter[str] = Counter()
-    n_calls = 0
     for row in rows:
         schemas = {tool["function"]["name"]: tool["function"].get("parameters") or {} for tool in row["tools"]}
-        calls = row_calls(row)
-        n_calls += bool(calls)
-        before = unsaid.total()
+        before = facts.total()
         for schema in schemas.values():
-            describe_facts(schema, coverage, unsaid)
-        if unsaid.total() > before:
+            describe_facts(schema, coverage, facts)
+        if facts.total() > before:
             found.note("hidden_facts", row)
         if any(hidden & parameter_names(schema) for schema in schemas.values()):
             found.note("hidden_parameters", row)
-        if any(hidden & set(call.arguments) & parameter_names(schemas.get(call.name)) for call in calls):
-            found.note("hidden_gold_arguments", row)
-        if any(call.name not in schemas for call in calls):
-            found.note("undeclared_tool", row)
-        if calls and not has_valid_arguments(calls, schemas):
-            found.note("gold_fails_schema", row)
         if row.get("renamed"):
             found.note("renamed", row)
-    n = len(rows)
-    facts = ", ".join(f"{name.removesuffix('_described')} {count}" for name, count in unsaid.most_common())
+        _check_gold(row, schemas, hidden, found)
+    golds = "golds use a parameter that the prompt does not show" if hidden else "golds use hidden parameters"
+    not_shown = "rows hold facts that are not shown"
+    counts = ", ".join(f"{name.removesuffix('_described')} {count}" for name, count in facts.most_common())
     severity = ERROR if recipe.apply_remedies else WARNING
-    shown = ", ".join(sorted(hidden))
-    return [
-        found.check("undeclared_tool", ERROR, n, "golds call a tool that is not declared", "drop the rows"),
-        found.check(
-            "hidden_gold_arguments",
-            severity,
-            n_calls,
-            f"golds use a parameter that the prompt does not show ({shown})"
-            if shown
-            else "golds use hidden parameters",
-            "the native recipe renames them",
-        ),
-        found.check("hidden_parameters", WARNING, n, "rows declare a parameter that is not shown", "as above"),
-        found.check(
-            "hidden_facts",
-            WARNING,
-            n,
-            f"rows hold facts that are not shown ({facts})" if facts else "rows hold facts that are not shown",
-            "the native recipe says them in the description",
-        ),
-        found.check("renamed", NOTE, n, "rows hold names that were replaced", "serve.restore_calls puts them back"),
-        found.check(
-            "gold_fails_schema",
-            WARNING,
-            n_calls,
-            "golds do not fit their own schema",
-            "mend or drop them at the source",
-        ),
-    ]
+    n, n_calls = len(rows), sum(bool(row_calls(row)) for row in rows)
+    texts = (
+        ("undeclared_tool", ERROR, n, "golds call a tool that is not declared", "drop the rows"),
+        ("hidden_gold_arguments", severity, n_calls, golds + _listed(sorted(hidden)), "the native recipe renames them"),
+        ("hidden_parameters", WARNING, n, "rows declare a parameter that is not shown", "as above"),
+        ("hidden_facts", WARNING, n, not_shown + _listed([counts]), "the native recipe says them in the description"),
+        ("renamed", NOTE, n, "rows hold names that were replaced", "names.restore_calls puts them back"),
+        ("gold_fails_schema", WARNING, n_calls, "golds do not fit their own schema", "mend or drop them at the source"),
+    )
+    return [found.check(*text) for text in texts]
+
+
+def _listed(words: Sequence[str]) -> str:
+    """Return words in brackets, with a space before; "" where there are none."""
+    return f" ({', '.join(words)})" if any(words) else ""
+
+
+def _check_gold(row: Mapping[str, Any], schemas: Mapping[str, Any], hidden: Set[str], found: _Finder) -> None:
+    """Check the gold of a row against its tools: declared, shown and valid."""
+    calls = row_calls(row)
+    if any(hidden & set(call.arguments) & parameter_names(schemas.get(call.name)) for call in calls):
+        found.note("hidden_gold_arguments", row)
+    if any(call.name not in schemas for call in calls):
+        found.note("undeclared_tool", row)
+    if calls and not has_valid_arguments(calls, schemas):
+        found.note("gold_fails_schema", row)
 
 
 def _unusual(names: set[str]) -> set[str]:
-    """Give the names that are no plain words: what a template may stumble over beside the words it knows."""
+    """Return the names that are not plain words: a template may fail to render these too."""
     return {name for name in names if not re.fullmatch(r"[A-Za-z_][\w.\-]*", name)}
 
 
-# what the split says
+# lengths and sides
 
 
 def length_check(rows: Sequence[Mapping[str, Any]], lengths: Sequence[int], budget: int, recipe: Recipe) -> Check:
@@ -271,7 +260,7 @@ def length_check(rows: Sequence[Mapping[str, Any]], lengths: Sequence[int], budg
         rows: Row dicts.
         lengths: Their lengths in tokens.
         budget: The longest text that is trained on whole, in tokens.
-        recipe: The recipe; says what happens to the others.
+        recipe: The recipe; says what happens to longer rows.
 
     Returns:
         The Check.
@@ -291,7 +280,7 @@ def length_check(rows: Sequence[Mapping[str, Any]], lengths: Sequence[int], budg
 
 
 def leak_checks(sides: Mapping[str, Sequence[Mapping[str, Any]]], recipe: Recipe) -> list[Check]:
-    """Check the sides against each other: copies and near duplicates across, copies in training, rows without a call.
+    """Check for copies and near duplicates across the sides, copies within training, and training rows without a call.
 
     Args:
         sides: Row dicts by side; all but "train" are held out.

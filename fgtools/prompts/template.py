@@ -1,8 +1,8 @@
 """What a tokenizer's chat template shows of a tool, found by rendering with and without each fact.
 
 Knows a tokenizer and its template; no row. Nothing is assumed of the template: a fact is hidden when the prompt is the
-same without it. Which parameter names to try is read from the template's own text, since it can only single out a name
-that stands there.
+same without it. The parameter names to try are the words of the template's own text, since a template can treat a name
+differently only if it contains it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from transformers import PreTrainedTokenizerBase
 
 from fgtools.prompts.encode import render_prompt
 from fgtools.rows.remedies import Coverage
-from fgtools.schema.names import parameter_names
 
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _MESSAGES = [{"role": "developer", "content": "x"}, {"role": "user", "content": "y"}]
@@ -64,7 +63,7 @@ def probe_template(tokenizer: PreTrainedTokenizerBase) -> Coverage:
     Raises:
         ValueError: The tokenizer has no chat template.
     """
-    _render({}, tokenizer)  # without a template: a clear error here, not a thousand hidden facts
+    _render({}, tokenizer)  # raises here if there is no template; later every fact would seem hidden
     facts = set()
     for kind, base in _BASES.items():
         plain = _render({"probe": base}, tokenizer)
@@ -79,7 +78,7 @@ def probe_template(tokenizer: PreTrainedTokenizerBase) -> Coverage:
 
 
 def find_hidden_names(names: Iterable[str], tokenizer: PreTrainedTokenizerBase) -> frozenset[str]:
-    """Give those parameter names whose declaration the template drops, at any level."""
+    """Return those parameter names whose declaration the template drops, at any level."""
     found = set()
     outside = {"probe": {"type": "string", "description": "other"}}
     for name in sorted(set(names)):
@@ -92,16 +91,10 @@ def find_hidden_names(names: Iterable[str], tokenizer: PreTrainedTokenizerBase) 
     return frozenset(found)
 
 
-def find_missing_parameters(tool: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase) -> frozenset[str]:
-    """Give the names of a tool's parameters that stand nowhere in its rendered declaration."""
-    text = render_prompt(_MESSAGES, [tool], tokenizer)
-    return frozenset(name for name in parameter_names(tool["function"]["parameters"]) if name not in text)
-
-
 def _render(properties: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase) -> str:
     parameters = {"type": "object", "properties": dict(properties), "required": []}
     tool = {"type": "function", "function": {"name": "f", "description": "d", "parameters": parameters}}
     try:
         return render_prompt(_MESSAGES, [tool], tokenizer)
-    except (TemplateError, TypeError) as error:  # a fact the template cannot digest is not shown either
+    except (TemplateError, TypeError) as error:  # a fact that the template fails on is not shown either
         return f"error: {type(error).__name__}" if properties else render_prompt(_MESSAGES, None, tokenizer)

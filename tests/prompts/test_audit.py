@@ -7,9 +7,10 @@ import pytest
 
 from fgtools.calls import START_CALL, START_TURN
 from fgtools.offline.samples import build_samples
+from fgtools.profiles import RECIPES, adapt_recipe
 from fgtools.prompts import Audit, Encoded, EncodedRows, audit_rows, encode_rows
 from fgtools.prompts import audit as audit_module
-from fgtools.prompts.audit import AuditError, Lengths, require_clean
+from fgtools.prompts.audit import AuditError, Lengths, identify_audit, require_clean
 from fgtools.rows import build_rows, split_rows
 from fgtools.rows.remedies import apply_remedies
 
@@ -154,4 +155,32 @@ def test_percentiles_are_of_the_nearest_rank():
         90,
     )
     assert Lengths(10, (), 0).to_dict()["p90"] == 0
-    assert Audit("native", (), lengths, None).errors == ()
+    assert Audit({"recipe": "native"}, (), lengths, None).errors == ()
+
+
+def test_an_audit_made_with_something_else_is_refused_and_the_difference_named(tokenizer, coverage, capsys):
+    saved = json.loads(json.dumps(audit_of(one_row(), tokenizer, coverage).to_dict()))
+    same = identify_audit(tokenizer, "native")
+    require_clean(saved, identity=same)
+    assert saved["made_with"] == same and saved["recipe"] == same["recipe"] == "native"
+    other_template, other_vocabulary = copy.deepcopy(tokenizer), copy.deepcopy(tokenizer)
+    other_template.chat_template += " "
+    other_vocabulary.add_tokens(["<unused7>"])
+    others = {
+        "recipe": identify_audit(tokenizer, "tutorial", same["max_length"]),
+        "chat_template": identify_audit(other_template, "native"),
+        "tokenizer": identify_audit(other_vocabulary, "native"),
+        "max_length": identify_audit(tokenizer, "native", 99),
+        "over_length": identify_audit(tokenizer, adapt_recipe(RECIPES["native"], over_length="prune")),
+    }
+    for name, other in others.items():
+        with pytest.raises(AuditError, match=r"(?s)must be made with what training uses.*Run notebook 2") as caught:
+            require_clean(saved, identity=other)
+        assert f"{name}: " in str(caught.value)
+        assert name == "recipe" or "differs in 1:" in str(caught.value)
+    with pytest.raises(AuditError, match="max_length: 2048 in the audit, 99 in this training"):
+        require_clean(saved, identity=others["max_length"])
+    with pytest.raises(AuditError, match="recipe: not recorded in the audit, native in this training"):
+        require_clean({"checks": []}, identity=same)
+    require_clean(saved, ignore=True, identity=others["max_length"])
+    assert "the audit is ignored: the audit must be made with" in capsys.readouterr().out

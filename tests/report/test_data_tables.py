@@ -46,7 +46,7 @@ def test_the_audit_table_begins_with_what_was_found():
         Check("odd", "warning", 1, 3, "b", "c", ("r1",)),
         Check("bad", "error", 2, 3, "d", "e", ("r1", "r2")),
     )
-    table = build_audit_table(Audit("native", checks, Lengths(1, (), 0), Coverage()))
+    table = build_audit_table(Audit({"recipe": "native"}, checks, Lengths(1, (), 0), Coverage()))
     assert table.values.tolist() == [
         ["error", "bad", 2, 3, "d (e.g. r1, r2)", "e"],
         ["warning", "odd", 1, 3, "b (e.g. r1)", "c"],

@@ -1,10 +1,11 @@
 """The model card: what a run's own files say, as a Markdown text with the hub's metadata.
 
-Knows the JSON objects of the run folder; computes nothing anew and knows no hub.
+Knows the JSON objects of the run folder; computes nothing anew, and never touches the network.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,16 @@ from fgtools.files import InputError
 from fgtools.metrics import Comparison
 from fgtools.report.data_tables import build_funnel_table
 from fgtools.report.layout import render_markdown_table
-from fgtools.report.tables import build_comparison_table
+from fgtools.report.tables import LABELS, build_comparison_table
 
 MAX_NAMES = 40
-"""Replaced names that are listed."""
+"""Replaced names that are listed at most."""
 
 NEEDED = ("run", "funnel", "train", "compare")
+"""The run's JSON objects that a card is written from."""
+
+INDEXED = ("ast_match", "tool_accuracy", "cer")
+"""Measures that stand in the hub's index of models, by their names in Scores."""
 
 
 def render_card(facts: Mapping[str, Mapping[str, Any]], repo_id: str = "", banner: str = "") -> str:
@@ -29,13 +34,13 @@ def render_card(facts: Mapping[str, Mapping[str, Any]], repo_id: str = "", banne
     Args:
         facts: The run's JSON objects by name without suffix; those in NEEDED must be there.
         repo_id: "owner/name"; "" before it has one.
-        banner: What every figure must be read with; "" when it needs no caveat.
+        banner: The caveat that belongs to every figure; "" for none.
 
     Returns:
         Markdown with the hub's YAML metadata in front.
 
     Raises:
-        ValueError: An object is missing.
+        InputError: An object is missing.
     """
     missing = [name for name in NEEDED if name not in facts]
     if missing:
@@ -44,7 +49,7 @@ def render_card(facts: Mapping[str, Mapping[str, Any]], repo_id: str = "", banne
     comparison = Comparison.from_dict(facts["compare"])
     title = repo_id or "FunctionGemma, tuned"
     parts = [
-        _metadata(run),
+        _render_metadata(run, funnel["origin"], title, comparison),
         f"# {title}",
         *([f"> **{banner}**"] if banner else []),
         f"`{_public_name(run['model'])}`, fine-tuned to call the tools of `{funnel['origin']}` with the recipe "
@@ -84,22 +89,49 @@ def _render_choice(training: Mapping[str, Any]) -> str:
     )
 
 
-def _metadata(run: Mapping[str, Any]) -> str:
-    lines = ["---", "license: gemma", "library_name: transformers", "pipeline_tag: text-generation"]
-    if run["model"].count("/") == 1 and not run["model"].startswith((".", "/")):
-        lines.append(f"base_model: {run['model']}")
-    elif run["model"].startswith("google/functiongemma/"):
-        lines.append("base_model: google/functiongemma-270m-it")
-    return "\n".join([*lines, "tags: [function-calling, functiongemma]", "---"])
+def _render_metadata(run: Mapping[str, Any], origin: str, title: str, comparison: Comparison) -> str:
+    """Write the YAML block that the hub reads: licence, base model, tags, and the scores after training."""
+    from huggingface_hub import EvalResult, ModelCardData
+
+    after = {name: comparison.change(name).after.rate for name in INDEXED}
+    results = [
+        EvalResult(
+            task_type="text-generation",
+            dataset_type=origin,
+            dataset_name=f"{origin}, {comparison.n} held-out rows",
+            metric_type=name,
+            metric_name=LABELS[name],
+            metric_value=round(rate, 4),
+        )
+        for name, rate in after.items()
+        if not math.isnan(rate)
+    ]
+    metadata = ModelCardData(
+        license="gemma",
+        library_name="transformers",
+        pipeline_tag="text-generation",
+        base_model=_find_base_model(run["model"]),
+        tags=["function-calling", "functiongemma"],
+        model_name=title,
+        eval_results=results or None,
+    )
+    return f"---\n{metadata.to_yaml()}\n---"
+
+
+def _find_base_model(model: str) -> str | None:
+    """Return the hub id of the model that was tuned; None where it has none that is known."""
+    if model.startswith("google/functiongemma/"):  # a kagglehub handle
+        return "google/functiongemma-270m-it"
+    return model if model.count("/") == 1 and not model.startswith((".", "/")) else None
 
 
 def _public_name(model: str) -> str:
-    """Give a model's name without the folders of this machine."""
+    """Return a model's name without the folders of this machine."""
     return Path(model).name if Path(model).is_absolute() or model.startswith(".") else model
 
 
 def _render_names(renamed: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Say which names the model uses in place of the author's, since a server has to put these back."""
+    """Write which names the model uses in place of the author's, since an application has to restore them."""
     tools = [(new, "", old) for new, old in renamed.get("tools", {}).items()]
     named = renamed.get("parameters", {})
     rows = tools + [(tool, new, old) for tool, names in named.items() for new, old in names.items()]

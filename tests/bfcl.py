@@ -2,10 +2,10 @@
 
 `pip install --no-deps --target FOLDER bfcl-eval && python -m tests.bfcl --package FOLDER --data ROWS.jsonl`
 
-Every row's right calls are changed in seeded ways, written as a reply, scored here, and put to `ast_checker` of the
-package with the accepted values the package ships (for rows it has none for: the row's own). Both verdicts are counted
-by kind of change; each disagreement is put down to a rule in which the two differ on purpose, or is
-counted as unexplained.
+Every row's right calls are changed in seeded ways, rendered as a reply, scored here, and checked by the package's
+`ast_checker` against the accepted values that the package ships (or the row's own, where it ships none). Both verdicts
+are counted by kind of change; each disagreement is explained by a rule in which the two differ on purpose, or counted
+as unexplained.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Verdicts:
 
 
 def find_version(package: Path) -> str:
-    """Give the package's version."""
+    """Return the package's version."""
     return next(package.glob("bfcl_eval-*.dist-info")).name.removesuffix(".dist-info").partition("-")[2]
 
 
@@ -90,7 +90,7 @@ def load_checker(package: Path) -> Checker:
 
 
 def load_answers(package: Path) -> dict[str, list[dict[str, Any]]]:
-    """Read the accepted values of every test of the package."""
+    """Load the accepted values of every test of the package."""
     answers = {}
     for path in sorted((package / "bfcl_eval" / "data" / "possible_answer").glob("*.json")):
         for line in path.read_text(encoding="utf-8").splitlines():
@@ -100,7 +100,7 @@ def load_answers(package: Path) -> dict[str, list[dict[str, Any]]]:
 
 
 def accept_gold(call: ToolCall) -> dict[str, Any]:
-    """Write a right call the way the package lists accepted values: a list of them for every argument."""
+    """Return a right call as the package lists accepted values: a list of values for every argument."""
 
     def nested(value: Any) -> Any:
         if isinstance(value, Mapping):
@@ -183,7 +183,7 @@ def _other_value(value: Any) -> Any:
 
 
 def explain(one: Verdicts, row: Mapping[str, Any], own_accepted: bool | None) -> str:
-    """Put a disagreement down to a rule; "" where there is none.
+    """Return the rule that explains a disagreement; "" where there is none.
 
     Args:
         one: Both verdicts.
@@ -219,7 +219,7 @@ def compare_row(
     category: str,
     check: Checker,
 ) -> Iterator[Verdicts]:
-    """Give both verdicts on every changed reply of a row.
+    """Yield both verdicts on every changed reply of a row.
 
     Args:
         row: The row; calls something.
@@ -252,8 +252,8 @@ def compare_row(
         yield replace(one, why=explain(one, row, own))
 
 
-def read_real_rows(data: Path, package: Path) -> Iterator[tuple[Any, ...]]:
-    """Give the arguments of `compare_row`, without the checker, for the rows that come from BFCL."""
+def load_real_rows(data: Path, package: Path) -> Iterator[tuple[Any, ...]]:
+    """Yield the arguments of `compare_row`, without the checker, for the rows that come from BFCL."""
     with data.open(encoding="utf-8") as file:
         raws = {raw["row_id"]: raw for raw in map(json.loads, file) if raw.get("source") == "bfcl"}
     answers = load_answers(package)
@@ -264,8 +264,8 @@ def read_real_rows(data: Path, package: Path) -> Iterator[tuple[Any, ...]]:
             yield row, json.loads(raw["tools"]), accepted, raw["category"]
 
 
-def read_sample_rows(n_rows: int) -> Iterator[tuple[Any, ...]]:
-    """Give the same for rows of the offline sample, whose tools are written as BFCL writes them."""
+def build_sample_rows(n_rows: int) -> Iterator[tuple[Any, ...]]:
+    """Yield the same for rows of the offline sample, with tools written as BFCL writes them."""
     kinds = {"number": "float", "object": "dict"}
 
     def as_bfcl(node: Any) -> Any:
@@ -286,7 +286,7 @@ def read_sample_rows(n_rows: int) -> Iterator[tuple[Any, ...]]:
 
 
 def _without_text(node: Any) -> Any:
-    """Leave out descriptions, which no verdict depends on."""
+    """Return the schema without descriptions, on which no verdict depends."""
     if isinstance(node, list):
         return [_without_text(item) for item in node]
     if not isinstance(node, Mapping):
@@ -295,14 +295,14 @@ def _without_text(node: Any) -> Any:
 
 
 def _is_plain(row: Mapping[str, Any]) -> bool:
-    """Tell whether the checker knows every type: it has no untyped lists and no alternatives."""
+    """Return whether the checker knows every type: it has no untyped lists and no alternatives."""
     text = json.dumps([tool["function"]["parameters"] for tool in row["tools"]])
     arrays = text.count('"type": "array"')
     return "anyOf" not in text and text.count('"items": {"type"') == arrays and "nullable" not in text
 
 
 def render_agreement(result: Mapping[str, Any]) -> str:
-    """Write the Markdown tables of docs/evaluation.md from results/bfcl.json."""
+    """Return the Markdown tables of docs/evaluation.md, from results/bfcl.json."""
     counts = [(change, str(one["n"]), str(one["agree"])) for change, one in result["changes"].items()]
     counts.append(("all", str(result["n"]), str(result["agree"])))
     why = [(str(count), WHY[name]) for name, count in result["differ"].items()]
@@ -324,7 +324,7 @@ def main() -> None:
     check, version = load_checker(options.package), find_version(options.package)
     if options.golden:
         lines = []
-        for row, *rest in read_sample_rows(12):
+        for row, *rest in build_sample_rows(12):
             for one in compare_row(row, *rest, check):
                 case = {"source": f"bfcl-eval {version}, ast_checker", "change": one.change, "why": one.why}
                 case |= {"row": {name: row[name] for name in ("row_id", "tools", "gold")}}
@@ -334,7 +334,7 @@ def main() -> None:
         print(f"{len(lines)} cases in {options.golden}")
     if not options.data:
         return
-    verdicts = [one for row in read_real_rows(options.data, options.package) for one in compare_row(*row, check)]
+    verdicts = [one for row in load_real_rows(options.data, options.package) for one in compare_row(*row, check)]
     result: dict[str, Any] = {"package": f"bfcl-eval {version}", "rows": len({one.row_id for one in verdicts})}
     result |= {"n": len(verdicts), "agree": sum(not one.why for one in verdicts), "changes": {}}
     for change in CHANGES:

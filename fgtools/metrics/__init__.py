@@ -1,6 +1,6 @@
-"""Metrics: what replies are worth beside the gold, row by row, and what a difference between two models means.
+"""Metrics: scores of replies against gold calls, row by row, and comparisons of two models on the same rows.
 
-Knows calls and schemas; not models, files or how a reply was generated.
+Knows calls and schemas; not models, or how a reply was generated.
 """
 
 from pathlib import Path

@@ -2,11 +2,11 @@
 
 Knows calls and function schemas; not texts. The rules are BFCL's (`ast_checker`): every required argument there, none
 that is not declared, values of the right type, strings compared without case, spaces and the marks , . / - _ * ^, whole
-numbers allowed where the schema says number, parallel calls in any order. BFCL lists every accepted value; a row here
-has one, and an optional argument that the gold leaves out, or that equals its default, may be left out or given as its
-default, inside an object too. The error codes, and which of several comes first, are BFCL's.
+numbers allowed where the schema says number, parallel calls in any order. BFCL lists every accepted value. A row here
+has one value, but an optional argument at its default equals an argument that is left out, inside objects too. The
+error codes, and which of several comes first, are BFCL's.
 
-A schema may be anything a data set holds: what is not there in the form of JSON Schema is read as not there.
+Schemas come from data sets and may be malformed: a part that is not JSON Schema is treated as missing.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ NO_MATCH = "parallel_function_checker_no_order:cannot_find_match"
 _IGNORED = re.compile(r"[ ,./\-_*^]")
 _ABSENT = object()
 _MOST_WAYS = 5040
-"""Ways to pair calls that are all tried; seven with seven."""
+"""Up to so many ways to pair the calls of a tool, each is tried: seven calls with seven have as many."""
 
 
 class Agreement(NamedTuple):
-    """How far the arguments of two calls agree; an optional one at its default counts only where both have it.
+    """How far the arguments of two calls agree; an optional argument at its default counts only if both calls have it.
 
     Attributes:
         right: Names of arguments that mean the same in both.
@@ -57,15 +57,15 @@ class Agreement(NamedTuple):
 
     @property
     def n_wrong(self) -> int:
-        """Arguments on either side without one that means the same on the other."""
+        """Arguments of either call for which the other has none that means the same."""
         return len(self.gold) + self.n_predicted - 2 * len(self.right)
 
 
 def declared_type(spec: Any) -> str:
-    """Give the JSON type a specification declares, in whatever words ("float", "String"); "" for none.
+    """Return the JSON type that a parameter's schema declares, also in other words ("float", "String"); "" for none.
 
     Args:
-        spec: The specification of a parameter; anything.
+        spec: The schema of a parameter; anything.
 
     Returns:
         A name of JSON Schema; of several types the first that is not null.
@@ -85,7 +85,7 @@ def _read_word(text: str) -> str:
 
 
 def find_error(predicted: Sequence[ToolCall], gold: Sequence[ToolCall], tools: Mapping[str, Any]) -> str:
-    """Say why predicted calls do not match the gold calls.
+    """Return why predicted calls do not match the gold calls.
 
     Args:
         predicted: The calls of a reply.
@@ -108,15 +108,15 @@ def find_error(predicted: Sequence[ToolCall], gold: Sequence[ToolCall], tools: M
 
 
 def assign(n_gold: int, n_calls: int, fits: Callable[[int, int], bool]) -> dict[int, int]:
-    """Give as many gold calls as can be a predicted call of their own (augmenting paths, the shortest first).
+    """Assign predicted calls to as many gold calls as possible, each to one (augmenting paths, the shortest first).
 
     Args:
         n_gold: How many gold calls there are.
         n_calls: How many predicted calls there are.
-        fits: Whether the gold call of one index may have the predicted call of another.
+        fits: Whether a gold call (first index) may get a predicted call (second index).
 
     Returns:
-        Index of the predicted call by index of the gold call.
+        Index of the assigned predicted call by index of the gold call.
     """
     fits = cache(fits)
     held: dict[int, int] = {}
@@ -147,9 +147,9 @@ def assign(n_gold: int, n_calls: int, fits: Callable[[int, int], bool]) -> dict[
 def pair_calls(
     predicted: Sequence[ToolCall], gold: Sequence[ToolCall], tools: Mapping[str, Any]
 ) -> list[tuple[ToolCall | None, Agreement]]:
-    """Pair predicted calls with gold calls of their name, so that the fewest arguments are wrong.
+    """Pair predicted calls with gold calls of the same name, so that the fewest arguments are wrong.
 
-    Of many calls of one tool, those that match are paired first and the rest one after the other.
+    Where one tool has too many calls to try every way, matching calls are paired first and the rest in turn.
 
     Args:
         predicted: The calls of a reply.
@@ -157,8 +157,8 @@ def pair_calls(
         tools: Parameters schema by tool name.
 
     Returns:
-        (gold call or None, how the predicted one agrees with it): one for every pair and every call left alone. In a
-        match all agree fully.
+        (gold call or None, how the predicted call agrees with it), for every pair and every call without a partner.
+        If the calls match, all pairs agree fully.
     """
     pairs: list[tuple[ToolCall | None, Agreement]] = []
     for name in dict.fromkeys(call.name for call in (*gold, *predicted)):
@@ -191,7 +191,7 @@ def _find_best(
     if math.perm(many, few) <= _MOST_WAYS:
 
         def cost(ways: dict[int, int]) -> tuple[int, list[Agreement]]:
-            """Count the wrong arguments against leaving every call alone; names break ties, so that no order does."""
+            """Return the wrong arguments, compared with pairing no calls; ties are broken by names, never by order."""
             chosen = sorted(agree(*pair) for pair in ways.items())
             paired = sum(len(wanted[place].arguments) + len(found[other].arguments) for place, other in ways.items())
             return sum(one.n_wrong for one in chosen) - paired, chosen
@@ -248,17 +248,17 @@ def _find_call_error(call: ToolCall, gold: ToolCall, schema: Any) -> str:
 
 
 def missing_names(given: Mapping[str, Any], gold: Mapping[str, Any], schema: Any) -> list[str]:
-    """Give the gold arguments that are left out, those at their default aside."""
+    """Return the gold arguments that are not given, without those at their default."""
     return [name for name in gold if name not in given and not _is_at_default(name, gold[name], schema)]
 
 
 def unexpected_names(given: Mapping[str, Any], gold: Mapping[str, Any], schema: Any) -> list[str]:
-    """Give the arguments that the gold does not have, those at their default aside."""
+    """Return the given arguments that the gold does not have, without those at their default."""
     return missing_names(gold, given, schema)
 
 
 def _is_at_default(name: str, value: Any, schema: Any) -> bool:
-    """Tell whether an argument is optional and has the value it has anyway."""
+    """Return whether an argument is optional and its value equals its default."""
     properties, required = normalize_object(schema)
     spec = properties.get(name)
     if not isinstance(spec, Mapping) or name in required:
@@ -268,13 +268,13 @@ def _is_at_default(name: str, value: Any, schema: Any) -> bool:
 
 
 def find_value_error(value: Any, gold: Any, spec: Any = None, nested: bool = False) -> str:
-    """Say why a value does not mean what the gold value means.
+    """Return why a value does not mean the same as the gold value.
 
     Args:
         value: The predicted value.
         gold: The gold value.
-        spec: The parameter's schema; its type "number" lets whole numbers and decimals meet.
-        nested: Whether the value stands inside a list or a mapping.
+        spec: The parameter's schema; with type "number" a whole number may equal a decimal.
+        nested: Whether the value is inside a list or a mapping.
 
     Returns:
         BFCL's error code, "" for equal meaning.

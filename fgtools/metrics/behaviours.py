@@ -1,8 +1,8 @@
 """What a reply does, in the four words of When2Call: call a tool, ask for what is missing, decline, or answer directly.
 
-Knows texts; not rows or scores. Source of the four: When2Call (NVIDIA, 2025), whose test has the model choose
-among given answers. A free reply is read here by its wording, in English and Chinese, so the result is a sign and not a
-verdict: no rung of the ladder depends on it.
+Knows texts; not rows or scores. Source of the four: When2Call (NVIDIA, 2025), where the model chooses among given
+answers. Free replies are classified here by their wording, in English and Chinese, which is a heuristic: no rung of
+the ladder depends on it.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ _OFFERS = re.compile(
     re.IGNORECASE,
 )
 _READ = 4000
-"""Characters of a text that are read; a reply that goes on longer has not been stopped by its model."""
+"""Characters of a text that are classified; a longer reply was not stopped by its model."""
 
 
 def classify_behaviour(text: str, n_calls: int = 0) -> str:
-    """Say what a reply does.
+    """Return what a reply does.
 
     Args:
-        text: Its text outside of calls.
+        text: Its text outside calls.
         n_calls: Its calls; with one it is a tool call, whatever the text.
 
     Returns:

@@ -1,7 +1,7 @@
-"""Scores taken apart: by number of tools, number of calls, prompt length, tools seen in training, type of argument.
+"""Scores by number of tools, number of calls, prompt length, tools seen in training, and type of argument.
 
-Knows outcomes; not replies. Every part is a Scores of its own, so it has the same measures with counts and intervals;
-parts without rows are left out. Arguments are counted with intervals over rows, since those of one row go together.
+Knows scores of rows; not replies. Every part is a Scores object, with the same measures, counts and intervals; parts
+without rows are left out. Intervals of arguments are over rows, since the arguments of one row depend on each other.
 """
 
 from __future__ import annotations
@@ -17,28 +17,28 @@ from fgtools.metrics.ladder import RowScore
 from fgtools.metrics.scores import Scores, require_same_ids
 
 Parts = dict[str, Scores]
-"""Label -> the scores of its rows, in the order in which they are shown."""
+"""Label -> the scores of its rows, in display order."""
 
 TOOL_BINS = (1, 3, 7)
 CALL_BINS = (0, 1, 2)
 
 
 def split_by_tools(scores: Scores) -> Parts:
-    """Take scores apart by the number of declared tools."""
+    """Split scores by the number of declared tools."""
     return _split(scores, lambda row: row.n_tools, TOOL_BINS)
 
 
 def split_by_calls(scores: Scores) -> Parts:
-    """Take scores apart by the number of calls that are due."""
+    """Split scores by the number of gold calls."""
     return _split(scores, lambda row: row.n_gold, CALL_BINS)
 
 
 def split_by_length(scores: Scores, edges: Sequence[int] = ()) -> Parts:
-    """Take scores apart by the length of the prompt, in characters of messages and tools, not tokens.
+    """Split scores by the length of the prompt, in characters of messages and tools, not tokens.
 
     Args:
         scores: The scores.
-        edges: Longest prompt of every part but the last; () for those that make four parts of like size.
+        edges: Longest prompt of every part but the last, in characters; () for quartiles.
 
     Returns:
         The parts.
@@ -49,7 +49,7 @@ def split_by_length(scores: Scores, edges: Sequence[int] = ()) -> Parts:
 
 
 def split_by_seen(scores: Scores, rows: Sequence[Mapping[str, Any]], trained: Collection[str]) -> Parts:
-    """Take scores apart by whether training declared the tools that are due; rows without a call stand apart.
+    """Split scores by whether training declared the tools of the gold calls; rows without a call are a third part.
 
     Args:
         scores: The scores.
@@ -73,7 +73,7 @@ def split_by_seen(scores: Scores, rows: Sequence[Mapping[str, Any]], trained: Co
 
 
 def require_same_parts(before: Parts, after: Parts) -> None:
-    """Check that two sets of parts are of the same rows.
+    """Require that two sets of parts hold the same rows.
 
     Args:
         before: Parts.
@@ -93,7 +93,7 @@ def require_same_parts(before: Parts, after: Parts) -> None:
 
 
 def count_argument_types(scores: Scores) -> dict[str, Ratio]:
-    """Give the right ones among the gold's arguments by JSON type, the commonest first.
+    """Return the share of right ones among the gold arguments, by JSON type, the most common type first.
 
     Args:
         scores: The scores.
@@ -119,7 +119,7 @@ def _pool(pairs: Sequence[tuple[int, int]]) -> Ratio:
 
 
 def _split(scores: Scores, measure: Callable[[RowScore], int], edges: Sequence[int]) -> Parts:
-    """Put every row into the part whose upper edge it does not exceed; the last part has none."""
+    """Split scores at upper edges, each inclusive; the last part has no upper edge."""
     parts: dict[int, list[RowScore]] = {}
     for row in scores.rows:
         parts.setdefault(bisect_left(edges, measure(row)), []).append(row)

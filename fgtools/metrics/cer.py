@@ -1,8 +1,8 @@
 """Character error rate, pooled as the tutorial pools it.
 
-Knows pairs of texts only; not the notation they stand in, by which the tutorial's own figure differs from ours. The
-corpus rate is edits over all pairs divided by characters of all references (the definition of jiwer's and evaluate's
-`cer`). Texts are compared as they are; jiwer strips outer white space first.
+Knows pairs of texts; not their notation, in which the tutorial's figure and ours differ. The corpus rate is the edits
+of all pairs divided by the characters of all references, as in jiwer's and evaluate's `cer`. Texts are compared as they
+are; jiwer first strips outer white space.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class CerResult:
         return Ratio(self.edits, self.characters, self.low, self.high)
 
     def to_dict(self) -> dict[str, float | int | None]:
-        """Give n, edits, characters, low, high and rate; None for each of the last three that is nan."""
+        """Return n, edits, characters, low, high and rate; None for each of the last three that is nan."""
         numbers = {name: to_json(getattr(self, name)) for name in ("low", "high", "rate")}
         return {"n": self.n, "edits": self.edits, "characters": self.characters, **numbers}
 
@@ -52,17 +52,17 @@ class CerResult:
 
 
 def count_edits(prediction: str, reference: str) -> int:
-    """Give the Levenshtein distance of two texts, in characters."""
+    """Return the Levenshtein distance of two texts, in characters."""
     from rapidfuzz.distance import Levenshtein
 
     return Levenshtein.distance(prediction, reference)
 
 
 def tc_cer(predictions: Sequence[str], references: Sequence[str]) -> CerResult:
-    """Give the TC-CER: the corpus character error rate of predicted call blocks against gold blocks, counts first.
+    """Return the TC-CER: the corpus character error rate of predicted call blocks against gold blocks, counts first.
 
     Args:
-        predictions: Predicted blocks; "" where there was none.
+        predictions: Predicted blocks; "" for none.
         references: Gold blocks, in the same order.
 
     Returns:

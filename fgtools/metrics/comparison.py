@@ -1,6 +1,7 @@
 """Two models on the same rows, paired row by row.
 
-Knows scores; claims a change only where McNemar's exact test and the interval of the difference both say so.
+Knows scores. A change of a share is claimed only where McNemar's exact test and the interval of the difference both
+show it.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from fgtools.metrics.ladder import LADDER, RowScore
 from fgtools.metrics.scores import RATIOS, Scores
 
 BETTER, WORSE, NO_EVIDENCE, NOT_COUNTED = "better", "WORSE", "no evidence of a change", "nothing to count"
-"""What a Change may read."""
+"""The readings of a Change."""
 
 LOWER_IS_BETTER = ("missed_calls", "false_calls", "cer", "cer_rendered")
 
@@ -39,7 +40,7 @@ _OF_THE_ROW = {
     "prompt_characters": "prompts",
     "behaviour_gold": "right answers",
 }
-"""What of a row's outcome is the row's alone, whatever the reply, and what it is called."""
+"""Fields of a RowScore that depend on the row alone, not on the reply, and what an error calls them."""
 
 _SAVED = ("low", "high", "fixed", "broken", "p", "lower_is_better")
 
@@ -92,14 +93,14 @@ class Change:
         return BETTER if rose else WORSE if fell else NO_EVIDENCE
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the change as JSON values."""
+        """Return the change as JSON values."""
         fields = {name: getattr(self, name) for name in _SAVED} | {"low": to_json(self.low), "high": to_json(self.high)}
         sides = {"before": self.before.to_dict(), "after": self.after.to_dict()}
         return {"name": self.name, **sides, "difference": to_json(self.difference), **fields}
 
     @classmethod
     def from_dict(cls, saved: Mapping[str, Any]) -> Change:
-        """Read what to_dict gave."""
+        """Return the Change that to_dict made JSON values of."""
         fields = {name: saved[name] for name in ("name", *_SAVED)}
         fields |= {name: from_json(saved[name]) for name in ("low", "high")}
         return cls(before=_measure(saved["before"]), after=_measure(saved["after"]), **fields)
@@ -130,7 +131,7 @@ class Comparison:
     transitions: tuple[tuple[str, str, int], ...]
 
     def change(self, name: str) -> Change:
-        """Give the change of one measure; raises KeyError for an unknown one."""
+        """Return the change of one measure; raises KeyError for an unknown one."""
         for change in self.changes:
             if change.name == name:
                 return change
@@ -138,7 +139,7 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
-        """What the evidence says of the AST match, in a sentence that claims no more."""
+        """A sentence on the AST match that claims no more than the evidence shows."""
         change = self.change("ast_match")
         counts = f"{change.before.k}/{change.before.n} to {change.after.k}/{change.after.n}"
         evidence = (
@@ -152,7 +153,7 @@ class Comparison:
         return f"No evidence that AST match changed, from {counts}: {evidence}."
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the JSON object of compare.json."""
+        """Return the JSON object of compare.json."""
         return {
             "n": self.n,
             "verdict": self.verdict,
@@ -164,7 +165,7 @@ class Comparison:
 
     @classmethod
     def from_dict(cls, saved: Mapping[str, Any]) -> Comparison:
-        """Read what to_dict gave.
+        """Return the Comparison that to_dict made a JSON object of.
 
         Raises:
             ValueError: The object is not a comparison.

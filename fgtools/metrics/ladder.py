@@ -2,19 +2,19 @@
 
 Knows rows, replies and the call grammar; not models, nor sets of rows. The ladder's rungs:
 
-- in_grammar: the calls are written in the call grammar to the letter, with a call where one is due. Prose beside calls
-  is in the grammar; control tokens in it, and white space within a call and outside of its strings, are not.
-- known_tool: calls where calls are due, and only declared tools.
+- in_grammar: the calls follow the call grammar exactly, and there is a call where the gold has one. Prose beside calls
+  is allowed; control tokens in prose, and white space in a call outside its strings, are not.
+- known_tool: there is a call where the gold has one, and only declared tools are called.
 - right_tools: the gold's tools, each as often as there, in any order.
 - valid_arguments: every call's arguments satisfy its tool's schema (nullable parameters may be null).
 - right_names: the gold's argument names; an optional argument at its default equals its absence.
 - ast_match: the same meaning by BFCL's rules (`ast_match`).
 - exact_match: the same calls in the same order, values typed.
 
-known_tool, right_tools, right_names, ast_match and exact_match nest: who misses one misses those after it. in_grammar
-and valid_arguments stand by themselves, since format is not content and a gold may break its own schema. A call that
-cannot be read at all counts as a wrong call. On a row whose right answer is no call, every rung but in_grammar and
-known_tool means: no call.
+known_tool, right_tools, right_names, ast_match and exact_match nest: a reply that misses one misses those after it.
+in_grammar and valid_arguments are independent of them, since format is not content and a gold call may break its own
+schema. A call that cannot be parsed counts as a wrong call. On a row whose right answer is no call, every rung but
+in_grammar and known_tool means: no call.
 """
 
 from __future__ import annotations
@@ -46,14 +46,14 @@ LADDER = ("in_grammar", "known_tool", "right_tools", "valid_arguments", "right_n
 """The rungs in the order of a table; each is a share of all rows."""
 
 MISSED_CALL, FALSE_CALL, UNREADABLE = "missed_call", "false_call", "not_in_grammar"
-"""Error codes beside BFCL's: no call where one is due, a call where none is, a call that cannot be read."""
+"""Error codes beside BFCL's: no call where the gold has one, a call where it has none, a call that cannot be parsed."""
 
 _LOST = frozenset({"missing_name", "unclosed_call", "malformed_call", "unclosed_string", "too_deep"})
 
 
 @dataclass(frozen=True)
 class RowScore:
-    """One row's outcome; the rungs are those of the module's docstring.
+    """The score of one row; the module's docstring defines the rungs.
 
     Attributes:
         row_id: The row.
@@ -78,8 +78,8 @@ class RowScore:
         arguments_by_type: (JSON type, right ones, gold ones) for every type among the gold's arguments.
         prompt_characters: Length of the messages and tools, in characters of text and JSON, not tokens.
         behaviour: What the reply does, in When2Call's words: one of behaviours.BEHAVIOURS.
-        behaviour_gold: What the right answer does; "" where the row has neither a call nor a text `reply` to tell from.
-        chance: Probability that as many declared tools drawn at random are the right ones.
+        behaviour_gold: What the right answer does; "" where the row has neither a gold call nor a text `reply`.
+        chance: Probability that declared tools drawn at random, as many as the gold has calls, are the right ones.
         gold_valid: Whether the gold's own arguments satisfy the schema.
         error: "" for an AST match, else BFCL's code or one of ours.
     """
@@ -112,9 +112,9 @@ class RowScore:
 
     @property
     def strict_match(self) -> bool:
-        """Whether the calls are the gold's, in the grammar to the letter: what the strictest server would take.
+        """Whether the calls are the gold calls, exactly in the grammar, as the strictest server wants them.
 
-        Prose beside the calls is allowed: a server hands it on as text.
+        Prose beside the calls is allowed: servers return it as text.
         """
         return self.in_grammar and self.exact_match
 
@@ -125,12 +125,12 @@ class RowScore:
 
     @property
     def missed_call(self) -> bool:
-        """Whether a call is due and none was made."""
+        """Whether the gold has a call and the reply has none."""
         return self.n_gold > 0 and not self.n_calls
 
     @property
     def false_call(self) -> bool:
-        """Whether a call was made where none is due."""
+        """Whether the reply has a call and the gold has none."""
         return not self.n_gold and self.n_calls > 0
 
 
@@ -197,7 +197,7 @@ def _row_error(reply: Reply, gold: Sequence[ToolCall], tools: Mapping[str, Any],
 
 
 def _blocks(text: str, reply: Reply, gold: Sequence[ToolCall], style: str) -> tuple[str, str, str]:
-    """Give the predicted block, the gold block, and the first predicted call rendered again; "" for no-call rows."""
+    """Return the predicted block, the gold block, and the first predicted call rendered again; "" for no-call rows."""
     if not gold:
         return "", "", ""
     block = parse_tutorial_prediction(text).block
@@ -209,12 +209,12 @@ def _blocks(text: str, reply: Reply, gold: Sequence[ToolCall], style: str) -> tu
 
 
 def _typed(call: ToolCall) -> str:
-    """Write a call so that equal texts mean equal calls: True is not 1, 1 is not 1.0, keys have no order."""
+    """Return a text that is equal for equal calls: True is not 1, 1 is not 1.0, keys have no order."""
     return json.dumps([call.name, call.arguments], sort_keys=True)
 
 
 def _have_right_names(calls: Sequence[ToolCall], gold: Sequence[ToolCall], tools: Mapping[str, Any]) -> bool:
-    """Tell whether the calls can be paired with gold calls of their name that have the same argument names."""
+    """Return whether the calls can be paired with gold calls of the same name and the same argument names."""
 
     def fits(wanted: int, call: int) -> bool:
         one, other = calls[call], gold[wanted]
@@ -240,7 +240,7 @@ def _count_arguments(
 
 
 def _type_of(value: Any, spec: Any) -> str:
-    """Give an argument's JSON type: the declared one, else that of its value."""
+    """Return an argument's JSON type: the declared one, else that of its value."""
     return declared_type(spec) or value_type(value)
 
 

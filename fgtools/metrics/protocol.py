@@ -1,9 +1,9 @@
-"""The tutorial's evaluation beside ours, on the same model: what its two figures measure, taken apart.
+"""The tutorial's evaluation on our replies: its two figures, and how much of them is notation.
 
-Knows the tutorial's protocol: rows with a call alone, 128 tokens before training and 64 after, the first name found
+Knows the tutorial's protocol: only rows with a call, 128 tokens before training and 64 after, the first name found
 anywhere, character errors of the first block against the gold in the tutorial's own notation. That notation wraps the
-arguments as JSON text in one parameter `args`, which no model writes before it was trained to: most of the tutorial's
-error before training, and most of its gain, is notation. So the same replies are also read for what they mean.
+arguments as JSON text in one parameter `args`, which no model writes before training: most of the tutorial's error
+before training, and most of its gain, is notation. So the same replies are also scored by their content.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from fgtools.profiles import PROTOCOL_ROWS, get_recipe
 
 _TUTORIAL = get_recipe("tutorial")
 TOKENS_BEFORE, TOKENS_AFTER = _TUTORIAL.tokens_before, _TUTORIAL.tokens_after
-"""Budgets of a reply, in tokens, in the tutorial's evaluations before and after training."""
+"""Token budgets of a reply in the tutorial's evaluations before and after training."""
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """The tutorial's figures of some replies, and what is in them.
+    """The tutorial's figures of some replies, and their parts.
 
     Attributes:
         tool_accuracy: Rows whose first name found anywhere is the gold's.
         cer: Its TC-CER: the first block as it stands against the gold in the tutorial's notation.
         cer_native: The first block as it stands against the gold in FunctionGemma's own grammar.
-        cer_content: The first call, read from its notation and written in FunctionGemma's grammar, which sorts
-            arguments, against the gold in it: content without notation.
-        ast_match: Rows whose calls mean what the gold means, in whichever notation they stand.
+        cer_content: The first call, parsed and rendered in FunctionGemma's grammar, which sorts arguments, against the
+            gold in the same grammar: content without notation.
+        ast_match: Rows whose calls mean the same as the gold, in any notation.
         style: The notation that the replies are scored in for ast_match: "native" or "tutorial".
     """
 
@@ -47,7 +47,7 @@ class Protocol:
 
 
 def score_protocol(rows: Sequence[Mapping[str, Any]], replies: Sequence[str], style: str = "native") -> Protocol:
-    """Score replies as the tutorial does, and take its error rate apart.
+    """Score replies as the tutorial does, and split its error rate into notation and content.
 
     Args:
         rows: Row dicts that need a call.
@@ -79,7 +79,7 @@ def score_protocol(rows: Sequence[Mapping[str, Any]], replies: Sequence[str], st
 
 
 def _rewrite(text: str, block: str, style: str) -> str:
-    """Write a reply's first call in FunctionGemma's grammar; what cannot be read or written stays as it is."""
+    """Return a reply's first call in FunctionGemma's grammar; `block` where it cannot be rendered."""
     try:
         return render_calls(parse_reply(text, style).calls[:1])
     except ValueError:
@@ -87,5 +87,5 @@ def _rewrite(text: str, block: str, style: str) -> str:
 
 
 def select_protocol_rows(rows: Sequence[Mapping[str, Any]], limit: int = PROTOCOL_ROWS) -> list[Mapping[str, Any]]:
-    """Give the rows of the tutorial's evaluation: the first ones that need a call, `limit` at most."""
+    """Return the rows of the tutorial's evaluation: the first ones with a gold call, `limit` at most."""
     return [row for row in rows if row["gold"]][:limit]

@@ -28,12 +28,13 @@ _KINDS = {"bool": bool, "int": int, "str": str}
 
 @dataclass(frozen=True)
 class Scores:
-    """The outcomes of all rows, and what follows from them; every aggregate carries its counts and its interval.
+    """The scores of all rows and their aggregates, each with its counts and interval.
 
     Attributes:
-        rows: The outcomes.
-        constrained: Whether the replies were held to the declared tools: such scores are not those of free replies.
-        style: The notation in which the replies were read and the gold was written, "native" or "tutorial".
+        rows: The scores of the rows.
+        constrained: Whether generation was constrained to the declared tools; such scores are never compared with those
+            of free replies.
+        style: The notation of the replies and of the rendered gold, "native" or "tutorial".
     """
 
     rows: tuple[RowScore, ...]
@@ -41,7 +42,7 @@ class Scores:
     style: str = "native"
 
     def share(self, name: str) -> Share:
-        """Give the share of all rows that reach a rung of LADDER."""
+        """Return the share of all rows that reach a rung of LADDER."""
         return Share(sum(getattr(row, name) for row in self.rows), len(self.rows))
 
     @cached_property
@@ -61,7 +62,7 @@ class Scores:
 
     @property
     def in_grammar(self) -> Share:
-        """Share of rows; so are the next six."""
+        """Share of rows whose calls follow the grammar exactly; the next six are shares of rows too."""
         return self.share("in_grammar")
 
     @property
@@ -86,7 +87,7 @@ class Scores:
 
     @property
     def ast_match(self) -> Share:
-        """The calls mean what the gold means."""
+        """The calls mean the same as the gold calls."""
         return self.share("ast_match")
 
     @property
@@ -101,7 +102,7 @@ class Scores:
 
     @property
     def tool_accuracy(self) -> Share:
-        """The tutorial's tool accuracy, among the rows that need a call: the first name found anywhere is right."""
+        """The tutorial's tool accuracy, among the rows that need a call: the first name in the reply is right."""
         return Share(sum(row.first_name_right for row in self.call_rows), len(self.call_rows))
 
     @property
@@ -118,13 +119,13 @@ class Scores:
     def cer(self) -> CerResult:
         """TC-CER over the rows that need a call, with the gold in the notation of `style`.
 
-        The tutorial writes its gold in its own notation, whatever the model's: that figure is `protocol`'s.
+        The tutorial renders its gold in its own notation, whatever the model's: see `protocol` for that figure.
         """
         return self._cer("edits")
 
     @cached_property
     def cer_rendered(self) -> CerResult:
-        """The same once every readable reply was rendered again: content without format."""
+        """The same with every parsed reply rendered again: content without format."""
         return self._cer("edits_rendered")
 
     def _cer(self, field: str) -> CerResult:
@@ -144,11 +145,11 @@ class Scores:
 
     @cached_property
     def argument_f1(self) -> Ratio:
-        """Harmonic mean of the two: twice the right ones among predicted and gold together."""
+        """Harmonic mean of precision and recall: twice the right arguments among predicted and gold ones."""
         return bootstrap_ratio(*self.argument_counts("f1"))
 
     def argument_counts(self, kind: str) -> tuple[list[int], list[int]]:
-        """Give numerators and denominators, one of each a row, of "precision", "recall" or "f1" over arguments."""
+        """Return numerators and denominators per row of the "precision", "recall" or "f1" of arguments."""
         right = [row.arguments_right for row in self.rows]
         predicted, gold = ([getattr(row, f"arguments_{side}") for row in self.rows] for side in ("predicted", "gold"))
         if kind == "f1":
@@ -157,7 +158,7 @@ class Scores:
 
     @property
     def chance(self) -> float:
-        """Share of right tools that drawing declared tools at random would give; nan without rows that need a call."""
+        """Expected share of right tools if declared tools are drawn at random; nan without rows that need a call."""
         return sum(row.chance for row in self.call_rows) / len(self.call_rows) if self.call_rows else math.nan
 
     @property
@@ -167,20 +168,20 @@ class Scores:
 
     @property
     def strict_match(self) -> Share:
-        """The calls are the gold calls, in the grammar to the letter; beside it, ast_match is the lenient one."""
+        """The calls are the gold calls, exactly in the grammar; ast_match is the lenient counterpart."""
         return self.share("strict_match")
 
     @property
     def right_behaviour(self) -> Share:
-        """Among the rows whose right answer is no call: the reply does what that answer does, in When2Call's words.
+        """Among the rows whose right answer is no call: the reply behaves as that answer does, in When2Call's words.
 
-        Rows whose right answer is not known are left out.
+        Rows whose right answer is unknown are left out.
         """
         return Share(sum(row.right_behaviour for row in self.behaviour_rows), len(self.behaviour_rows))
 
     @property
     def behaviours(self) -> dict[str, dict[str, int]]:
-        """Rows by what the right answer does and by what the reply does; those whose answer is unknown are left out."""
+        """Number of rows by the behaviour of the right answer and of the reply; unknown right answers are left out."""
         table: dict[str, Counter[str]] = {}
         for row in self.rows:
             table.setdefault(row.behaviour_gold, Counter())[row.behaviour] += 1
@@ -188,11 +189,11 @@ class Scores:
 
     @property
     def errors(self) -> dict[str, int]:
-        """Rows by error code, the commonest first."""
+        """Number of rows by error code, the most common first."""
         return dict(Counter(row.error for row in self.rows if row.error).most_common())
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the JSON object of scores.*.json: aggregates first, then the rows."""
+        """Return the JSON object of scores.*.json: aggregates first, then the rows."""
         shares = (*LADDER, "strict_match", "right_tool_calls", "tool_accuracy", "missed_calls", "false_calls")
         shares = (*shares, "right_behaviour", "gold_invalid")
         return {
@@ -209,13 +210,13 @@ class Scores:
 
     @classmethod
     def from_dict(cls, saved: Mapping[str, Any]) -> Scores:
-        """Read what to_dict gave; the aggregates are computed anew from the rows.
+        """Return the Scores that to_dict made a JSON object of; aggregates are computed again from the rows.
 
         Raises:
-            ValueError: The object is not one of scores.
+            ValueError: The object does not hold scores.
         """
         try:
-            rows = tuple(_read_row(row) for row in saved["rows"])
+            rows = tuple(_parse_row(row) for row in saved["rows"])
             constrained, style = saved["constrained"], saved["style"]
         except (KeyError, TypeError) as error:
             raise InputError(f"scores must hold rows as this version writes them ({error}): score again") from error
@@ -224,7 +225,7 @@ class Scores:
         return cls(rows, constrained, style)
 
 
-def _read_row(row: Mapping[str, Any]) -> RowScore:
+def _parse_row(row: Mapping[str, Any]) -> RowScore:
     read = RowScore(**{**row, "arguments_by_type": tuple(map(tuple, row["arguments_by_type"]))})
     for field in dataclasses.fields(read):
         value, kind = getattr(read, field.name), _KINDS.get(str(field.type))
@@ -238,11 +239,11 @@ def score(rows: Sequence[Mapping[str, Any]], replies: Sequence[str], style: str 
 
     Args:
         rows: Row dicts, as build_rows makes them.
-        replies: One reply a row, special tokens kept, in the same order.
+        replies: One reply per row, special tokens kept, in the same order.
         style: Call grammar of the replies: "native" or "tutorial".
 
     Returns:
-        The Scores; every row counts, whatever its reply.
+        The Scores of all rows.
 
     Raises:
         ValueError: There are no rows, the lengths differ, the style is unknown, or a reply is not text.
@@ -259,7 +260,7 @@ def score(rows: Sequence[Mapping[str, Any]], replies: Sequence[str], style: str 
 
 
 def require_same_ids(first: Iterable[str], second: Iterable[str]) -> None:
-    """Check that two lists of row ids are one and the same.
+    """Require that two lists of row ids are equal.
 
     Args:
         first: Ids.

@@ -51,7 +51,7 @@ def log_in() -> Login:
 
 
 def _find_token() -> tuple[str, str]:
-    """Give the token and where it was found, or "" and why there is none."""
+    """Return the token and where it was found, or "" and why there is none."""
     for name in VARIABLES:
         if token := os.environ.get(name, "").strip():
             return token, f"the environment variable {name}"

@@ -1,4 +1,4 @@
-"""Loaded by each Python process whose PYTHONPATH holds this folder: notes which files below a folder it opens.
+"""Loaded by each Python process whose PYTHONPATH holds this folder: notes which files and folders below a folder it opens.
 
 A line of the log is the process that a notebook began with, "read" or "write", and the first part of the name. The
 manifest is left out: it hashes all files of a run.
@@ -15,6 +15,8 @@ KERNEL = os.environ.setdefault("FGTOOLS_TEST_KERNEL", str(os.getpid()))
 def note(event: str, arguments: tuple[Any, ...]) -> None:
     if event == "open" and isinstance(arguments[0], (str, bytes, os.PathLike)):
         path, action = arguments[0], "write" if arguments[2] & (os.O_WRONLY | os.O_RDWR) else "read"
+    elif event in ("os.scandir", "os.listdir") and arguments[0] is not None and not isinstance(arguments[0], int):
+        path, action = arguments[0], "read"
     elif event == "os.rename":
         path, action = arguments[1], "write"
     else:

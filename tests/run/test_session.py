@@ -1,6 +1,8 @@
 """The session: what is missing is installed without touching torch, and failures say what to do."""
 
 import importlib.metadata
+import logging
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +10,52 @@ from pathlib import Path
 import pytest
 
 from fgtools.run import session
-from fgtools.run.session import SessionError, describe_environment, find_missing, install_missing
+from fgtools.run.processes import ONE_GPU
+from fgtools.run.session import SessionError, describe_environment, find_missing, install_missing, start_session
+
+VARIABLES = ("HF_HUB_DISABLE_PROGRESS_BARS", "HF_DATASETS_DISABLE_PROGRESS_BARS", "TQDM_DISABLE", "KAGGLEHUB_VERBOSITY")
+
+
+@pytest.fixture
+def environment(monkeypatch):
+    """An environment of its own, without what a session sets; nothing is installed."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in (*VARIABLES, "CUDA_VISIBLE_DEVICES", ONE_GPU, "TOKENIZERS_PARALLELISM")
+    }
+    monkeypatch.setattr(os, "environ", kept)
+    monkeypatch.setattr(session, "install_missing", lambda: None)
+    return kept
+
+
+def test_without_a_person_watching_no_library_shows_progress(environment, monkeypatch):
+    monkeypatch.setattr(session, "is_watched", lambda: False)
+    start_session()
+    assert [environment.get(name) for name in VARIABLES] == ["1", "1", "1", "error"]
+
+
+def test_for_a_person_progress_is_shown(environment, monkeypatch):
+    monkeypatch.setattr(session, "is_watched", lambda: True)
+    start_session()
+    assert not {*VARIABLES} & {*environment}
+
+
+def test_a_session_sees_one_gpu_unless_its_user_chose(environment):
+    start_session()
+    assert (environment["CUDA_VISIBLE_DEVICES"], environment[ONE_GPU]) == ("0", "1")
+    assert environment["TOKENIZERS_PARALLELISM"] == "false"
+    environment.pop(ONE_GPU)
+    environment["CUDA_VISIBLE_DEVICES"] = "1"
+    start_session()
+    assert environment["CUDA_VISIBLE_DEVICES"] == "1" and ONE_GPU not in environment
+
+
+def test_warnings_of_libraries_are_not_shown(monkeypatch):
+    logger = logging.getLogger("transformers")
+    monkeypatch.setattr(logger, "level", logging.WARNING)
+    session.quiet_libraries()
+    assert logger.level == logging.ERROR
 
 
 def test_nothing_is_missing_here():

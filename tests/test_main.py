@@ -1,12 +1,17 @@
 """The command line: what it writes and prints, and that errors are one line and status 1."""
 
+import importlib
 import json
+import re
+from pathlib import Path
 
 import pytest
 
-from fgtools.__main__ import main
+from fgtools.__main__ import _build_parser, main
 from fgtools.calls import render_calls, row_calls
 from fgtools.offline.samples import build_samples
+
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
@@ -190,3 +195,24 @@ def test_a_broken_line_is_named_and_older_files_stay(prepared, tmp_path, capsys)
     assert main(["prepare", "--data", str(tmp_path / "bad.jsonl"), "--out", str(prepared)]) == 1
     assert "bad.jsonl, line 2" in capsys.readouterr().err
     assert (prepared / "funnel.json").read_text() == before
+
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_and_names_in_the_pages_exist(page):
+    text = page.read_text(encoding="utf-8")
+    commands = _build_parser()._subparsers._group_actions[0].choices
+    for command, rest in re.findall(r"-m fgtools (?:--debug )?([a-z]+)([^`\n]*)", text):
+        unknown = set(re.findall(r"(?<!\S)--?[a-z][\w-]*", rest)) - set(commands[command]._option_string_actions)
+        assert not unknown, f"{command} has no {unknown}"
+    for name in re.findall(r"\bfgtools(?:\.\w+)+", text):
+        room, *attributes = name.split(".")[1:]
+        value = importlib.import_module(f"fgtools.{room}")
+        for attribute in attributes:
+            value = getattr(value, attribute) if hasattr(value, attribute) else _load_file(value, attribute)
+
+
+def _load_file(room, name):
+    return importlib.import_module(f"{room.__name__}.{name}")

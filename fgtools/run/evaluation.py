@@ -31,7 +31,7 @@ class Evaluation:
     Attributes:
         rows: The rows.
         replies: One reply a row, in the order of the rows.
-        scores: What the replies are worth.
+        scores: Their scores.
         max_new_tokens: Budget of one reply, in tokens.
     """
 
@@ -43,7 +43,7 @@ class Evaluation:
     def write(self, run: RunFolder, replies_name: str, scores_name: str, inputs: Sequence[str | Path] = ()) -> None:
         """Write the replies as JSON lines, and the scores with the budget and the inputs' hashes.
 
-        The files in which `evaluate` kept the replies under way, of the same name with ".part", go.
+        The files of the same name with ".part", in which `evaluate` kept unfinished replies, are deleted.
         """
         pairs = zip(self.rows, self.replies, strict=True)
         run.write_rows(replies_name, ({"row_id": row["row_id"], "reply": reply} for row, reply in pairs))
@@ -78,16 +78,16 @@ def evaluate(
         recipe: "native", "tutorial" or a Recipe.
         max_new_tokens: Budget of one reply, in tokens; 0: from the longest gold.
         batch_size: Rows generated at once, at most.
-        constrained: Whether declared tools, arguments and types are all that can be written; such scores are not those
-            of free replies.
-        part: File in which replies are kept as they come; those that are there for this model, these rows and this
-            budget are not generated again. None: they are not kept.
+        constrained: Whether decoding allows declared tools, arguments and types alone; such scores must not be
+            compared with those of unconstrained replies.
+        part: File to which each reply is added; replies that it holds for this model, these rows and this budget are
+            not generated again. None: replies are kept in memory only.
 
     Returns:
         The Evaluation.
 
     Raises:
-        ValueError: There are no rows, or two have the same id.
+        InputError: There are no rows, or two have the same id.
         ConstraintError: As generate_replies; or the recipe's calls are not those that can be constrained.
     """
     from fgtools.generate import generate_replies
@@ -165,21 +165,21 @@ def evaluate_run(
     processes: int = 0,
     constrained: bool = False,
 ) -> Evaluation:
-    """Evaluate a model on a rows file of a run, in one process a GPU where that pays, and write replies and scores.
+    """Evaluate a model on a rows file of a run, in one process a GPU where that is faster; write replies and scores.
 
-    Replies are kept as they come: what a run that was cut short has generated is not generated again.
+    Each reply is saved when it is complete: after an interruption, only the missing ones are generated.
 
     Args:
         run: The run folder.
         settings: Of the run.
-        name: What the files are called by, such as "base"; see name_files.
+        name: Part of the files' names, such as "base"; see name_files.
         rows_name: The rows file.
         model: The model, for one process.
         tokenizer: Its tokenizer.
-        folder: The model's name or folder: what further processes load, and what the scores say they are of.
+        folder: The model's name or folder, which further processes load and the scores name.
         max_new_tokens: As for `evaluate`.
         batch_size: As for `evaluate`.
-        processes: How many; 0 for one a GPU where that pays.
+        processes: How many; 0 for one a GPU where that is faster.
         constrained: As for `evaluate`.
 
     Returns:

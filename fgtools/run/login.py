@@ -1,7 +1,7 @@
 """The one place a Hugging Face token is looked for: the environment, then Kaggle's Secrets, else no login.
 
-Knows where tokens lie, not what they are for. A token is handed to huggingface_hub and to nothing else: it is never
-printed, stored in a file of ours, or part of an error.
+Knows where tokens are kept, not what they are for. A token is passed to huggingface_hub alone: it is never printed,
+written to a file of a run, or part of an error.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Login:
 
 
 def log_in() -> Login:
-    """Log in to the Hugging Face hub if a token can be found, and say what it means if not.
+    """Log in to the Hugging Face hub if a token can be found.
 
     Returns:
         The Login; a missing or refused token is no error.

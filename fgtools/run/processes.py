@@ -20,11 +20,10 @@ LAUNCHED = "FGTOOLS_LAUNCHED"
 """Set in the environment of processes that were started together."""
 
 ONE_GPU = "FGTOOLS_ONE_GPU"
-"""Set beside CUDA_VISIBLE_DEVICES where a notebook session itself, not its user, hides all GPUs but the first."""
+"""Set with CUDA_VISIBLE_DEVICES where the notebook session, not its user, hides all GPUs but the first."""
 
 ROWS_WORTH_STARTING = 1000
-"""Rows below which the start of more processes takes longer than it saves: each loads the libraries and the model."""
-
+"""Rows below which starting more processes takes longer than it saves: each loads the libraries and the model."""
 
 _PDEATHSIG = 1
 """Linux's PR_SET_PDEATHSIG."""
@@ -35,7 +34,7 @@ class LaunchError(FgtoolsError, RuntimeError):
 
 
 def count_gpus() -> int:
-    """Count the GPUs of this machine that this session may use, those it does not show itself included."""
+    """Return the number of GPUs that this session may use, including those that start_session has hidden."""
     shown = os.environ.get("CUDA_VISIBLE_DEVICES")
     if shown is not None and ONE_GPU not in os.environ:
         return len([one for one in shown.split(",") if one.strip() not in ("", "-1")])
@@ -51,13 +50,13 @@ def choose_processes(n_rows: int, asked: int = 0) -> tuple[int, str]:
 
     Args:
         n_rows: Rows.
-        asked: A number to overrule; 0 for one process a GPU where that pays.
+        asked: The number of processes; 0 for one a GPU where that is faster.
 
     Returns:
         How many, and why.
 
     Raises:
-        ValueError: The number is negative, or larger than that of the GPUs where there are some.
+        InputError: The number is negative, or larger than that of the GPUs where there are some.
     """
     if asked < 0:
         raise InputError(f"PROCESSES must be at least 0, got {asked}: use 0 for one a GPU")
@@ -74,7 +73,7 @@ def choose_processes(n_rows: int, asked: int = 0) -> tuple[int, str]:
 
 
 def current_process() -> tuple[int, int]:
-    """Give this process's number and how many were started together; (0, 1) for one that was started alone."""
+    """Return this process's number and how many were started together; (0, 1) for one that was started alone."""
     if LAUNCHED not in os.environ:
         return 0, 1
     return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
@@ -109,6 +108,6 @@ def launch(command: str, processes: int, arguments: Sequence[str]) -> None:
 
 
 def _end_with_parent() -> None:
-    """Let Linux end this process when the one that started it dies: nobody would read what orphans write."""
+    """Ask Linux to end this process when its parent dies; else it would train on with nobody to read its output."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PDEATHSIG, signal.SIGTERM)

@@ -57,7 +57,7 @@ def publish_model(
         folder: The tuned model, as `train` saved it.
         card: Text of README.md, the model card.
         repo_id: "owner/name"; may be empty in a dry run.
-        dry_run: Only look: nothing is written, nothing leaves the machine.
+        dry_run: Whether only to list the files: nothing is written or uploaded.
         private: Whether a repository that does not exist yet is made private.
 
     Returns:

@@ -1,7 +1,7 @@
 """A notebook session: what is installed, what is missing, and quiet libraries.
 
 Knows pip, environment variables and version numbers; loads torch only to describe the GPU. Nothing here upgrades torch:
-the CUDA build of a Kaggle or Colab image stays as it is.
+the CUDA build of a Kaggle or Colab image is kept.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ NEEDED = {
     "transformers": "transformers>=5.0",
     "trl": "trl>=1.16,<1.17",
 }
-"""What the notebooks import, and which versions do; trl is held to the tested minor version."""
+"""What the notebooks import, and the versions they need; trl is limited to the tested minor version."""
 
 REPORTED = ("torch", "transformers", "trl", "datasets", "accelerate", "huggingface_hub", "kagglehub", "tokenizers")
 
@@ -66,14 +66,14 @@ def start_session() -> None:
 
 
 def quiet_libraries() -> None:
-    """Let the libraries say errors alone: their warnings on every load and save drown what matters."""
+    """Silence the libraries' warnings, which they repeat at every load and save; their errors are still shown."""
     warnings.filterwarnings("ignore", category=FutureWarning)
     for library in ("transformers", "trl", "datasets", "accelerate", "huggingface_hub", "kagglehub"):
         logging.getLogger(library).setLevel(logging.ERROR)
 
 
 def find_missing() -> list[str]:
-    """List the requirements of NEEDED that are absent or too old, as pip wants them."""
+    """Return the requirements of NEEDED that are absent or of another version, in pip's notation."""
     from packaging.requirements import Requirement
 
     missing = []
@@ -89,7 +89,7 @@ def find_missing() -> list[str]:
 
 
 def install_missing() -> None:
-    """Install what find_missing lists, with the installed torch held fast.
+    """Install what find_missing lists, with torch kept at its installed version.
 
     Raises:
         SessionError: pip fails, or a package to be replaced is already imported.
@@ -124,7 +124,7 @@ def _torch_line() -> str:
 
 
 def describe_environment() -> dict[str, str]:
-    """Give what a reader needs to know of the machine: versions, processor count and GPU; no names or paths of it."""
+    """Return versions, number of CPU cores and GPU of this machine, by name; nothing that identifies it."""
     import torch
 
     versions = {name: importlib.metadata.version(name) for name in REPORTED if importlib.util.find_spec(name)}

@@ -1,4 +1,4 @@
-"""Loaded by each Python process whose PYTHONPATH holds this folder: notes which files and folders below a folder it opens.
+"""Loaded by each Python process whose PYTHONPATH holds this folder: notes what it opens below a folder.
 
 A line of the log is the process that a notebook began with, "read" or "write", and the first part of the name. The
 manifest is left out: it hashes all files of a run.

@@ -74,7 +74,7 @@ class Clusters(NamedTuple):
 
     Attributes:
         clusters: One number per row; rows with equal numbers are near duplicates.
-        tested: Those of the numbers whose cluster holds a request of the benchmark.
+        tested: The numbers of the clusters that hold a request of the benchmark.
     """
 
     clusters: list[int]
@@ -93,7 +93,7 @@ def cluster_rows(keys: Sequence[RowKey], benchmark: Sequence[str] = ()) -> Clust
     """
     texts = [*(key.request for key in keys), *(normalize_request(text) for text in benchmark)]
     clusters = cluster_texts(texts)
-    return Clusters(clusters[: len(keys)], frozenset(clusters[: len(keys)]) & frozenset(clusters[len(keys) :]))
+    return Clusters(clusters[: len(keys)], frozenset(clusters[len(keys) :]))
 
 
 class Leaks(NamedTuple):

@@ -149,7 +149,7 @@ def _split_as_given(rows: Sequence[Row], keys: Sequence[RowKey], clusters: Seque
         golds.setdefault(key.group, Counter())[key.gold] += 1
     held_groups = {key.group for key in keys[cut:]}
     sides: dict[int, str | None] = {index: "train" if index < cut else "eval" for index in range(len(keys))}
-    within, across = _count_near(keys, clusters, sides)
+    within, across = _count_near(clusters, sides)
     return Splits(
         train=select_rows(rows, range(cut)),
         eval=select_rows(rows, range(cut, len(keys))),
@@ -181,7 +181,7 @@ def _split_by_group(
     overlapping = [index for index in sides if sides[index] in (None, "train") and clusters[index] in found.tested]
     for index in overlapping:
         del sides[index]
-    within, across = _count_near(keys, clusters, sides)
+    within, across = _count_near(clusters, sides)
     by_side: dict[str, list[int]] = {side: [] for side in SIDES}
     for index in sorted(sides):
         by_side[sides[index] or "train"].append(index)
@@ -287,11 +287,11 @@ def _draw_eval(sides: dict[int, str | None], clusters: Sequence[int], wanted: in
             wanted -= len(members[cluster])
 
 
-def _count_near(keys: Sequence[RowKey], clusters: Sequence[int], sides: Mapping[int, str | None]) -> tuple[int, int]:
+def _count_near(clusters: Sequence[int], sides: Mapping[int, str | None]) -> tuple[int, int]:
     """Count rows with a near duplicate earlier on their own side, and held-out rows with one on the training side."""
     seen: set[tuple[str, int]] = set()
     within = 0
-    trained = {clusters[index] for index, side in sides.items() if side in (None, "train") and keys[index].request}
+    trained = {clusters[index] for index, side in sides.items() if side in (None, "train")}
     for index in sorted(sides):
         place = (sides[index] or "train", clusters[index])
         within += place in seen

@@ -9,6 +9,7 @@ from fgtools.calls import ToolCall, row_calls
 from fgtools.profiles import DEVELOPER_TEXT
 from fgtools.rows import build_rows, split_rows
 from fgtools.rows.funnel import EmptySetError, require_rows
+from fgtools.rows.remedies import Coverage
 from fgtools.schema import normalize_tools
 from fgtools.serve import restore_calls
 from tests.toys import load_shared
@@ -172,10 +173,10 @@ def test_each_reason_has_three_examples_and_tools_that_were_changed_are_counted(
     row_set = build_rows([raw_row(call_text()), *[None] * 5, raw_row(call_text("y"), row_id="why")])
     assert [item["row_id"] for item in row_set.examples()["not_a_row"]] == ["row/1", "row/2", "row/3"]
     assert row_set.examples()["unknown_tool"][0]["row_id"] == "why"
-    flat = [{"name": "x", "parameters": {"a": {"type": "str"}}}]
+    flat = [{"name": "x", "parameters": {"a": {"type": "str"}, "b": {"type": "float"}}}]
     row_set = build_rows([raw_row(call_text("x"), tools=flat)] * 2)
     assert row_set.changes == {"flat_parameters": 2, "type_word": 2}
-    assert row_set.type_words == {"str -> string": 2}
+    assert row_set.type_words == {"float -> number": 2, "str -> string": 2}
 
 
 def test_an_empty_set_is_an_error_with_the_funnel():
@@ -203,6 +204,17 @@ def test_a_name_the_grammar_cannot_carry_is_replaced_and_can_be_put_back():
     assert row["renamed"] == {"tools": {"a_b_2": " a{b "}, "parameters": {}}
     assert restore_calls(row_calls(row), row["renamed"], {}) == [ToolCall(" a{b ", {"x": 1})]
     assert build_rows([raw]).problems == {"tool_renamed": 1}
+
+
+def test_the_names_replaced_in_all_rows_are_collected_and_the_first_one_counts():
+    raws = [raw_row(call_text(name), tools=[{"name": name}]) for name in ("a{b", "a}b")]
+    assert build_rows(raws).renamed == {"tools": {"a_b": "a{b"}, "parameters": {}}
+    hidden = Coverage(hidden_names=frozenset({"type", "required"}))
+    schemas = [{"type": "object", "properties": {name: {"type": "string"}}} for name in ("type", "required")]
+    raws = [raw_row(call_text(), tools=[{"name": "f", "parameters": schema}]) for schema in schemas]
+    renamed = {"tools": {}, "parameters": {"f": {"required_": "required", "type_": "type"}}}
+    assert build_rows(raws, coverage=hidden).renamed == renamed
+    assert build_rows(raws, coverage=hidden).remedies == {"parameter_renamed": 2}
 
 
 @pytest.mark.parametrize("name", ["obtener_año", "math.add", "get-weather", "Coffee Shop", "天気", "a:b"])

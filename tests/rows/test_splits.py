@@ -106,6 +106,12 @@ def test_a_benchmarks_questions_leave_training():
     assert len(splits.train) + splits.overlaps == len(rows)
 
 
+def test_a_benchmarks_questions_may_be_evaluated_on():
+    rows = [asking("asked", LONG.format("Oslo"), split="eval"), *MANY]
+    splits = split_rows(rows, n_eval=1, benchmark=[LONG.format("Oslo")])
+    assert (splits.overlaps, ids(splits.eval)) == (0, ["asked"])
+
+
 def test_the_order_of_calls_and_arguments_makes_no_conflict():
     first, second = row("a", "A"), row("b", "A")
     first["gold"] = [{"name": "f", "arguments": {"x": 1, "y": 2}}, {"name": "g", "arguments": {}}]
@@ -121,6 +127,7 @@ def test_evaluation_takes_at_most_half_of_the_rows():
 
 def test_a_fraction_gives_as_many_rows():
     assert len(split_rows(MANY, eval_fraction=0.25).eval) == 5
+    assert len(split_rows(MANY, eval_fraction=0.28).eval) == 6
 
 
 def test_the_seed_decides_the_draw():
@@ -162,6 +169,35 @@ def test_tools_that_few_others_declare_are_held_out_first():
     assert (splits.held_out_tools, ids(splits.unseen), splits.set_aside) == (("alone",), ["alone"], 0)
 
 
+def test_a_tool_costs_the_rows_that_declare_it_without_calling_it():
+    rows = [row(f"s{n}", gold="solo", tools=("solo",)) for n in range(3)]
+    rows += [row("c", gold="cheap", tools=("cheap",)), row("d", gold="busy", tools=("busy", "cheap"))]
+    rows += [row(f"b{n}", gold="busy", tools=("busy",)) for n in range(25)]
+    splits = split_rows(rows, n_eval=0, unseen_fraction=0.1)
+    assert (splits.held_out_tools, len(splits.unseen), splits.set_aside) == (("solo",), 3, 0)
+
+
+def test_a_tool_that_too_many_rows_call_is_never_held_out():
+    rows = [row(f"b{n}", gold="big", tools=("big",)) for n in range(18)]
+    rows += [row(f"s{n}", gold="small", tools=("small",)) for n in range(2)]
+    for seed in range(5):
+        assert split_rows(rows, n_eval=0, seed=seed, unseen_fraction=0.1).held_out_tools == ("small",)
+
+
+def test_rows_that_name_the_unseen_side_count_towards_its_share():
+    rows = [row(f"u{n}", gold="new", tools=("new",), split="unseen") for n in range(2)]
+    rows += [row(f"s{n}", gold=f"t{n}", tools=(f"t{n}",)) for n in range(18)]
+    splits = split_rows(rows, n_eval=0, unseen_fraction=0.1)
+    assert (splits.held_out_tools, ids(splits.unseen)) == ((), ["u0", "u1"])
+
+
+def test_a_row_that_names_training_is_never_moved_to_the_unseen_side():
+    rows = [row("free", gold="rare", tools=("rare",)), row("named", gold="rare", tools=("rare",), split="train")]
+    rows += [row(f"b{n}", gold="busy", tools=("busy",)) for n in range(8)]
+    splits = split_rows(rows, n_eval=0, unseen_fraction=0.1)
+    assert (ids(splits.unseen), splits.set_aside) == (["free"], 1)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -191,6 +227,7 @@ def test_no_call_rows_are_capped_at_their_share():
     assert [item for item in rows if item in limited.rows] == list(limited.rows)
     assert limit_no_call(rows, 0.0) == (tuple(rows[:70]), 60)
     assert limit_no_call(rows, 1.0).dropped == 0
+    assert limit_no_call(rows[68:75], 0.6).dropped == 2  # 3 of 5, though 0.6 * 2 / 0.4 is less than 3 in floats
 
 
 def test_rows_held_out_to_choose_a_checkpoint_are_whole_clusters_and_at_most_half():

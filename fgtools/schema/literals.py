@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
-MAX_DEPTH = 64
+MAX_RAW_DEPTH = 64
 """Deepest nesting of values in raw data. Real ones stay below 10; chat templates recurse, so that a limit is needed."""
 
 _DECODER = json.JSONDecoder(strict=False)  # data sets often have raw line breaks inside strings
@@ -142,7 +142,7 @@ def plain_value(value: Any, depth: int = 0) -> Any:
         A copy that shares nothing mutable with `value`.
 
     Raises:
-        ValueError: The value has no JSON form (not finite, bytes, an object), nests deeper than MAX_DEPTH, or is an
+        ValueError: The value has no JSON form (not finite, bytes, an object), nests deeper than MAX_RAW_DEPTH, or is an
             integer of more than 4,000 bits.
     """
     if value is None or isinstance(value, (str, bool)):
@@ -155,8 +155,8 @@ def plain_value(value: Any, depth: int = 0) -> Any:
         if not math.isfinite(value):
             raise ValueError(f"a number must be finite, got {value}")
         return value
-    if depth >= MAX_DEPTH:
-        raise ValueError(f"nested deeper than {MAX_DEPTH} levels")
+    if depth >= MAX_RAW_DEPTH:
+        raise ValueError(f"nested deeper than {MAX_RAW_DEPTH} levels")
     if isinstance(value, Mapping):
         return {_key(key): plain_value(item, depth + 1) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

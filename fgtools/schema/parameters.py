@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from fgtools.schema.literals import MAX_DEPTH, decode_text
+from fgtools.schema.literals import MAX_RAW_DEPTH, decode_text
 from fgtools.schema.specs import (
     DEFINITION_WORDS,
     KEPT_WORDS,
@@ -143,8 +143,8 @@ class _ParameterParser:
 
     def parse_spec(self, raw: Any, depth: int) -> Spec:
         self.nodes += 1
-        if depth > MAX_DEPTH or self.nodes > MAX_NODES:
-            raise ValueError(f"parameters nest deeper than {MAX_DEPTH} levels or hold more than {MAX_NODES} parts")
+        if depth > MAX_RAW_DEPTH or self.nodes > MAX_NODES:
+            raise ValueError(f"parameters nest deeper than {MAX_RAW_DEPTH} levels or hold more than {MAX_NODES} parts")
         opened = len(self.open_references)
         raw = self._dereference(raw)
         try:

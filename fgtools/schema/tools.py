@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from fgtools.calls import Problem
+from fgtools.calls import MAX_DEPTH, Problem, nests_too_deep
 from fgtools.files import FgtoolsError
 from fgtools.profiles import Recipe, get_recipe
 from fgtools.schema.literals import decode_text, parse_literals, plain_value, show
@@ -317,6 +317,8 @@ def _parse_definition(raw: Mapping[str, Any]) -> _ParsedTool:
     word = next((word for word in _PARAMETER_WORDS if raw.get(word) is not None), None)
     try:
         parameters, noted = parse_parameters(raw[word] if word else None, raw.get("required"))
+        if nests_too_deep([{"function": {"parameters": parameters}}]):  # as deep as they are in a row's tools
+            raise ValueError(f"parameters make the tools nest deeper than {MAX_DEPTH} levels")
         changes.extend(Change(name, kind, detail) for kind, detail in noted)
     except ValueError as error:
         problems.append(Problem("unreadable_parameters", f"{name}: {error}"[:80]))

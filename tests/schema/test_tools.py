@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
+from fgtools.calls import nests_too_deep
 from fgtools.schema import SchemaError, normalize_tools, normalize_type, parse_tools
 from fgtools.schema.types import JSON_TYPES
 from tests.toys import GOLDEN, load_cases, load_shared
@@ -200,3 +201,15 @@ def test_any_type_gives_a_valid_schema(raw):
     Draft202012Validator.check_schema(schema)
     check_schema_part(schema)
     assert normalize_type(schema) == schema
+
+
+@pytest.mark.parametrize(
+    ("levels", "kinds"), [(40, []), (50, ["unreadable_parameters"]), (70, ["unreadable_parameters"])]
+)
+def test_tools_nest_no_deeper_than_a_rows_file_may(levels, kinds):
+    spec: dict = {"type": "string"}
+    for _ in range(levels):
+        spec = {"type": "object", "properties": {"a": spec}}
+    parsed = parse_tools([{"name": "f", "parameters": spec}])
+    assert [problem.kind for problem in parsed.problems] == kinds
+    assert not nests_too_deep(parsed.tools)

@@ -1,4 +1,4 @@
-"""Models: weights and tokenizer from wherever they lie, and where and in which number format they run.
+"""Models: load weights and tokenizer from anywhere, save them, and decide device, dtype and precision.
 
 Knows transformers' loaders, hubs and devices; not prompts or rows.
 """

@@ -33,25 +33,25 @@ _KAGGLE_HANDLE = re.compile(r"[\w-]+(/[\w.-]+){3,4}\Z")
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+\Z")
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 _NOT_THE_MODELS = frozenset({"_name_or_path", "transformers_version", "use_cache"})
-"""What a config holds that decides no token."""
+"""Entries of a config that no logit depends on."""
 
 
 class ModelError(FgtoolsError, ValueError):
-    """A model or tokenizer cannot be had or does not fit the format; the message says what to do."""
+    """A model or tokenizer cannot be loaded or does not fit the format; the message says what to do."""
 
 
 def find_model(name: str) -> Path:
-    """Give the local folder of a model, fetching it where it is not local.
+    """Return the local folder of a model; download it if it is not local.
 
     Args:
         name: "standin", a folder, a kagglehub handle (owner/model/framework/variation, with or without a version) or
-            a hub id (owner/name). A folder that exists goes first.
+            a hub id (owner/name). A folder of that name comes first.
 
     Returns:
         The folder; it holds config.json.
 
     Raises:
-        ModelError: There is nothing of that name, it cannot be fetched, or the folder is no model.
+        ModelError: Nothing has that name, the download fails, or the folder holds no model.
     """
     if name == STANDIN:
         return _require(CHECKPOINT, "config.json", "the stand-in's")
@@ -114,18 +114,18 @@ def _fetch_from_hub(repo_id: str) -> Path:
 
 
 def load_tokenizer(name_or_path: str | Path, chat_template: str | Path = "") -> PreTrainedTokenizerBase:
-    """Load a tokenizer that can write FunctionGemma's format.
+    """Load a tokenizer for FunctionGemma's format.
 
     Args:
-        name_or_path: As for find_model; with a `chat_template`, a folder that holds nothing but tokenizer.json will do.
-        chat_template: A Jinja file to use in place of the tokenizer's own template; "standin" for the stand-in's, which
+        name_or_path: As for find_model; with a `chat_template`, a folder with nothing but tokenizer.json is enough.
+        chat_template: A Jinja file that replaces the tokenizer's own template; "standin" for the stand-in's, which
             renders as FunctionGemma's does; "" for its own.
 
     Returns:
         The tokenizer, padding on the right.
 
     Raises:
-        ModelError: There is none, it has no chat template, or the marks of a call are not one token each.
+        ModelError: It cannot be loaded, has no chat template or pad token, or splits a control token.
     """
     template = _read_template(chat_template)
     bare = Path(name_or_path) / "tokenizer.json"
@@ -152,11 +152,11 @@ def load_tokenizer(name_or_path: str | Path, chat_template: str | Path = "") -> 
 
 
 def require_control_tokens(tokenizer: PreTrainedTokenizerBase, name: str = "") -> None:
-    """Make sure that the marks of a call and the ends of a reply are one token each.
+    """Check that the control tokens of a call and the stop tokens of a reply are one token each.
 
     Args:
         tokenizer: The tokenizer.
-        name: What messages call it.
+        name: Its name in messages.
 
     Raises:
         ModelError: One of them is split.
@@ -183,19 +183,19 @@ def _read_template(chat_template: str | Path) -> str:
 def load_model(
     name_or_path: str | Path, *, dtype: str = "auto", device: str | None = None, quiet: bool = False
 ) -> PreTrainedModel:
-    """Load a model where it is to run, and say where, in which format and why.
+    """Load a model onto its device, and print device, dtype and the reason.
 
     Args:
         name_or_path: As for find_model.
-        dtype: As for choose_device_and_dtype.
-        device: Overrules the device, such as "cpu".
+        dtype: As for device.choose_device_and_dtype.
+        device: A device to use instead, such as "cpu".
         quiet: Whether to print nothing.
 
     Returns:
         The model, in evaluation mode.
 
     Raises:
-        ModelError: There is none, it has no weights, or they do not fit its config.
+        ModelError: It cannot be loaded, has no weights, or they do not fit its config.
     """
     folder = find_model(str(name_or_path))
     if not any((folder / file).is_file() for file in _WEIGHTS):
@@ -221,14 +221,14 @@ def load_model(
 
 
 def stop_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Give the ids that end a reply: FunctionGemma's 1, 50 and 106, those of them that the tokenizer has."""
+    """Return the ids that end a reply: FunctionGemma's 1, 50 and 106, as far as the tokenizer has them."""
     return sorted(tokenizer.convert_tokens_to_ids(token) for token in STOP_TOKENS if token in tokenizer.get_vocab())
 
 
 def fingerprint_model(model: PreTrainedModel) -> str:
-    """Give a hash by which a model is known again.
+    """Return a hash that tells models apart.
 
-    It is of the config, and of the name, format, shape and 256 numbers at equal steps of every weight.
+    It covers the config, and of every weight the name, dtype, shape and about 256 evenly spaced values.
     """
     config = {name: value for name, value in model.config.to_dict().items() if name not in _NOT_THE_MODELS}
     digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
@@ -240,12 +240,12 @@ def fingerprint_model(model: PreTrainedModel) -> str:
 
 
 def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: str | Path) -> Path:
-    """Save a model that plain transformers loads: weights, tokenizer with template, generation settings.
+    """Save a model so that plain transformers loads it: weights, tokenizer with template, generation settings.
 
     Args:
-        model: The model; its config gets `use_cache` true, its generation settings the stop ids.
+        model: The model; `use_cache` of its config is set, and the stop ids of its generation settings.
         tokenizer: Its tokenizer.
-        folder: Where it goes; an older folder stays until the new one is whole.
+        folder: Where to; an older folder is replaced when the new one is complete.
 
     Returns:
         The folder.

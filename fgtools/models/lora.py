@@ -1,7 +1,7 @@
-"""LoRA adapters in place of the weights, through peft, for those who want them; merged before a model is saved.
+"""LoRA adapters through peft, trained in place of the weights and merged before a model is saved.
 
-Knows peft and a model. A whole FunctionGemma trains on a T4, so adapters are a choice, not a need: they hold less
-memory for optimizer states, and move the model less.
+Knows peft and a model. All weights of FunctionGemma can be trained on a T4, so adapters are an option, not a need: they
+take less memory for optimizer states, and change the model less.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from fgtools.profiles import Training
 
 
 class AdapterError(FgtoolsError, RuntimeError):
-    """Adapters cannot be had; the message says what to do."""
+    """Adapters cannot be trained; the message says what to do."""
 
 
 def add_adapters(model: PreTrainedModel, config: Training) -> Any:
-    """Give the model to train: itself, or with LoRA adapters on every linear layer but the head.
+    """Return the model to train: itself, or with LoRA adapters on every linear layer but the head.
 
     Args:
         model: The model.
-        config: Its lora_rank says whether; alpha is twice the rank.
+        config: Its lora_rank, 0 for no adapters; alpha is twice the rank.
 
     Returns:
         The model, or a PEFT model around it.
@@ -43,5 +43,5 @@ def add_adapters(model: PreTrainedModel, config: Training) -> Any:
 
 
 def merge_adapters(model: Any) -> PreTrainedModel:
-    """Give the plain model with what its adapters have learnt; a plain model as it is."""
+    """Return the model with its adapters merged into the weights; a model without adapters as it is."""
     return model.merge_and_unload() if hasattr(model, "merge_and_unload") else model

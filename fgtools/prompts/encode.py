@@ -1,11 +1,11 @@
-"""Rows to token ids: the prompt the model reads, the completion it is to write, and which tokens carry a label.
+"""One row to token ids: the prompt, the completion the model learns to write, and which tokens carry a label.
 
-Knows rows, a recipe and a tokenizer with a chat template. The prompt is rendered by the tokenizer's own template; the
-completion is written by `calls`, since it must be the same text for training, for budgets and for scoring. Training and
-generation take their prompt ids from here, so they cannot differ.
+Knows rows, a recipe and a tokenizer with a chat template. The prompt is rendered by the tokenizer's own template, the
+completion by `calls`, as it must be the same text for training, for budgets and for scoring. Training and generation
+take their prompt ids from here, so they cannot differ.
 
-Whatever stands in a row is text, never control: a control token written out in a request, a description, a name or a
-value gets a space after its "<", so that it cannot open a turn or a call.
+All content of a row is text: a control token in a request, a description, a name or a value gets a space after its
+"<", so that it cannot open a turn or a call.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from fgtools.files import InputError
 from fgtools.profiles import REPLY_MARGIN, REPLY_STEP, Recipe, get_recipe
 
 IGNORED = -100
-"""Label of a token that is not trained on (PyTorch's cross entropy leaves it out)."""
+"""Label of a token that is not trained on (PyTorch's cross entropy skips it)."""
 
 
 @dataclass(frozen=True)
@@ -55,10 +55,10 @@ class TooLong:
 
 
 def neutralize_control_tokens(value: Any) -> Any:
-    """Give a copy of a JSON value in which no text holds a control token.
+    """Return a copy of a JSON value in which no text holds a control token.
 
     Args:
-        value: Text, a list or a mapping; anything else is given back.
+        value: Text, a list or a mapping; anything else is returned as it is.
 
     Returns:
         The same value with a space after the "<" of every control token, keys included.
@@ -82,9 +82,9 @@ def render_prompt(
 
     Args:
         messages: Chat messages, the developer turn first.
-        tools: Function schemas; none and an empty list are the same.
+        tools: Function schemas; None and an empty list are the same.
         tokenizer: A tokenizer with a chat template.
-        add_generation_prompt: Whether the model's turn is opened at the end.
+        add_generation_prompt: Whether the text ends with the start of the model's turn.
 
     Returns:
         The text, <bos> included. Control tokens in the row's own texts are neutralised.
@@ -106,7 +106,7 @@ def render_prompt(
 
 
 def encode_prompt(row: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Return the token ids of a row's prompt, with exactly one <bos>, the model's turn open at the end."""
+    """Return the token ids of a row's prompt, with exactly one <bos>, ending with the start of the model's turn."""
     return add_bos(_tokenize(render_prompt(row["messages"], row["tools"], tokenizer), tokenizer), tokenizer)
 
 
@@ -117,18 +117,18 @@ def add_bos(ids: list[int], tokenizer: PreTrainedTokenizerBase) -> list[int]:
 
 
 def render_completion(row: Mapping[str, Any], recipe: str | Recipe = "native") -> str:
-    """Write what the model is to answer, the token that ends its turn included.
+    """Render what the model is to answer, the token that ends its turn included.
 
     Args:
         row: A row dict.
-        recipe: "native": the calls and <start_function_response>, after which FunctionGemma hands over to the tool, or
+        recipe: "native": the calls and <start_function_response>, after which FunctionGemma waits for the tool, or
             the row's reply and <end_of_turn>. "tutorial": the call and the <eos> that its trainer appended.
 
     Returns:
         The text.
 
     Raises:
-        ValueError: The grammar cannot carry the calls.
+        ValueError: The grammar cannot express the calls.
     """
     recipe = get_recipe(recipe)
     calls = [ToolCall(call.name, neutralize_control_tokens(call.arguments)) for call in row_calls(row)]
@@ -144,7 +144,7 @@ def encode_row(
     recipe: str | Recipe = "native",
     max_length: int | None = None,
 ) -> Encoded | TooLong:
-    """Turn a row into token ids and labels.
+    """Encode a row as token ids and labels.
 
     Args:
         row: A row dict.
@@ -153,7 +153,7 @@ def encode_row(
         max_length: The budget, in tokens; None: the recipe's.
 
     Returns:
-        The Encoded row; TooLong where the recipe counts a row over the budget instead of cutting it.
+        The Encoded row; TooLong for a row over the budget, where the recipe does not cut it.
     """
     recipe = get_recipe(recipe)
     budget = max_length or recipe.max_length
@@ -164,10 +164,10 @@ def encode_row(
 def join_ids(
     row: Mapping[str, Any], prompt: Sequence[int], completion: Sequence[int], recipe: Recipe, budget: int
 ) -> Encoded | TooLong:
-    """Join the ids of a prompt and its completion: set the labels, and cut or refuse what exceeds the budget.
+    """Join the ids of a prompt and its completion, set the labels, and cut or refuse a row over the budget.
 
     Args:
-        row: The row they are of.
+        row: The row dict; only its id is used.
         prompt: Token ids with <bos>.
         completion: Token ids.
         recipe: Says what is supervised and what happens to a row over the budget.
@@ -192,7 +192,7 @@ def _tokenize(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
 def longest_completion(
     rows: Sequence[Mapping[str, Any]], tokenizer: PreTrainedTokenizerBase, recipe: str | Recipe = "native"
 ) -> int:
-    """Give the length of the longest gold completion that holds a call, in tokens; of any when none holds a call."""
+    """Return the length in tokens of the longest completion with a call; of any completion if none has a call."""
     called = [row for row in rows if row["gold"]] or rows
     return max((len(_tokenize(render_completion(row, recipe), tokenizer)) for row in called), default=0)
 
@@ -203,7 +203,7 @@ def token_budget(longest: int) -> int:
 
 
 def render_supervised(encoded: Encoded, tokenizer: PreTrainedTokenizerBase) -> str:
-    """Show a training example as text, with ⟦ ⟧ around every stretch that carries labels."""
+    """Render a training example as text, with ⟦ ⟧ around the tokens that carry labels."""
     parts: list[str] = []
     start = 0
     while start < len(encoded.input_ids):

@@ -1,4 +1,4 @@
-"""The notebooks run: as a papermill chain in both recipes, and as committed under strict nbval."""
+"""The notebooks run: as a papermill chain in both recipes, and as committed under the plain nbval command."""
 
 import contextlib
 import io
@@ -13,13 +13,30 @@ import nbformat
 import pytest
 
 from fgtools.__main__ import main
+from fgtools.files import read_json, read_jsonl, sha256_of
 from fgtools.run.stages import STAGES
 from tests.normal_form import NOTEBOOKS
 
 SMALL = ("-p", "N_TOTAL", "150", "-p", "N_EVAL", "20", "-p", "EPOCHS", "0.3")
 
-
 RECORDER = Path(__file__).with_name("recorder")
+
+
+UNSET = ("FGTOOLS_", "HF_", "HUGGING", "KAGGLE_", "JPY_", "COLAB_")
+"""Prefixes of environment variables that nobody has set who types a command in a fresh clone."""
+
+ONLY_NATIVE = ("at labelled positions", "held out to choose", "split by group", "loss: completion")
+"""What is said under the native recipe alone, in the outputs of its notebooks."""
+
+ONLY_TUTORIAL = (
+    "train: 130 eval: 20",
+    "split by rows",
+    "loss: all",
+    "for the curve",
+    "{args:<escape>{",
+    "as in the tutorial",
+)
+"""The same for the tutorial recipe."""
 
 
 def set_offline(patch):
@@ -97,6 +114,45 @@ def test_what_the_table_calls_possible_happens_in_a_recipe(chains):
         assert {*files.may_read} <= reads and {*files.may_write} <= writes, stage
 
 
+def read_outputs(folder):
+    """The outputs of executed notebooks as text, all but those of the first, which compares the recipes."""
+    texts = []
+    for stage in list(STAGES)[1:]:
+        cells = nbformat.read(folder / f"{stage}.ipynb", as_version=4).cells
+        outputs = [output for cell in cells if cell.cell_type == "code" for output in cell.outputs]
+        texts += [output.get("text") or output.get("data", {}).get("text/plain", "") for output in outputs]
+    return "\n".join(texts)
+
+
+@pytest.mark.parametrize("recipe", ["native", "tutorial"])
+def test_what_the_notebooks_say_is_true_under_their_recipe(recipe, chains):
+    said = read_outputs(chains[recipe][0] / "notebooks")
+    own, other = (ONLY_NATIVE, ONLY_TUTORIAL) if recipe == "native" else (ONLY_TUTORIAL, ONLY_NATIVE)
+    assert [words for words in own if words not in said] == []
+    assert [words for words in other if words in said] == []
+    assert "PRE: {'n': " in said and "POST: {'n': " in said
+
+
+@pytest.mark.parametrize("recipe", ["native", "tutorial"])
+def test_commands_make_what_the_notebooks_make(recipe, chains, tmp_path, capsys):
+    out = chains[recipe][0]
+    given = ["--n-total", "150", "--n-eval", "20", "--recipe", recipe, "--out", str(tmp_path)]
+    assert main(["prepare", "--data", "sample", *given]) == 0
+    for name in ("rows.train.jsonl", "rows.eval.jsonl", "rows.unseen.jsonl"):
+        assert (tmp_path / name).read_bytes() == (out / name).read_bytes(), name
+    given = ["--epochs", "0.3", "--recipe", recipe, "--out", str(tmp_path)]
+    assert main(["train", "--rows", str(tmp_path), "--model", "standin", "--profile", "offline", *given]) == 0
+    assert sha256_of(tmp_path / "model" / "model.safetensors") == sha256_of(out / "model" / "model.safetensors")
+    budget = read_json(out / "scores.tuned.json")["max_new_tokens"]
+    given = ["--max-new-tokens", str(budget), "--recipe", recipe, "--name", "tuned", "--out", str(tmp_path)]
+    assert (
+        main(["evaluate", "--model", str(tmp_path / "model"), "--rows", str(tmp_path / "rows.eval.jsonl"), *given]) == 0
+    )
+    assert read_jsonl(tmp_path / "replies.tuned.jsonl") == read_jsonl(out / "replies.tuned.jsonl")
+    scores = [read_json(folder / "scores.tuned.json") for folder in (tmp_path, out)]
+    assert {**scores[0], "inputs": ""} == {**scores[1], "inputs": ""}
+
+
 def test_a_chain_can_resume_and_names_what_is_missing(tmp_path, capsys):
     out = tmp_path / "run"
     assert main(["run", "--out", str(out), "--only", "02"]) == 1
@@ -106,9 +162,15 @@ def test_a_chain_can_resume_and_names_what_is_missing(tmp_path, capsys):
     assert "skipped" in capsys.readouterr().out
 
 
-def test_a_plain_papermill_run_leaves_no_progress_bar_and_no_widget(tmp_path, monkeypatch):
-    for name in ("FGTOOLS_BATCH", "FGTOOLS_RUN_DIR", "HF_HUB_OFFLINE", "KAGGLE_KERNEL_RUN_TYPE", "JPY_SESSION_NAME"):
-        monkeypatch.delenv(name, raising=False)
+def run_plainly(*words, cwd):
+    """Run a module as anyone would, on a machine without a GPU: the committed outputs are those of one."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(UNSET)}
+    command = [sys.executable, "-m", *words]
+    environment = kept | {"CUDA_VISIBLE_DEVICES": ""}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, cwd=cwd)
+
+
+def test_a_plain_papermill_run_leaves_no_progress_bar_and_no_widget(tmp_path):
     given = ["-p", "RUN_DIR", str(tmp_path / "run")]
     for stage, more in (
         ("01_setup", ["-p", "N_TOTAL", "60", "-p", "N_EVAL", "8"]),
@@ -116,8 +178,7 @@ def test_a_plain_papermill_run_leaves_no_progress_bar_and_no_widget(tmp_path, mo
         ("03_baseline", []),
     ):
         executed = tmp_path / f"{stage}.ipynb"
-        command = [sys.executable, "-m", "papermill", str(NOTEBOOKS / f"{stage}.ipynb"), str(executed), *given, *more]
-        outcome = subprocess.run(command, capture_output=True, text=True, check=False, cwd=NOTEBOOKS)
+        outcome = run_plainly("papermill", f"{stage}.ipynb", str(executed), *given, *more, cwd=NOTEBOOKS)
         assert outcome.returncode == 0, outcome.stderr[-3000:]
         cells = nbformat.read(executed, as_version=4).cells
         outputs = [output for cell in cells if cell.cell_type == "code" for output in cell.outputs]
@@ -130,15 +191,7 @@ def committed(tmp_path_factory):
     """Run a copy of the committed notebooks under strict nbval, with the plain command, and return the run folder."""
     place = tmp_path_factory.mktemp("committed")
     shutil.copytree(NOTEBOOKS, place / "notebooks")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("FGTOOLS_", "HF_", "HUGGING"))}
-    outcome = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--nbval", "notebooks"],
-        env=kept | {"CUDA_VISIBLE_DEVICES": ""},  # the committed outputs are those of a machine without a GPU
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=place,
-    )
+    outcome = run_plainly("pytest", "-q", "-p", "no:cacheprovider", "--nbval", "notebooks", cwd=place)
     return place / "runs" / "offline", outcome
 
 

@@ -55,6 +55,17 @@ def build_examples_table(examples: Mapping[str, Sequence[Mapping[str, str]]]) ->
     return pandas.DataFrame(rows, columns=["reason", "row", "what was found"])
 
 
+def build_parameters_table(tools: Sequence[Mapping[str, Any]]) -> pandas.DataFrame:
+    """Return one row a parameter of some function schemas: tool, parameter, its type, whether it is required."""
+    rows = []
+    for function in (tool["function"] for tool in tools):
+        schema = function["parameters"]
+        for name, spec in schema.get("properties", {}).items():
+            kind = spec.get("type") if isinstance(spec, Mapping) else None
+            rows.append((function["name"], name, kind, name in schema.get("required", ())))
+    return pandas.DataFrame(rows, columns=["tool", "parameter", "type", "required"])
+
+
 def build_changes_table(raw_tools: Any) -> pandas.DataFrame:
     """Return what the normal form changed in a tools field, tool by tool; none where the field cannot be read."""
     try:

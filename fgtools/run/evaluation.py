@@ -151,7 +151,7 @@ def list_inputs(rows: Path, model: str) -> list[Path]:
     return [rows, *([Path(model)] if Path(model).is_dir() else [])]
 
 
-def evaluate_run(
+def generate_run(
     run: RunFolder,
     settings: Settings,
     name: str,
@@ -160,51 +160,41 @@ def evaluate_run(
     tokenizer: PreTrainedTokenizerBase,
     folder: str,
     *,
-    max_new_tokens: int = 0,
+    max_new_tokens: int,
     batch_size: int = 64,
     processes: int = 0,
-    constrained: bool = False,
-) -> Evaluation:
-    """Evaluate a model on a rows file of a run, in one process a GPU where that is faster; write replies and scores.
-
-    Each reply is saved when it is complete: after an interruption, only the missing ones are generated.
+) -> list[str]:
+    """Generate replies to a rows file of a run, as `generate_replies`, in one process per GPU where that pays.
 
     Args:
-        run: The run folder.
+        run: The run folder; it keeps the replies, so that a call that was interrupted goes on where it was.
         settings: Of the run.
-        name: Part of the files' names, such as "base"; see name_files.
+        name: Name of the evaluation, such as "base"; see name_files.
         rows_name: The rows file.
         model: The model, for one process.
         tokenizer: Its tokenizer.
-        folder: The model's name or folder, which further processes load and the scores name.
-        max_new_tokens: As for `evaluate`.
-        batch_size: As for `evaluate`.
-        processes: How many; 0 for one a GPU where that is faster.
-        constrained: As for `evaluate`.
+        folder: The model's name or folder, which further processes load.
+        max_new_tokens: Budget of one reply, in tokens.
+        batch_size: Rows generated at once, at most.
+        processes: How many; 0 for one per GPU where that pays.
 
     Returns:
-        The Evaluation.
+        One reply a row, in the order of the file.
 
     Raises:
-        DataFileError: The rows file is not one.
+        DataFileError: The rows file is malformed.
         LaunchError: One of several processes failed.
     """
-    rows, names = load_rows(run.find(rows_name)), name_files(name, constrained)
+    rows, (replies_name, _) = load_rows(run.find(rows_name)), name_files(name)
     count, reason = choose_processes(len(rows), processes)
-    if count > 1:
-        print(f"processes: {count}, {reason}", flush=True)
-        options = {"model": folder, "rows": run.find(rows_name), "recipe": settings.recipe.name, "out": run.root}
-        options |= {"max-new-tokens": max_new_tokens, "batch-size": batch_size, "name": name}
-        words = [f"--{option}={value}" for option, value in options.items()]
-        launch("evaluate", count, [*words, *(["--constrain"] if constrained else [])])
-        scores = run.read_json(names[1])
-        replies = match_replies(rows, run.read_rows(names[0]))
-        return Evaluation(tuple(rows), tuple(replies), Scores.from_dict(scores), scores["max_new_tokens"])
-    limits = {"max_new_tokens": max_new_tokens, "batch_size": batch_size, "constrained": constrained}
-    part = run.root / f"{names[0]}.part"
-    evaluation = evaluate(model, tokenizer, rows, settings.recipe, **limits, part=part)
-    evaluation.write(run, *names, list_inputs(run.find(rows_name), folder))
-    return evaluation
+    if count == 1:
+        options = {"max_new_tokens": max_new_tokens, "batch_size": batch_size, "constrained": False}
+        return _generate_and_keep(model, tokenizer, rows, run.root / f"{replies_name}.part", options)
+    print(f"processes: {count}, {reason}", flush=True)
+    words = {"model": folder, "rows": run.find(rows_name), "recipe": settings.recipe.name, "out": run.root}
+    words |= {"max-new-tokens": max_new_tokens, "batch-size": batch_size, "name": name}
+    launch("evaluate", count, [f"--{word}={value}" for word, value in words.items()])
+    return match_replies(rows, run.read_rows(replies_name))
 
 
 def match_replies(rows: Sequence[Mapping[str, Any]], records: Sequence[Mapping[str, Any]]) -> list[str]:

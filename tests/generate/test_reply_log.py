@@ -15,7 +15,7 @@ from fgtools.models.load import fingerprint_model
 from fgtools.offline.samples import build_samples
 from fgtools.prompts.encode import encode_prompt
 from fgtools.rows import build_rows
-from fgtools.run import stages
+from fgtools.run import evaluation
 from fgtools.run.folder import open_run
 from tests.toys import fresh_model
 
@@ -24,7 +24,7 @@ ROWS = build_rows(build_samples(60, 9)).rows[:10]
 
 def test_a_killed_evaluation_generates_only_what_is_missing(model, tokenizer, tmp_path, monkeypatch, capsys):
     part, plain = tmp_path / "replies.jsonl.part", generate._generate_batch
-    whole = stages.evaluate(model, tokenizer, ROWS, "native", max_new_tokens=24)
+    whole = evaluation.evaluate(model, tokenizer, ROWS, "native", max_new_tokens=24)
 
     def killed(*args):
         for number, ended in enumerate(plain(*args)):
@@ -34,12 +34,12 @@ def test_a_killed_evaluation_generates_only_what_is_missing(model, tokenizer, tm
 
     monkeypatch.setattr(generate, "_generate_batch", killed)
     with pytest.raises(KeyboardInterrupt):
-        stages.evaluate(model, tokenizer, ROWS, "native", max_new_tokens=24, part=part)
+        evaluation.evaluate(model, tokenizer, ROWS, "native", max_new_tokens=24, part=part)
     assert len(part.read_text().splitlines()) == 1 + 4
     part.write_text(part.read_text() + '{"row_id": "cut sh')
     sizes = []
     monkeypatch.setattr(generate, "_generate_batch", lambda *args: sizes.append(len(args[1])) or plain(*args))
-    again = stages.evaluate(model, tokenizer, ROWS, "native", max_new_tokens=24, part=part)
+    again = evaluation.evaluate(model, tokenizer, ROWS, "native", max_new_tokens=24, part=part)
     assert again.replies == whole.replies and sizes == [6]
     assert "4 of 10 replies are there already" in capsys.readouterr().out
     again.write(open_run(tmp_path), "replies.jsonl", "scores.json")
@@ -110,7 +110,7 @@ def test_another_chat_template_begins_anew(model, tokenizer, tmp_path, monkeypat
     other.chat_template = tokenizer.chat_template.replace("developer", "system")
     assert other.chat_template != tokenizer.chat_template
     for one in (tokenizer, tokenizer, other):
-        stages.evaluate(model, one, ROWS, "native", max_new_tokens=8, part=part)
+        evaluation.evaluate(model, one, ROWS, "native", max_new_tokens=8, part=part)
     assert sizes == [10, 10]
 
 

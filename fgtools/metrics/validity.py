@@ -17,7 +17,7 @@ from fgtools.calls import ToolCall
 from fgtools.schema import SchemaError, normalize_tools
 
 PATTERN_SECONDS = 0.2
-"""Time that one `pattern` of a schema may take on one text, in seconds."""
+"""Time that one `pattern` of a schema may take on one text, in seconds of processor time."""
 
 
 def has_valid_arguments(calls: Sequence[ToolCall], tools: Mapping[str, Any]) -> bool:

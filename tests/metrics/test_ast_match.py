@@ -50,6 +50,8 @@ def test_calls_of_one_tool_are_assigned_even_when_the_first_choice_blocks_anothe
     [
         ("New-York", "new york", {}, ""),
         ("it's", 'it"s', {}, ""),
+        ("-", "", {}, ""),
+        ("x", "", {}, "value_error:string"),
         (1, 1.0, {"type": "number"}, ""),
         (1.0, 1, {"type": "integer"}, "type_error:simple"),
         (True, 1, {"type": "number"}, "type_error:simple"),

@@ -35,6 +35,11 @@ def test_texts_are_read_by_their_wording(text, behaviour):
     assert classify_behaviour(text, 1) == "tool_call"
 
 
+def test_only_the_beginning_of_a_long_text_is_classified():
+    assert classify_behaviour("x " * 1900 + "Sorry.") == "cannot_answer"
+    assert classify_behaviour("x " * 2000 + "Sorry.") == "direct"
+
+
 @given(st.text(max_size=200))
 def test_every_text_has_one_behaviour(text):
     assert classify_behaviour(text) in BEHAVIOURS
@@ -42,9 +47,9 @@ def test_every_text_has_one_behaviour(text):
 
 @pytest.mark.parametrize("text", ["x" * 10**6, "can you " * 10**5, "? " * 10**5, "no such " * 10**5, "<a" * 10**5])
 def test_long_texts_take_no_time(text):
-    start = time.perf_counter()
+    start = time.process_time()
     classify_behaviour(text)
-    assert time.perf_counter() - start < 0.5
+    assert time.process_time() - start < 0.5
 
 
 def test_behaviours_are_counted_against_the_right_answers():

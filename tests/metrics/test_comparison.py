@@ -51,6 +51,14 @@ def test_mcnemars_test_alone_claims_nothing():
     assert dataclasses.replace(change_of(0, 9, 20), high=0.01).reading == NO_EVIDENCE
 
 
+def test_at_the_bounds_themselves_nothing_is_claimed():
+    rose, fell = change_of(9, 0, 20), change_of(0, 9, 20)
+    assert (rose.reading, fell.reading) == (BETTER, WORSE)
+    for change in (rose, fell):
+        assert dataclasses.replace(change, p=0.05).reading == NO_EVIDENCE
+    assert dataclasses.replace(rose, low=0.0).reading == dataclasses.replace(fell, high=0.0).reading == NO_EVIDENCE
+
+
 def test_mcnemars_exact_test_is_the_stricter_of_the_two():
     """No counts of up to 60 rows, nor of many, are significant by it and not by the interval."""
     for fixed in range(61):

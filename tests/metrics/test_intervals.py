@@ -62,6 +62,7 @@ def test_mcnemars_p_of_large_counts_is_never_zero():
     assert 0 < mcnemar_exact(5000, 0) < 1e-300
     assert mcnemar_exact(5000, 5000) == 1
     assert format_p(mcnemar_exact(5000, 0)) == "< 1e-300" and format_p(0.0123) == "= 0.012"
+    assert (format_p(1e-300), format_p(9e-301)) == ("= 1e-300", "< 1e-300")
 
 
 @pytest.mark.parametrize("n", [20, 39, 50, 300])

@@ -168,9 +168,9 @@ def test_of_many_calls_that_do_not_match_each_takes_the_nearest_left():
 
 def test_a_thousand_calls_of_one_tool_are_scored_at_once():
     pairs = [("f", {"a": 1})] * 1000
-    start = time.perf_counter()
+    start = time.process_time()
     assert score_row(row(calls(*pairs)), reply(*pairs)).ast_match
-    assert time.perf_counter() - start < 3  # 0.4 s on two slow cores
+    assert time.process_time() - start < 3  # 0.4 s on two slow cores
 
 
 @pytest.mark.parametrize(

@@ -34,33 +34,33 @@ def valid(spec, value):
 )
 def test_arguments_that_cannot_be_checked_are_not_valid_and_one_sentence_says_so(spec, value):
     parameters = {"type": "object", "properties": {"a": spec}}
-    start = time.perf_counter()
+    start = time.process_time()
     assert not valid(spec, value)
     (sentence,) = find_violations([ToolCall("f", {"a": value})], {"f": parameters})
     assert sentence.startswith("f: the arguments cannot be held against the schema")
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2
 
 
 def test_a_slow_pattern_is_slow_once():
     parameters = {"properties": {"a": {"type": "array", "items": {"pattern": "^(a|aa)+$"}}}}
-    start = time.perf_counter()
+    start = time.process_time()
     assert len(find_violations([ToolCall("f", {"a": ["a" * 60 + "!"] * 1000})], {"f": parameters})) == 1
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2
 
 
 @pytest.mark.parametrize("beside", [{}, {"additionalProperties": False}])
 def test_a_slow_pattern_of_names_is_given_up(beside):
     parameters = {"patternProperties": {"^(a|aa)+$": {"type": "integer"}}, **beside}
-    start = time.perf_counter()
+    start = time.process_time()
     (sentence,) = find_violations([ToolCall("f", {"a" * 40 + "!": 1})], {"f": parameters})
-    assert "TimeoutError" in sentence and time.perf_counter() - start < 2
+    assert "TimeoutError" in sentence and time.process_time() - start < 2
 
 
 def test_names_left_over_by_patterns_take_no_time():
     names = {"patternProperties": {"^(a+)+$": {}}, "unevaluatedProperties": False}  # slow in re, quick in regex
-    start = time.perf_counter()
+    start = time.process_time()
     assert has_valid_arguments([ToolCall("f", {"a" * 40 + "!": 1})], {"f": names})
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2
     assert not has_valid_arguments([ToolCall("f", {"b": 1})], {"f": {"unevaluatedProperties": False}})
 
 
@@ -94,9 +94,9 @@ def test_unique_items_are_those_of_json_schema(items):
 
 
 def test_unique_items_take_time_in_proportion():
-    start = time.perf_counter()
+    start = time.process_time()
     assert valid({"uniqueItems": True}, [{"x": number} for number in range(20_000)])
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2
 
 
 @pytest.mark.parametrize(
@@ -121,3 +121,16 @@ def test_arguments_are_held_against_the_schema(parameters, arguments, expected):
     call = ToolCall("f", arguments)
     assert has_valid_arguments([call], {"f": parameters}) == expected
     assert (find_violations([call], {"f": parameters}) == []) == expected
+
+
+def test_every_violation_is_one_short_sentence_that_names_its_place():
+    inner = {"type": "object", "properties": {"b": {"type": "string"}}}
+    parameters = {"properties": {"a": {"type": "integer"}, "o": inner}, "required": ["c"]}
+    calls = [ToolCall("f", {"a": "x" * 500, "o": {"b": 1}}), ToolCall("g", {})]
+    found = dict(sentence.split(": ", 1) for sentence in find_violations(calls, {"f": parameters}))
+    assert len(found.pop("f.a")) == 200 - len("f.a: ")
+    assert found == {
+        "f": "'c' is a required property",
+        "f.o.b": "1 is not of type 'string'",
+        "g": "no such tool is declared",
+    }

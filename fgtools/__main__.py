@@ -18,18 +18,15 @@ from fgtools import __version__
 from fgtools.files import FgtoolsError, InputError, read_jsonl, sha256_of
 from fgtools.profiles import ENGINES, OVER_LENGTH, PRECISIONS, PROFILES, RECIPES
 from fgtools.rows import load_rows
+from fgtools.run.data_commands import add_audit, add_prepare
 from fgtools.run.folder import RunFolder, open_run
-from fgtools.run.options import add_data_options, parse_amount, parse_count
+from fgtools.run.options import Commands, parse_amount, parse_count
 from fgtools.run.session import quiet_libraries
 
 if TYPE_CHECKING:
-    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
-
     from transformers import PreTrainedTokenizerBase
 
     from fgtools.profiles import Recipe
-    from fgtools.rows import Prepared
-    from fgtools.rows.remedies import Coverage
     from fgtools.train import TrainResult
 
 RESUMABLE = {"run", "train"}
@@ -78,7 +75,7 @@ def _build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"fgtools {__version__}", help="show the version")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="name_of_command")
-    for add in (_add_run, _add_prepare, _add_audit, _add_train, _add_evaluate, _add_score):
+    for add in (_add_run, add_prepare, add_audit, _add_train, _add_evaluate, _add_score):
         add(commands)
     return parser
 
@@ -146,87 +143,6 @@ def _run(options: argparse.Namespace) -> None:
     total = sum(outcome.seconds for outcome in outcomes)
     print(f"\nstages: {len(outcomes)}, {total:.0f} s")
     print(render_summary(run))
-
-
-def _prepared(options: argparse.Namespace, tokenizer: PreTrainedTokenizerBase) -> tuple[Prepared, Coverage]:
-    from fgtools.profiles import adapt_recipe, get_recipe
-    from fgtools.prompts import probe_template
-    from fgtools.rows import load_raw_rows, prepare
-    from fgtools.rows.preparation import load_requests
-
-    hub = {"split": options.split, "config": options.config, "revision": options.revision}
-    raw = load_raw_rows(options.data, options.n_total or sys.maxsize, options.seed, **hub)
-    coverage = probe_template(tokenizer)
-    prepared = prepare(
-        raw,
-        adapt_recipe(get_recipe(options.recipe), options.no_call_share),
-        options.n_eval,
-        options.seed,
-        shape=options.shape,
-        coverage=coverage,
-        benchmark=load_requests(options.benchmark),
-        processes=options.processes,
-    )
-    return prepared, coverage
-
-
-def _add_prepare(commands: Commands) -> None:
-    prepare = commands.add_parser("prepare", help="raw rows to rows.train.jsonl, rows.eval.jsonl and funnel.json")
-    add_data_options(prepare)
-    prepare.add_argument("--model", default="standin", help="whose chat template the tools are made for")
-    prepare.add_argument("--out", required=True)
-    prepare.set_defaults(command=_prepare)
-
-
-def _prepare(options: argparse.Namespace) -> None:
-    from fgtools.models import load_tokenizer
-    from fgtools.report.data_tables import build_funnel_table
-    from fgtools.report.layout import render_table
-
-    prepared, _ = _prepared(options, load_tokenizer(options.model))
-    prepared.write(open_run(options.out).root)
-    print(prepared.describe_shapes())
-    print(render_table(build_funnel_table(prepared.rowset.funnel)))
-    print(prepared.describe())
-
-
-def _add_audit(commands: Commands) -> None:
-    audit = commands.add_parser(
-        "audit", help="what template and budget would lose; status 1 if training must not start"
-    )
-    add_data_options(audit)
-    audit.add_argument("--model", required=True, help="whose tokenizer and chat template are used")
-    audit.add_argument("--chat-template", default="", help="a Jinja file, or 'standin', in place of the model's own")
-    audit.add_argument(
-        "--max-length", type=parse_count, default=0, help="budget of a training text, tokens; 0: the recipe's"
-    )
-    audit.add_argument("--out", default="", help="where audit.json and a figure of the lengths go")
-    audit.set_defaults(command=_audit)
-
-
-def _audit(options: argparse.Namespace) -> None:
-    from fgtools.models import load_tokenizer
-    from fgtools.prompts import audit_rows
-    from fgtools.prompts.audit import require_clean
-    from fgtools.report.data_tables import build_audit_table, build_coverage_table
-    from fgtools.report.layout import render_table
-
-    tokenizer = load_tokenizer(options.model, options.chat_template)
-    prepared, coverage = _prepared(options, tokenizer)
-    audit = audit_rows(
-        prepared.sides(), tokenizer, options.recipe, coverage=coverage, max_length=options.max_length or None
-    )
-    print(render_table(build_coverage_table(coverage, prepared.rowset.remedies)))
-    print(render_table(build_audit_table(audit), width=44))
-    print("lengths of the training rows, in tokens:", audit.lengths.to_dict())
-    if options.out:
-        from fgtools.report.figures import new_axes, plot_lengths, save_figure
-
-        out = open_run(options.out)
-        out.write_json("audit.json", audit.to_dict())
-        axes = plot_lengths(audit.lengths.values, audit.lengths.budget, new_axes())
-        save_figure(axes, out.root / "figures" / "lengths.png")
-    require_clean(audit.to_dict())
 
 
 def _train(options: argparse.Namespace) -> None:

@@ -4,6 +4,7 @@ Its files are loaded when they are asked for: a session must begin before torch 
 """
 
 __all__ = [
+    "data_commands",
     "evaluation",
     "folder",
     "login",

@@ -8,9 +8,13 @@ from __future__ import annotations
 import argparse
 import math
 import re
+from typing import TypeAlias
 
 from fgtools.profiles import RECIPES
 from fgtools.rows.formats import SHAPES
+
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+"""Where a command adds its parser."""
 
 
 def parse_count(text: str) -> int:

@@ -52,6 +52,7 @@ def test_the_manifest_lists_every_file_once(tmp_path):
     run = RunFolder(tmp_path)
     write_text(tmp_path / "model" / "config.json", "{}")
     write_text(tmp_path / "notebooks" / "01_setup.ipynb", "{}")
+    write_text(tmp_path / "stages.json", "{}")
     run.write_manifest()
     run.write_manifest()
     listed = json.loads((tmp_path / "manifest.json").read_text())["sha256"]

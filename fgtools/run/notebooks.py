@@ -20,7 +20,8 @@ from fgtools.run.parameters import assign_parameters
 from fgtools.run.settings import load_settings
 from fgtools.run.stages import STAGES
 
-NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
+PACKAGE = Path(__file__).parents[1]
+NOTEBOOKS = PACKAGE.parent / "notebooks"
 
 
 class PipelineError(FgtoolsError, ValueError):
@@ -156,8 +157,7 @@ def _execute(notebook: Path, run: RunFolder, parameters: Mapping[str, Any]) -> N
 
 def _state(run: RunFolder, stage: str, notebook: Path, parameters: Mapping[str, Any]) -> str:
     """Hash what a stage's result depends on: its notebook, its parameters, the package's code, its inputs."""
-    package = Path(__file__).parents[1]
-    code = {path.relative_to(package).as_posix(): sha256_of(path) for path in sorted(package.rglob("*.py"))}
+    code = {path.relative_to(PACKAGE).as_posix(): sha256_of(path) for path in sorted(PACKAGE.rglob("*.py"))}
     names = (*STAGES[stage].reads, *STAGES[stage].may_read)
     inputs = {name: sha256_of(run.root / name) for name in names if (run.root / name).exists()}
     parts = [sha256_of(notebook), dict(parameters), code, inputs]

@@ -1,5 +1,7 @@
 """The runner of the series: which stages, which parameters, what a failure leaves behind, what resuming skips."""
 
+import os
+
 import nbformat
 import pytest
 
@@ -69,6 +71,34 @@ def test_resuming_skips_only_what_is_unchanged(toy, tmp_path):
     assert [one.skipped for one in run_series(out, {"SEED": 5}, folder=toy, resume=True)] == [True, False]
     (out / "run.json").unlink()
     assert not run_series(out, {"SEED": 5}, folder=toy, resume=True)[0].skipped
+
+
+def test_resuming_runs_a_stage_whose_notebook_or_code_changed(toy, tmp_path, monkeypatch):
+    monkeypatch.setattr(pipeline, "PACKAGE", tmp_path / "package")
+    write_text(tmp_path / "package" / "module.py", "a = 1")
+
+    def is_skipped():
+        return run_series(tmp_path / "out", only=["01"], resume=True, folder=toy)[0].skipped
+
+    assert [is_skipped(), is_skipped()] == [False, True]
+    write_text(tmp_path / "package" / "module.py", "a = 2")
+    assert [is_skipped(), is_skipped()] == [False, True]
+    notebook = toy / "01_setup.ipynb"
+    write_text(notebook, notebook.read_text().replace("# a", "# changed"))
+    assert [is_skipped(), is_skipped()] == [False, True]
+
+
+def test_the_environment_is_as_before_when_the_series_is_over(toy, tmp_path, monkeypatch):
+    monkeypatch.delenv("FGTOOLS_BATCH", raising=False)
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    run_series(tmp_path / "out", only=["01"], folder=toy)
+    assert "FGTOOLS_BATCH" not in os.environ and os.environ["MPLBACKEND"] == "agg"
+
+
+def test_a_kernel_that_is_killed_is_a_failed_stage(toy, tmp_path):
+    write_notebook(toy, "01_setup", "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)")
+    with pytest.raises(StageError, match="01_setup failed, since its kernel was ended from outside, most often"):
+        run_series(tmp_path / "out", only=["01"], folder=toy)
 
 
 def test_without_notebooks_the_message_says_where_to_run(tmp_path):

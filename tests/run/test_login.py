@@ -39,6 +39,12 @@ def test_the_environment_goes_first(hub, monkeypatch, name, capsys):
     assert TOKEN not in repr(login) + capsys.readouterr().out
 
 
+def test_of_two_variables_the_announced_one_is_taken(hub, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_an_old_one")
+    monkeypatch.setenv("HUGGINGFACE_TOKEN", TOKEN)
+    assert log_in().message.endswith("the environment variable HUGGINGFACE_TOKEN") and hub[0][0] == TOKEN
+
+
 def test_then_kaggles_secrets(hub, monkeypatch):
     asked = []
     put_secret(monkeypatch, lambda label: asked.append(label) or TOKEN)

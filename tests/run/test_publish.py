@@ -38,9 +38,9 @@ def hub(monkeypatch):
     return hub
 
 
-def grow(folder):
+def grow(folder, size=100_000_000):
     with (folder / "model.safetensors").open("wb") as file:
-        file.truncate(100_000_001)
+        file.truncate(size)
 
 
 def test_a_dry_run_lists_every_file_and_writes_nothing(folder, hub):
@@ -86,3 +86,16 @@ def test_a_refusal_of_the_hub_says_what_to_check(folder, hub):
     ) as caught:
         publish_model(folder, "# card", "you/model", dry_run=False)
     assert "secret-token" not in str(caught.value)
+
+
+def test_a_repository_is_public_on_request(folder, hub):
+    grow(folder)
+    publish_model(folder, "# card", "you/model", dry_run=False, private=False)
+    assert hub.calls[0][2]["private"] is False
+
+
+def test_weights_too_small_for_the_real_model_are_not_uploaded(folder, hub):
+    grow(folder, 99_999_999)
+    with pytest.raises(PublishError, match="the offline stand-in is a toy"):
+        publish_model(folder, "# card", "you/model", dry_run=False)
+    assert hub.calls == []

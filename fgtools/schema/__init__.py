@@ -1,4 +1,4 @@
-"""Tools: definitions in every notation that data sets use, as the function schemas FunctionGemma's template shows.
+"""Tools: definitions in the notations of published data sets, as the function schemas FunctionGemma's template shows.
 
 Knows parameter types, specifications, signatures and names; not conversations, rows or models.
 """

@@ -1,7 +1,7 @@
 """Replacing the names that a prompt or a call cannot carry.
 
-Knows tool names, parameter names and calls. The call grammar cannot carry some tool names, and a chat template hides
-some parameter names; which ones is for the caller to say. A row has its replacements in `renamed`:
+Knows the names of tools, parameters and arguments. The call grammar cannot carry some tool names, and a chat template
+hides some parameter names; which ones is for the caller to say. A row has its replacements in `renamed`:
 {"tools": {new: old}, "parameters": {tool, by its new name: {new: old}}}; `serve.restore_calls` undoes them.
 """
 

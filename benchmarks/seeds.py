@@ -21,7 +21,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 from fgtools.files import write_text
 from fgtools.metrics import Comparison, compare
 from fgtools.models import load_model, load_tokenizer
-from fgtools.profiles import PROFILES, RECIPES, build_training, compose_banner
+from fgtools.profiles import PROFILES, RECIPES, compose_banner
 from fgtools.report.figures import new_axes, plot_comparison, save_figure
 from fgtools.report.layout import render_table
 from fgtools.report.tables import build_comparison_table
@@ -29,7 +29,7 @@ from fgtools.rows import load_raw_rows, prepare
 from fgtools.run.evaluation import evaluate
 from fgtools.run.folder import open_run
 from fgtools.run.training import hold_out_rows
-from fgtools.train import train
+from fgtools.train import train, training_arguments
 
 RESULTS = Path(__file__).parents[1] / "results"
 SHOWN = ("right_tool_calls", "ast_match")
@@ -48,7 +48,8 @@ def run_seed(seed: int, n_total: int, n_eval: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as scratch:
         folder = open_run(scratch).root / "model"
         kept, choosing = hold_out_rows(prepared.train, rows, recipe, seed)
-        result = train(model, tokenizer, kept, choosing, build_training("standin", recipe, seed=seed), folder, recipe)
+        arguments = training_arguments(recipe, model="standin", seed=seed, n_rows=len(kept))
+        result = train(model, tokenizer, kept, choosing, arguments, folder, recipe)
         model = load_model(str(folder))
     seconds = time.perf_counter() - started
     tuned = evaluate(model, tokenizer, rows, recipe, max_new_tokens=base.max_new_tokens, **options)

@@ -45,13 +45,12 @@ from trl import SFTConfig, SFTTrainer
 from fgtools.files import read_jsonl, write_text
 from fgtools.models import load_tokenizer
 from fgtools.models.device import peak_memory_bytes
-from fgtools.profiles import RECIPES, Training
 from fgtools.prompts import IGNORED, Encoded, encode_rows
 from fgtools.rows import build_rows
 from fgtools.run.session import quiet_libraries
-from fgtools.train.batches import count_padding, split_by_tokens
+from fgtools.train import build_trainer, training_arguments
 from fgtools.train.loss import restore_forward
-from fgtools.train.plan import build_trainer, plan_training
+from fgtools.train.plan import count_padding, split_by_tokens
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 LENGTHS = ((294, 33), (384, 32), (467, 41), (557, 36), (660, 45), (762, 39), (874, 52), (1019, 47))
@@ -141,8 +140,10 @@ class Bench:
 
     def __init__(self, model: Gemma3ForCausalLM, rows: list[Encoded], tokenizer: Any, device: str) -> None:
         self.model, self.rows, self.tokenizer, self.device = model, rows, tokenizer, device
-        self.config = Training(5e-5, 1, len(rows), 1, 0.0, None, 1)
         self.folder = Path(tempfile.mkdtemp())
+        self.arguments = training_arguments(
+            batch_size=len(rows), n_rows=len(rows), output_dir=self.folder / "checkpoints"
+        )
         capable = device == "cuda" and torch.cuda.get_device_capability() >= (8, 0)
         self.bf16 = {"device_type": device, "dtype": torch.bfloat16, "enabled": capable}
         self.ways: dict[str, Callable[[], float]] = {
@@ -207,21 +208,10 @@ class Bench:
             self.build_ours()
 
     def build_ours(self) -> None:
-        """Plan the step and build the trainer that follows the plan."""
-        plan = plan_training(self.config, RECIPES["native"], self.model, self.rows, 1)
-        self.plan, sides = plan, (self.rows, self.rows[:1])
-        self.ours = build_trainer(
-            plan,
-            self.config,
-            RECIPES["native"],
-            self.model,
-            self.tokenizer,
-            sides,
-            self.folder,
-            resumed=False,
-            callbacks=[],
-        )
+        """Build the trainer, which plans the step."""
+        self.ours = build_trainer(self.model, self.tokenizer, self.rows, self.rows[:1], self.arguments)
         self.ours.create_optimizer()
+        self.plan = self.ours.task.plan
 
     def measure(self, way: str) -> Measure:
         """Compute one step."""
@@ -306,7 +296,6 @@ def main() -> None:
     where = torch.cuda.get_device_name() if device == "cuda" else f"CPU, {options.threads} thread(s)"
     print(f"shape {options.shape}, {sum(one.numel() for one in model.parameters()) / 1e6:.1f} M parameters, {where}")
     print(f"{len(rows)} rows, {sum(len(row.input_ids) for row in rows)} tokens ({origin})")
-    print(bench.plan.describe(), flush=True)
     if device == "cuda" or options.shape == "small":
         for way in bench.ways:
             bench.measure(way)  # kernels and allocators warm up

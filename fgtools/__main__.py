@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fgtools import __version__
-from fgtools.files import FgtoolsError, InputError, read_jsonl, sha256_of
+from fgtools.files import FgtoolsError, InputError, read_json, read_jsonl, sha256_of
 from fgtools.profiles import ENGINES, OVER_LENGTH, PRECISIONS, PROFILES, RECIPES
 from fgtools.rows import load_rows
 from fgtools.run.data_commands import add_audit, add_prepare
@@ -25,6 +25,7 @@ from fgtools.run.session import quiet_libraries
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+    from trl import SFTConfig
 
     from fgtools.profiles import Recipe
     from fgtools.train import TrainResult
@@ -91,17 +92,20 @@ def _add_train(commands: Commands) -> None:
     train.add_argument(
         "--seeds", type=parse_count, nargs="+", metavar="SEED", help="train once each, with mean and spread"
     )
-    train.add_argument("--epochs", type=parse_amount, default=0, help="0: the profile's or the recipe's")
-    train.add_argument("--learning-rate", type=parse_amount, default=0, help="0: the profile's or the recipe's")
+    train.add_argument(
+        "--arguments", default="", metavar="FILE", help="trl.SFTConfig as JSON, in place of the next five options"
+    )
+    train.add_argument("--epochs", type=parse_amount, default=0, help="passes; 0: the model's or the recipe's")
+    train.add_argument("--learning-rate", type=parse_amount, default=0, help="peak; 0: the model's or the recipe's")
     train.add_argument(
         "--batch-size", type=parse_count, default=0, help="rows of a step, over all processes; 0: as above"
     )
     train.add_argument(
         "--max-length", type=parse_count, default=0, help="budget of a training text, tokens; 0: the recipe's"
     )
-    train.add_argument("--over-length", choices=["", *OVER_LENGTH], default="", help="rows over the budget")
     train.add_argument("--precision", choices=["auto", *PRECISIONS], default="auto", help="default: by the GPU")
-    train.add_argument("--engine", choices=ENGINES, default="labelled", help="'trl' for TRL's own loss and batches")
+    train.add_argument("--over-length", choices=["", *OVER_LENGTH], default="", help="rows over the budget")
+    train.add_argument("--engine", choices=["", *ENGINES], default="", help="'trl' for TRL's own loss and batches")
     train.add_argument(
         "--patience", type=parse_count, default=0, help="evaluations without a better one before it stops"
     )
@@ -169,39 +173,50 @@ def _train_one(options: argparse.Namespace, seed: int, out: RunFolder) -> TrainR
 
     from fgtools.models import load_model, load_tokenizer
     from fgtools.models.device import detect_capability
-    from fgtools.profiles import adapt_recipe, build_training, get_recipe, resolve_profile
+    from fgtools.profiles import adapt_recipe, get_recipe, resolve_profile
     from fgtools.prompts.audit import require_clean
-    from fgtools.run.training import train_and_write
+    from fgtools.run.training import ROWS, hold_out_rows, train_and_write
 
     capability = detect_capability()
     state = PartialState(cpu=capability is None)
-    rows, names = RunFolder(Path(options.rows)), ("rows.train.jsonl", "rows.eval.jsonl")
     resolved = resolve_profile(options.profile, capability)
-    recipe = adapt_recipe(get_recipe(options.recipe), over_length=options.over_length)
-    config = build_training(
-        options.model,
-        recipe,
-        seed=seed,
-        **{name: getattr(options, name) for name in ("learning_rate", "epochs", "batch_size", "precision", "engine")},
-        patience=options.patience,
-        lora_rank=options.lora_rank,
-    )
-    sides = {side: load_rows(rows.find(name)) for side, name in zip(("train", "eval"), names, strict=True)}
-    inputs = [rows.find(name) for name in names]
+    recipe = adapt_recipe(get_recipe(options.recipe), over_length=options.over_length, engine=options.engine)
+    inputs = [RunFolder(Path(options.rows)).find(name) for name in ROWS]
+    sides = [load_rows(path) for path in inputs]
+    held_out = hold_out_rows(*sides, recipe, seed)
+    arguments = _train_arguments(options, recipe, seed, len(held_out[0]), out)
     tokenizer = load_tokenizer(options.model)
     if state.is_main_process:
         print(f"profile {resolved.profile.name}: {resolved.reason}")
-        audit = _audit_once(out, sides, inputs, tokenizer, recipe, options.max_length or None)
+        named = dict(zip(("train", "eval"), sides, strict=True))
+        audit = _audit_once(out, named, inputs, tokenizer, recipe, arguments.max_length)
         require_clean(audit, options.ignore_audit)
     state.wait_for_everyone()
     model = load_model(options.model, quiet=not state.is_main_process)
-    budget = options.max_length or None
-    result = train_and_write(
-        model, tokenizer, sides, config, out, recipe, inputs=inputs, max_length=budget, resume=options.resume
-    )
+    extras = {name: getattr(options, name) for name in ("patience", "lora_rank", "resume")}
+    result = train_and_write(model, tokenizer, held_out, arguments, out, recipe, inputs=inputs, **extras)
     if state.is_main_process:
         print(f"{result.steps} steps in {result.seconds:.0f} s; the model lies in {out.root / 'model'}")
     return result
+
+
+def _train_arguments(options: argparse.Namespace, recipe: Recipe, seed: int, n_rows: int, out: RunFolder) -> SFTConfig:
+    """Return the numbers of a training: those of --arguments, or those of the other options."""
+    from fgtools.train import parse_arguments, training_arguments
+
+    names = ("learning_rate", "epochs", "batch_size", "max_length", "precision")
+    given = {name: getattr(options, name) for name in names if getattr(options, name) not in (0, "auto")}
+    if not options.arguments:
+        numbers = {**given, "model": options.model, "seed": seed, "n_rows": n_rows}
+        return training_arguments(recipe, **numbers, output_dir=out.root / "model.checkpoints")
+    if given or options.seeds:
+        other = (*given, "seeds")[0].replace("_", "-")
+        raise InputError(
+            f"--arguments holds every number of a training, so --{other} must not be given: change the file"
+        )
+    return parse_arguments(
+        {name: value for name, value in read_json(Path(options.arguments)).items() if name != "inputs"}
+    )
 
 
 def _audit_once(

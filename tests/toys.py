@@ -9,22 +9,26 @@ from typing import Any
 import pytest
 
 from fgtools.offline.samples import build_samples
-from fgtools.profiles import Training
 from fgtools.rows import build_rows
 
 GOLDEN = Path(__file__).parent / "golden"
 SHARED = Path(__file__).parents[2] / "shared"
 
-TOY = Training(
-    learning_rate=2e-3,
-    epochs=2,
-    batch_size=4,
-    accumulation_steps=1,
-    warmup_fraction=0.1,
-    gradient_checkpointing=False,
-    seed=1,
-)
-"""The numbers of a training of seconds."""
+
+def toy_arguments(
+    recipe: str = "native",
+    n_rows: int = 16,
+    epochs: float = 2,
+    batch_size: int = 4,
+    precision: str = "auto",
+    **changes: Any,
+) -> Any:
+    """Return the arguments of a training of seconds, with other fields of SFTConfig as they are given."""
+    from fgtools.train.arguments import copy_arguments, training_arguments
+
+    numbers = {"learning_rate": 2e-3, "epochs": epochs, "batch_size": batch_size, "precision": precision}
+    arguments = training_arguments(recipe, seed=1, n_rows=n_rows, **numbers)
+    return copy_arguments(arguments, **{"warmup_steps": 0.1, "gradient_checkpointing": False, **changes})
 
 
 def small_rows(n_samples: int, n_rows: int) -> tuple[dict[str, Any], ...]:

@@ -11,19 +11,18 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from fgtools.files import FgtoolsError
-from fgtools.profiles import Training
 
 
 class AdapterError(FgtoolsError, RuntimeError):
     """Adapters cannot be trained; the message says what to do."""
 
 
-def add_adapters(model: PreTrainedModel, config: Training) -> Any:
+def add_adapters(model: PreTrainedModel, rank: int) -> Any:
     """Return the model to train: itself, or with LoRA adapters on every linear layer but the head.
 
     Args:
         model: The model.
-        config: Its lora_rank, 0 for no adapters; alpha is twice the rank.
+        rank: Rank of the adapters, whose alpha is twice as much; 0 for none.
 
     Returns:
         The model, or a PEFT model around it.
@@ -31,13 +30,12 @@ def add_adapters(model: PreTrainedModel, config: Training) -> Any:
     Raises:
         AdapterError: peft is not installed.
     """
-    if not config.lora_rank:
+    if not rank:
         return model
     try:
         from peft import LoraConfig, get_peft_model
     except ImportError as error:
         raise AdapterError("LORA_RANK needs the package peft, which is not installed: pip install peft") from error
-    rank = config.lora_rank
     settings = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM")
     return get_peft_model(model, settings)
 

@@ -5,11 +5,10 @@ Knows a run's rows and settings; not how a gradient is computed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from fgtools.profiles import Recipe, Training, adapt_recipe
+from fgtools.profiles import CHOOSING_FRACTION, CHOOSING_ROWS, Recipe
 from fgtools.rows import Row, load_rows
 from fgtools.rows.splits import hold_out
 from fgtools.run.folder import RunFolder
@@ -17,19 +16,25 @@ from fgtools.run.processes import launch
 from fgtools.run.settings import Settings
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pandas
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from trl import SFTConfig
 
     from fgtools.train import TrainResult
 
-CHOOSING_ROWS = 100
-"""Training rows held out to choose the checkpoint by, at most; and never more than a tenth."""
+ROWS = ("rows.train.jsonl", "rows.eval.jsonl")
+"""The files of a run that its training reads."""
+
+ARGUMENTS = "train.arguments.json"
+"""The file of a run that tells several processes the numbers of their training."""
 
 
 def hold_out_rows(
     rows_train: Sequence[Row], rows_eval: Sequence[Row], recipe: Recipe, seed: int
 ) -> tuple[Sequence[Row], Sequence[Row]]:
-    """Give the rows to train on and the rows to choose a checkpoint by.
+    """Return the rows to train on and the rows to choose a checkpoint by.
 
     A model must not be judged by the rows that chose it. So where the recipe chooses the best checkpoint, some training
     rows are held out for that and the evaluation rows stay unseen; else the evaluation rows serve for the curve, as in
@@ -46,19 +51,20 @@ def hold_out_rows(
     """
     if not recipe.choose_best:
         return rows_train, rows_eval
-    return hold_out(rows_train, min(CHOOSING_ROWS, max(1, len(rows_train) // 10)), seed)
+    return hold_out(rows_train, min(CHOOSING_ROWS, max(1, int(len(rows_train) * CHOOSING_FRACTION))), seed)
 
 
 def train_and_write(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    rows: Mapping[str, Sequence[Row]],
-    config: Training,
+    sides: tuple[Sequence[Row], Sequence[Row]],
+    arguments: SFTConfig,
     run: RunFolder,
     recipe: Recipe,
     *,
     inputs: Sequence[str | Path],
-    max_length: int | None = None,
+    patience: int = 0,
+    lora_rank: int = 0,
     resume: bool = False,
 ) -> TrainResult:
     """Train, and write `model` and train.json into a run folder; the first of several processes writes.
@@ -66,12 +72,13 @@ def train_and_write(
     Args:
         model: The model.
         tokenizer: Its tokenizer.
-        rows: The sides "train" and "eval".
-        config: The numbers.
+        sides: What hold_out_rows returned.
+        arguments: The numbers.
         run: The run folder.
         recipe: The recipe.
         inputs: The files the rows came from.
-        max_length: Budget of one row, in tokens; None: the recipe's.
+        patience: As for train.build_trainer.
+        lora_rank: As for train.build_trainer.
         resume: Whether to go on from a checkpoint.
 
     Returns:
@@ -85,31 +92,32 @@ def train_and_write(
     from fgtools.report.live import build_live_callbacks
     from fgtools.train import train
 
-    train_rows, choosing = hold_out_rows(rows["train"], rows["eval"], recipe, config.seed)
-    options = {"max_length": max_length, "resume": resume, "callbacks": build_live_callbacks()}
-    result = train(model, tokenizer, train_rows, choosing, config, run.root / "model", recipe, **options)
+    options = {"patience": patience, "lora_rank": lora_rank, "resume": resume, "callbacks": build_live_callbacks()}
+    result = train(model, tokenizer, *sides, arguments, run.root / "model", recipe, **options)
     if PartialState().is_main_process:
-        run.write_json("train.json", {**vars(config), **result.to_dict()}, inputs)
+        run.write_json("train.json", result.to_dict(), inputs)
     return result
 
 
 def run_training(
     run: RunFolder,
     settings: Settings,
-    config: Training,
+    arguments: SFTConfig,
+    recipe: Recipe | None = None,
     *,
-    max_length: int = 0,
-    over_length: str = "",
+    patience: int = 0,
+    lora_rank: int = 0,
     processes: int = 1,
 ) -> dict[str, Any]:
-    """Train the model of a run on its rows, going on from a training of the same numbers that was cut short.
+    """Train the model of a run on its rows, going on from a training of the same numbers that was interrupted.
 
     Args:
         run: The run folder; holds rows.train.jsonl and rows.eval.jsonl.
         settings: Of the run.
-        config: The numbers of the training.
-        max_length: Budget of one row, in tokens; 0: the recipe's.
-        over_length: What happens to rows over it; "" for the recipe's.
+        arguments: The numbers of the training, all of which hold in every process.
+        recipe: The recipe, with parameters in place of its own fields; None: that of the settings.
+        patience: As for train.build_trainer.
+        lora_rank: As for train.build_trainer.
         processes: How many to train in; with more than one, the command line's `train` runs in each of them.
 
     Returns:
@@ -119,26 +127,25 @@ def run_training(
         TrainingError: As `train.train`.
         LaunchError: One of several processes failed.
     """
+    recipe = recipe or settings.recipe
     if processes > 1:
+        from fgtools.train import describe_arguments
+
         options = {
-            **{"rows": run.find("rows.train.jsonl").parent, "out": run.root, "model": settings.model},
-            **{"profile": settings.profile.name, "recipe": settings.recipe.name, "seed": config.seed},
-            **{"epochs": config.epochs, "learning-rate": config.learning_rate, "batch-size": config.rows_per_step},
-            **{"max-length": max_length, "over-length": over_length, "precision": config.precision},
-            **{"engine": config.engine, "patience": config.patience, "lora-rank": config.lora_rank},
+            **{"rows": run.find(ROWS[0]).parent, "out": run.root, "model": settings.model, "seed": settings.seed},
+            **{"recipe": recipe.name, "over-length": recipe.over_length, "engine": recipe.engine},
+            **{"arguments": run.write_json(ARGUMENTS, describe_arguments(arguments), ROWS)},
+            **{"patience": patience, "lora-rank": lora_rank},
         }
         words = [f"--{name}={value}" for name, value in options.items()]
         launch("train", processes, [*words, "--resume", "--ignore-audit"])  # the notebook has looked at the audit
         return run.read_json("train.json")
     from fgtools.models import load_model, load_tokenizer
 
-    names = ("rows.train.jsonl", "rows.eval.jsonl")
-    sides = {side: load_rows(run.find(name)) for side, name in zip(("train", "eval"), names, strict=True)}
-    recipe = adapt_recipe(settings.recipe, over_length=over_length)
+    sides = hold_out_rows(*(load_rows(run.find(name)) for name in ROWS), recipe, settings.seed)
     tokenizer, model = load_tokenizer(settings.model), load_model(settings.model)
-    train_and_write(
-        model, tokenizer, sides, config, run, recipe, inputs=names, max_length=max_length or None, resume=True
-    )
+    options = {"patience": patience, "lora_rank": lora_rank, "resume": True}
+    train_and_write(model, tokenizer, sides, arguments, run, recipe, inputs=ROWS, **options)
     return run.read_json("train.json")
 
 

@@ -1,15 +1,31 @@
-"""Train: encoded rows and the numbers of a training in, tuned weights and the history of the loss out.
+"""Train: encoded rows and TRL's SFTConfig in; tuned weights and a record of the training out.
 
-Knows torch, transformers' and TRL's trainer; not profiles, run folders or notebooks.
+Knows torch, transformers' and TRL's trainer; not profiles of places, run folders or notebooks.
 """
 
-from fgtools.train.training import TrainingError, TrainResult, train
+from fgtools.train.arguments import (
+    TrainingError,
+    describe_arguments,
+    parse_arguments,
+    summarize_arguments,
+    training_arguments,
+)
+from fgtools.train.choice import Choice, choose_checkpoint
+from fgtools.train.restarts import remove_checkpoints
+from fgtools.train.trainer import build_trainer
+from fgtools.train.training import TrainResult, describe_training, train
 
 __all__ = [
+    "Choice",
     "TrainResult",
     "TrainingError",
-    "memory",
-    "plan",
+    "build_trainer",
+    "choose_checkpoint",
+    "describe_arguments",
+    "describe_training",
+    "parse_arguments",
+    "remove_checkpoints",
+    "summarize_arguments",
     "train",
-    "training",
+    "training_arguments",
 ]

@@ -11,6 +11,7 @@ from typing import Any
 from transformers import TrainerCallback
 
 from fgtools.files import FgtoolsError
+from fgtools.profiles import SKIPPED_STEPS
 
 
 class NotFinite(FgtoolsError, RuntimeError):
@@ -52,3 +53,27 @@ class OneLine(TrainerCallback):
             *([f"rows right {metrics['eval_exact_match']:.3f}"] if "eval_exact_match" in metrics else []),
         ]
         print("  ".join(parts), flush=True)
+
+
+class TellEpoch(TrainerCallback):
+    """Tells the sampler which epoch begins, after a resume too."""
+
+    def __init__(self, sampler: Any) -> None:
+        self.sampler = sampler
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Set the sampler's epoch."""
+        self.sampler.epoch = int(state.epoch or 0)
+
+
+class CountSkips(TrainerCallback):
+    """Counts the steps that the gradient scaler of fp16 skips, and ends a training that has too many."""
+
+    def __init__(self, accelerator: Any) -> None:
+        self.accelerator, self.skipped = accelerator, 0
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Count, and raise NotFinite at SKIPPED_STEPS."""
+        self.skipped += bool(self.accelerator.optimizer_step_was_skipped)
+        if self.skipped >= SKIPPED_STEPS:
+            raise NotFinite(f"gradients overflowed in {self.skipped} of {state.global_step} steps")

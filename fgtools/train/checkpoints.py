@@ -1,8 +1,8 @@
-"""Checkpoints of a training that may be killed: whose they are, which are whole, where to go on.
+"""Checkpoints of a training that may be killed: whose they are, which are complete, where to go on.
 
-Knows the folders transformers' trainer writes and one file of its own beside each, written last: a checkpoint without
-it was cut short and does not count. That file names the training by a hash of all that decides it, so that no other
-training goes on from it.
+Knows the folders that transformers' trainer writes, and one file of its own in each, written last: a checkpoint without
+it was interrupted while it was written, and does not count. That file names the training by a hash of all that decides
+it, so that no other training goes on from it.
 """
 
 from __future__ import annotations
@@ -23,9 +23,6 @@ from fgtools.files import FgtoolsError, read_json, write_text
 from fgtools.models.load import fingerprint_model
 from fgtools.prompts import Encoded
 
-KEPT = 2
-"""Checkpoints on disk: the best and the last."""
-
 _MARK = "whole.json"
 
 
@@ -35,10 +32,10 @@ class CheckpointError(FgtoolsError, ValueError):
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A whole checkpoint.
+    """A complete checkpoint.
 
     Attributes:
-        folder: Where it lies.
+        folder: Its folder.
         step: The optimizer step it was written after.
         seconds: How long the training had taken by then.
         precision: The format it computed in, which may not be the one it began with.
@@ -51,7 +48,16 @@ class Checkpoint:
 
 
 def identify_training(numbers: Mapping[str, Any], sides: Sequence[Sequence[Encoded]], model: torch.nn.Module) -> str:
-    """Give a hash of all that decides a training: its numbers, its token ids and labels, the weights it starts from."""
+    """Return a hash of all that decides a training.
+
+    Args:
+        numbers: Its numbers by name, as JSON holds them.
+        sides: Its training and evaluation rows.
+        model: The model it starts from.
+
+    Returns:
+        The hash, as text.
+    """
     digest = hashlib.sha256(json.dumps(numbers, sort_keys=True, default=str).encode())
     for side in sides:
         for row in side:
@@ -61,15 +67,15 @@ def identify_training(numbers: Mapping[str, Any], sides: Sequence[Sequence[Encod
 
 
 def find_checkpoint(folder: Path, identity: str, resume: bool) -> Checkpoint | None:
-    """Find the checkpoint to go on from, and clear away what was cut short.
+    """Find the checkpoint to go on from, and delete those that are not complete.
 
     Args:
-        folder: Where the checkpoints of one training lie.
-        identity: What `identify_training` gives for the training that is to start.
+        folder: The folder of the checkpoints of one training.
+        identity: What `identify_training` returns for the training that is to start.
         resume: Whether it may go on from a checkpoint of its own.
 
     Returns:
-        The newest whole checkpoint; None: start from the beginning.
+        The newest complete checkpoint; None: start from the beginning.
 
     Raises:
         CheckpointError: The folder holds another training's checkpoints, or this one's and resume is False.
@@ -101,10 +107,10 @@ def find_checkpoint(folder: Path, identity: str, resume: bool) -> Checkpoint | N
 
 
 class MarkWhole(TrainerCallback):
-    """Marks a checkpoint once all of it is written."""
+    """Marks a checkpoint as complete once all of it is written."""
 
     def __init__(self, identity: str, precision: str, clock: Callable[[], float]) -> None:
-        """Remember what the mark says.
+        """Keep what the mark is to say.
 
         Args:
             identity: Of the training.

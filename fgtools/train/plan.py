@@ -1,43 +1,64 @@
-"""How a training is computed: the plan with its reasons, and the trainer that follows it.
+"""How a training is computed: the rows of every optimizer step, the micro-batches of a step, format and engine.
 
-Knows the numbers of a training, a model and encoded rows; translates them to TRL's and transformers' names, those that
-hold from transformers 5.0 on. What the rows mean and what becomes of the model is not known here.
+Knows lengths in tokens, a model's shape, free memory and the arguments of a training; not tensors or trainers. An
+optimizer step has a fixed number of rows, drawn from windows that are sorted by length, so that the rows of a step are
+of like length while windows and steps come in random order. A step is cut into micro-batches by tokens, padding
+counted: how many fit is a matter of memory and changes neither the rows of a step nor its gradient. On a GPU the
+largest micro-batch is the fastest; on a CPU a small one is, since rows of unlike length are padded to the longest.
 """
 
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from datasets import Dataset
-from transformers import (
-    EarlyStoppingCallback,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-    PrinterCallback,
-    ProgressCallback,
-    TrainerCallback,
-)
-from trl import SFTConfig, SFTTrainer
+from transformers import PreTrainedModel
+from trl import SFTConfig
 
 from fgtools.files import InputError, is_watched
-from fgtools.models.device import Precision, choose_precision, detect_capability, weights_precision
-from fgtools.profiles import Recipe, Training
+from fgtools.models.device import (
+    TRAINING_SHARE,
+    Precision,
+    choose_precision,
+    detect_capability,
+    free_memory_bytes,
+    weights_precision,
+)
+from fgtools.profiles import WINDOW_STEPS, Recipe
 from fgtools.prompts import IGNORED, Encoded
-from fgtools.train.callbacks import LastStep, OneLine, RequireFinite
-from fgtools.train.checkpoints import KEPT
-from fgtools.train.memory import MicroBatches, choose_micro_batches, free_activation_bytes
-from fgtools.train.trainer import LabelledPositionsTrainer
+from fgtools.train.arguments import (
+    TrainingError,
+    asked_precision,
+    copy_arguments,
+    default_metric,
+    rows_per_step,
+)
 
-EVALUATIONS = 6
-"""Evaluations, and checkpoints, during one training, spread evenly; the tutorial recipe evaluates every 10 steps."""
+CPU_ACTIVATIONS = 96 * 2**20
+"""Bytes of activations of one micro-batch on a CPU: room for some 16 rows of the stand-in, and for less than one row of
+FunctionGemma's shape, which gains nothing from a second row and loses its padding."""
 
-LOG_ENTRIES = 100
-"""Entries of the log in one training, about."""
+STATE_BYTES = 12
+"""Bytes a trained parameter needs beside its weight: an fp32 gradient and AdamW's two states."""
+
+
+@dataclass(frozen=True)
+class MicroBatches:
+    """How an optimizer step is cut.
+
+    Attributes:
+        tokens: Tokens of one micro-batch at most, padding included.
+        checkpointing: Whether activations are recomputed in the backward pass, to save memory.
+        reason: Why, for people.
+    """
+
+    tokens: int
+    checkpointing: bool
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -49,190 +70,250 @@ class Plan:
         engine_reason: Why.
         precision: The format of the computation.
         micro_batches: How a step is cut; the `trl` engine takes the checkpointing alone.
-        in_place: Whether head and embedding add to their gradients in place.
         world: Processes.
-        log_every: Optimizer steps between entries of the log.
-        evaluate_every: Optimizer steps between evaluations.
-        save_every: Optimizer steps between checkpoints.
+        rows_per_step: Rows of an optimizer step, over all processes.
+        metric: The figure of an evaluation by which the best checkpoint is known; None: none is.
+        notes: What differs from the arguments, and why.
     """
 
     engine: str
     engine_reason: str
     precision: Precision
     micro_batches: MicroBatches
-    in_place: bool
     world: int
-    log_every: int
-    evaluate_every: int
-    save_every: int
+    rows_per_step: int
+    metric: str | None
+    notes: tuple[str, ...] = ()
 
     def describe(self) -> str:
-        """Give a line for each decision, with its reason."""
-        kept = "computed twice (checkpointing)" if self.micro_batches.checkpointing else "kept (no checkpointing)"
+        """Return a line for each decision, with its reason."""
+        micro = self.micro_batches
+        kept = "computed twice (checkpointing)" if micro.checkpointing else "kept (no checkpointing)"
         lines = [
             f"engine {self.engine}: {self.engine_reason}",
             f"precision {self.precision.name}: {self.precision.reason}",
+            *([f"activations {kept}: {micro.reason}"] if self.engine == "labelled" else []),
+            *self.notes,
         ]
-        if self.engine == "labelled":
-            place = "one process on a CPU, where their traffic is the second cost" if self.in_place else "off"
-            lines += [
-                f"activations {kept}: {self.micro_batches.reason}",
-                f"gradients of head and embedding in place: {place}",
-            ]
         return "\n".join(lines)
 
 
 def plan_training(
-    config: Training, recipe: Recipe, model: PreTrainedModel, rows: Sequence[Encoded], world: int
+    arguments: SFTConfig, recipe: Recipe, model: PreTrainedModel, rows: Sequence[Encoded], world: int, patience: bool
 ) -> Plan:
     """Decide how a training is computed.
 
     Args:
-        config: Its numbers.
-        recipe: Says what is supervised.
+        arguments: Its numbers.
+        recipe: Says what is supervised, and by which engine.
         model: The model, on its device.
         rows: The training rows.
         world: Processes it runs in.
+        patience: Whether it stops where its evaluations get no better.
 
     Returns:
         The Plan.
 
     Raises:
-        ValueError: The rows of a step cannot be shared out among the processes, or the precision is unknown.
+        TrainingError: The rows of a step cannot be shared out among the processes.
     """
-    text = model.config.get_text_config()
-    capped = getattr(text, "final_logit_softcapping", None) is not None
-    engine, reason = config.engine, "logits at labelled positions alone, steps cut by tokens"
-    if recipe.loss != "completion":
-        engine, reason = "trl", "every position carries a label, as in the tutorial"
-    elif capped:
-        engine, reason = "trl", "the model caps its logits, which the labelled engine does not know"
-    elif engine == "trl":
-        reason = "asked for by name"
-    on_cpu = model.device.type == "cpu"
-    precision = choose_precision(detect_capability(model.device), config.precision)
-    if model.dtype != torch.float32:
-        precision = Precision(weights_precision(model.dtype), "the weights themselves are, as in the tutorial")
+    engine, reason = choose_engine(recipe, model)
+    notes = []
+    n_rows = rows_per_step(arguments)
+    if engine == "trl" and n_rows % world:
+        raise TrainingError(
+            f"the rows of a step must share out among the processes, but {n_rows} do not among {world}: change "
+            "BATCH_SIZE or the number of processes"
+        )
     lengths = [len(row.input_ids) for row in rows]
     labels = sum(label != IGNORED for row in rows for label in row.labels)
     micro = choose_micro_batches(
-        text, max(lengths), labels / sum(lengths), free_activation_bytes(model), config.gradient_checkpointing
+        model.config.get_text_config(),
+        max(lengths),
+        labels / sum(lengths),
+        free_activation_bytes(model),
+        arguments.gradient_checkpointing or None,
     )
-    if engine == "trl" and config.rows_per_step % world:
-        raise InputError(
-            f"the rows of a step must share out among the processes, but {config.rows_per_step} do not among {world}: "
-            "change BATCH_SIZE or the number of processes"
-        )
-    steps = math.ceil(math.ceil(len(rows) / config.rows_per_step) * config.epochs)
-    log = 10 if recipe.name == "tutorial" else max(1, steps // LOG_ENTRIES)
-    evaluate = 10 if recipe.name == "tutorial" else log * max(1, round(steps / EVALUATIONS / log))
-    save = evaluate * max(1, round(steps / EVALUATIONS / evaluate))
-    in_place = engine == "labelled" and on_cpu and world == 1 and precision.name == "fp32"
-    return Plan(engine, reason, precision, micro, in_place, world, log, evaluate, save)
+    size, share = arguments.per_device_train_batch_size, n_rows // world
+    if engine == "trl" and math.gcd(size, share) != size:
+        notes.append(f"batches of {math.gcd(size, share)} rows, not {size}: a process has {share} rows of a step")
+    compared = arguments.load_best_model_at_end or patience
+    metric = (arguments.metric_for_best_model or default_metric(engine)) if compared else None
+    if engine == "trl" and metric in ("eval_choice", "eval_exact_match", "choice", "exact_match"):
+        metric = default_metric(engine)
+        notes.append(f"metric_for_best_model {metric}: the engine 'trl' does not count whole rows")
+    if arguments.load_best_model_at_end and not recipe.choose_best:
+        notes.append("load_best_model_at_end: the evaluation rows choose the checkpoint, so they flatter its scores")
+    return Plan(engine, reason, _plan_precision(arguments, model), micro, world, n_rows, metric, tuple(notes))
 
 
-def build_trainer(
-    plan: Plan,
-    config: Training,
-    recipe: Recipe,
-    model: torch.nn.Module,
-    tokenizer: PreTrainedTokenizerBase,
-    sides: tuple[Sequence[Encoded], Sequence[Encoded]],
-    folder: Path,
-    *,
-    resumed: bool,
-    callbacks: Sequence[TrainerCallback],
-) -> SFTTrainer:
-    """Build the trainer that follows a plan.
+def choose_engine(recipe: Recipe, model: PreTrainedModel) -> tuple[str, str]:
+    """Return the engine that computes a training, and why."""
+    if getattr(model.config.get_text_config(), "final_logit_softcapping", None) is not None:
+        return "trl", "the model caps its logits, which the labelled engine does not know"
+    if recipe.engine == "labelled":
+        return "labelled", "logits at labelled positions alone, steps cut by tokens"
+    return "trl", "every position carries a label, as in the tutorial" if recipe.loss == "all" else "asked for by name"
+
+
+def _plan_precision(arguments: SFTConfig, model: PreTrainedModel) -> Precision:
+    """Return the format that the arguments ask for; weights that stay in a smaller one compute in that."""
+    if model.dtype != torch.float32:
+        return Precision(weights_precision(model.dtype), "the weights themselves are, as in the tutorial")
+    usual, asked = choose_precision(detect_capability(model.device)), asked_precision(arguments)
+    return usual if usual.name == asked else Precision(asked, "asked for by name")
+
+
+def translate_arguments(arguments: SFTConfig, plan: Plan, resumed: bool) -> SFTConfig:
+    """Return what transformers' trainer is given in one process, so that it does what the arguments say.
 
     Args:
+        arguments: The arguments; they are not changed.
         plan: The plan.
-        config: The numbers of the training.
-        recipe: Its recipe.
-        model: The model, or a PEFT model.
-        tokenizer: Its tokenizer.
-        sides: Training and evaluation rows.
-        folder: Where checkpoints go.
-        resumed: Whether it goes on from a checkpoint.
-        callbacks: More callbacks.
+        resumed: Whether the training goes on from a checkpoint.
 
     Returns:
-        The trainer; fp16 needs `norms.widened_norms` around its `train`, and `labelled.restore_forward` comes last.
+        Another SFTConfig.
     """
-    arguments = _build_arguments(plan, config, recipe, model, folder, resumed)
-    watched = is_watched()
-    own: list[TrainerCallback] = [LastStep(), RequireFinite(), *([] if watched else [OneLine()]), *callbacks]
-    if config.patience:
-        own.append(EarlyStoppingCallback(config.patience))
-    options: dict[str, Any] = {
-        "model": model,
-        "args": arguments,
-        "train_dataset": _build_dataset(sides[0]),
-        "eval_dataset": _build_dataset(sides[1]),
-        "processing_class": tokenizer,
-        "callbacks": own,
-    }
-    if plan.engine == "labelled":
-        trainer: SFTTrainer = LabelledPositionsTrainer(
-            rows_per_step=config.rows_per_step,
-            micro_batches=plan.micro_batches,
-            precision=plan.precision,
-            in_place=plan.in_place,
-            **options,
-        )
-    else:
-        trainer = SFTTrainer(**options)
-    trainer.remove_callback(PrinterCallback)
-    if not watched:
-        trainer.remove_callback(ProgressCallback)
-    return trainer
-
-
-def _build_dataset(rows: Sequence[Encoded]) -> Dataset:
-    return Dataset.from_dict({"input_ids": [row.input_ids for row in rows], "labels": [row.labels for row in rows]})
-
-
-def _build_arguments(
-    plan: Plan, config: Training, recipe: Recipe, model: torch.nn.Module, folder: Path, resumed: bool
-) -> SFTConfig:
-    on_cpu = next(model.parameters()).device.type == "cpu"
     labelled = plan.engine == "labelled"
-    per_step = -(-config.rows_per_step // plan.world)
-    at_once = per_step if labelled else math.gcd(config.batch_size, per_step)
-    names = {field.name for field in fields(SFTConfig)}
-    checkpointing = "activation_checkpointing" if "activation_checkpointing" in names else "gradient_checkpointing"
-    choice = "eval_choice" if labelled else "eval_loss"
-    # The labelled engine casts by itself; fp16 on a GPU needs accelerate's gradient scaler all the same.
-    precision = plan.precision.name
-    return SFTConfig(
-        output_dir=str(folder),
-        learning_rate=config.learning_rate,
-        num_train_epochs=config.epochs,
-        per_device_train_batch_size=at_once,
-        per_device_eval_batch_size=config.batch_size,
-        gradient_accumulation_steps=1 if labelled else per_step // at_once,
-        lr_scheduler_type="cosine",
-        warmup_steps=config.warmup_fraction,  # below 1 it is a share of the steps; warmup_ratio is gone
-        optim="adamw_torch_fused",
-        logging_steps=plan.log_every,
-        logging_nan_inf_filter=False,  # it would write an average in place of a loss that is not finite
-        eval_strategy="steps",
-        eval_steps=plan.evaluate_every,
-        eval_on_start=not resumed,
-        save_strategy="steps",
-        save_steps=plan.save_every,
-        save_total_limit=KEPT,
-        metric_for_best_model=choice if config.choose_best or config.patience else None,
-        greater_is_better=labelled,
-        report_to="none",
-        packing=False,
-        max_length=None,  # fitted, or cut as the tutorial cuts, before
-        dataset_kwargs={"skip_prepare_dataset": True},
-        bf16=precision == "bf16" and not labelled,
-        fp16=precision == "fp16" and not on_cpu,
-        use_cpu=on_cpu,
-        seed=config.seed,
-        disable_tqdm=not is_watched(),
-        ddp_find_unused_parameters=False,
-        **{checkpointing: plan.micro_batches.checkpointing},
+    share = -(-plan.rows_per_step // plan.world)
+    at_once = share if labelled else math.gcd(arguments.per_device_train_batch_size, share)
+    asked = arguments.metric_for_best_model
+    changes = {
+        "per_device_train_batch_size": at_once,
+        "gradient_accumulation_steps": 1 if labelled else share // at_once,
+        "gradient_checkpointing": plan.micro_batches.checkpointing,
+        "bf16": plan.precision.name == "bf16" and not labelled,  # the labelled engine casts by itself
+        "fp16": plan.precision.name == "fp16" and not arguments.use_cpu,  # on a GPU it needs accelerate's scaler
+        "max_length": None,  # the rows fit
+        "dataset_kwargs": {"skip_prepare_dataset": True},
+        "load_best_model_at_end": False,  # choose_checkpoint does it
+        "metric_for_best_model": plan.metric,
+        "greater_is_better": arguments.greater_is_better if plan.metric == asked else labelled,
+        "eval_on_start": arguments.eval_on_start and not resumed,
+        "disable_tqdm": arguments.disable_tqdm or not is_watched(),
+        "ddp_find_unused_parameters": bool(arguments.ddp_find_unused_parameters),
+    }
+    inner = copy_arguments(arguments, **changes)
+    if hasattr(inner, "activation_checkpointing"):  # the name that transformers reads from 5.23 on
+        inner.activation_checkpointing = plan.micro_batches.checkpointing
+    return inner
+
+
+def estimate_activation_bytes(config: Any, label_share: float, checkpointing: bool = False) -> int:
+    """Estimate the memory that one token's activations take in training, in bytes.
+
+    Counted from what Gemma 3's layers keep for the backward pass, in fp32: norms 12 times the hidden width, queries,
+    keys and values three times, the gated MLP four times its width. A labelled position adds its logits three times.
+
+    Args:
+        config: A Gemma 3 text config.
+        label_share: Share of the positions that carry a label, in [0, 1].
+        checkpointing: Whether only the layers' inputs are kept.
+
+    Returns:
+        Bytes a token.
+    """
+    attention = (config.num_attention_heads + 2 * config.num_key_value_heads) * config.head_dim
+    one_layer = 4 * (12 * config.hidden_size + 3 * attention + 4 * config.intermediate_size)
+    kept = 4 * config.hidden_size * config.num_hidden_layers + one_layer
+    layers = kept if checkpointing else one_layer * config.num_hidden_layers
+    return layers + round(12 * config.vocab_size * label_share)
+
+
+def choose_micro_batches(
+    config: Any, longest: int, label_share: float, free_bytes: int | None, checkpointing: bool | None = None
+) -> MicroBatches:
+    """Decide how an optimizer step is cut into micro-batches.
+
+    Args:
+        config: A Gemma 3 text config.
+        longest: Tokens of the longest row.
+        label_share: Share of the positions that carry a label, in [0, 1].
+        free_bytes: A GPU's memory that is free for activations; None on a CPU.
+        checkpointing: Whether to checkpoint; None: only when the longest row does not fit without.
+
+    Returns:
+        The MicroBatches; a row longer than their tokens is computed alone.
+    """
+    per_token = estimate_activation_bytes(config, label_share, bool(checkpointing))
+    if free_bytes is None:
+        tokens = max(1, CPU_ACTIVATIONS // per_token)
+        return MicroBatches(
+            tokens, bool(checkpointing), f"a CPU is fastest with little padding; {tokens} tokens at once"
+        )
+    tokens = int(TRAINING_SHARE * free_bytes / per_token)
+    if checkpointing is None and tokens < longest:
+        smaller = choose_micro_batches(config, longest, label_share, free_bytes, checkpointing=True)
+        return MicroBatches(smaller.tokens, True, f"the longest row, {longest} tokens, does not fit without")
+    return MicroBatches(
+        max(1, tokens),
+        bool(checkpointing),
+        f"{tokens} tokens of about {per_token / 2**20:.1f} MiB fit the {free_bytes / 2**30:.1f} GiB left for them",
+    )
+
+
+def free_activation_bytes(model: torch.nn.Module) -> int | None:
+    """Return the memory of a model's GPU that training leaves for activations, in bytes; None on a CPU."""
+    free = free_memory_bytes(next(model.parameters()).device)
+    if free is None:
+        return None
+    trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
+    return max(0, free - STATE_BYTES * trained)
+
+
+def plan_steps(lengths: Sequence[int], rows_per_step: int, seed: int, epoch: int) -> list[list[int]]:
+    """Return the rows that each optimizer step of an epoch trains on.
+
+    Args:
+        lengths: Tokens of each row.
+        rows_per_step: Rows of one step, over all processes; the last one drawn may have fewer.
+        seed: Seed of the order.
+        epoch: Pass over the rows, from 0; another one has another order.
+
+    Returns:
+        Row numbers by step; every row is in exactly one step, longest rows first within it.
+
+    Raises:
+        ValueError: rows_per_step is not positive.
+    """
+    if rows_per_step < 1:
+        raise InputError(f"rows_per_step must be at least 1, got {rows_per_step}")
+    draw = random.Random(f"{seed}:{epoch}")
+    order = list(range(len(lengths)))
+    draw.shuffle(order)
+    window = rows_per_step * WINDOW_STEPS
+    steps = []
+    for start in range(0, len(order), window):
+        rows = sorted(order[start : start + window], key=lambda row: -lengths[row])
+        steps += [rows[first : first + rows_per_step] for first in range(0, len(rows), rows_per_step)]
+    draw.shuffle(steps)
+    return steps
+
+
+def split_by_tokens(lengths: Sequence[int], budget: int) -> list[list[int]]:
+    """Cut rows into micro-batches whose tokens, padding included, stay within a budget.
+
+    Args:
+        lengths: Tokens of each row.
+        budget: Tokens of one micro-batch: its rows times its longest row. A row longer than that is alone.
+
+    Returns:
+        Row numbers by micro-batch, longest rows first, so that a budget too large for the memory shows at once.
+    """
+    batches: list[list[int]] = []
+    longest = 0
+    for row in sorted(range(len(lengths)), key=lambda row: -lengths[row]):
+        if batches and (len(batches[-1]) + 1) * longest <= budget:
+            batches[-1].append(row)
+        else:
+            batches.append([row])
+            longest = lengths[row]
+    return batches
+
+
+def count_padding(lengths: Sequence[int], batches: Sequence[Sequence[int]]) -> int:
+    """Count the tokens of padding in batches that are padded to their longest row."""
+    return sum(
+        len(batch) * max(lengths[row] for row in batch) - sum(lengths[row] for row in batch) for batch in batches
     )

@@ -1,4 +1,4 @@
-"""TRL's trainer with an engine of its own: the rows of a step, the micro-batches it is cut into, the labelled loss.
+"""The trainers of both engines: `build_trainer`, and TRL's trainer with the loss at labelled positions alone.
 
 A thin subclass: optimizer, schedule, clipping, logging, callbacks, checkpoints and accelerate stay transformers' own.
 One batch of the data loader is one optimizer step of this process; `training_step` cuts it by tokens. The loss is the
@@ -12,24 +12,102 @@ import contextlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import PartialState
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
-from transformers import TrainerCallback
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
+from transformers import set_seed as set_every_seed
 from transformers.trainer_utils import EvalLoopOutput
-from trl import SFTTrainer
+from trl import SFTConfig
 
 from fgtools.models.device import Precision, peak_memory_bytes
-from fgtools.prompts import IGNORED
-from fgtools.train.batches import plan_steps, split_by_tokens
-from fgtools.train.callbacks import NotFinite
-from fgtools.train.loss import LabelSums, read_labels
-from fgtools.train.memory import MicroBatches
+from fgtools.models.lora import add_adapters
+from fgtools.profiles import Recipe, get_recipe
+from fgtools.prompts import IGNORED, Encoded, EncodedRows
+from fgtools.train.arguments import TrainingError, check_arguments, deciding_values
+from fgtools.train.callbacks import CountSkips, NotFinite, TellEpoch
+from fgtools.train.checkpoints import find_checkpoint, identify_training
+from fgtools.train.loss import LabelSums, read_labels, restore_forward
+from fgtools.train.plan import choose_engine, plan_steps, plan_training, split_by_tokens
+from fgtools.train.restarts import RestartableTrainer, Task
+from fgtools.train.rows import check_side, require_vocabulary
 
-MOST_SKIPPED = 12
-"""Steps the gradient scaler may skip: from 65,536 it has then halved down to 16, and gradients still overflow."""
+
+def build_trainer(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    train_set: EncodedRows | Sequence[Encoded],
+    dev_set: EncodedRows | Sequence[Encoded],
+    arguments: SFTConfig,
+    recipe: str | Recipe = "native",
+    *,
+    patience: int = 0,
+    lora_rank: int = 0,
+    resume: bool = False,
+    callbacks: Sequence[TrainerCallback] = (),
+) -> RestartableTrainer:
+    """Build the trainer of a model on encoded rows; its `train` does the rest.
+
+    Args:
+        model: The model; trained in place, in fp32 where the recipe says so.
+        tokenizer: Its tokenizer, with chat template.
+        train_set: Rows to train on, encoded with the arguments' max_length.
+        dev_set: Rows of the evaluations during training, by which the checkpoint may be chosen; never trained on.
+        arguments: The numbers of the training, of which every one holds; they are not changed.
+        recipe: "native", "tutorial" or a Recipe.
+        patience: Evaluations without a better one after which training stops; 0: never.
+        lora_rank: Rank of the LoRA adapters that are trained in place of the weights; 0: the weights are.
+        resume: Whether to go on from this training's newest checkpoint in output_dir, if there is one.
+        callbacks: More callbacks, such as one that draws the log.
+
+    Returns:
+        The trainer, a trl.SFTTrainer.
+
+    Raises:
+        TrainingError: A value of the arguments would not hold, a side is empty, no row of it fits, or a row has tokens
+            the model does not know.
+        CheckpointError: output_dir holds another training's checkpoints, or this one's and `resume` is False.
+    """
+    recipe = get_recipe(recipe)
+    for label, value in (("PATIENCE", patience), ("LORA_RANK", lora_rank)):
+        if value < 0:
+            raise TrainingError(f"{label} must be positive, or 0 for none, got {value}")
+    if hasattr(model, "peft_config"):
+        raise TrainingError("a training must start from a plain model, but this one has adapters: load it again")
+    restore_forward(model)
+    engine, _ = choose_engine(recipe, model)
+    arguments = check_arguments(arguments, engine)
+    sides = tuple(
+        check_side(rows, side, arguments.max_length)
+        for rows, side in ((train_set, "training"), (dev_set, "evaluation"))
+    )
+    require_vocabulary(model, tokenizer, sides)
+    dtype = model.dtype if model.dtype != torch.float32 else getattr(model.config, "dtype", None) or model.dtype
+    if recipe.master_weights == "fp32":
+        model.float()
+    state = PartialState()
+    plan = plan_training(arguments, recipe, model, sides[0].rows, state.num_processes, bool(patience))
+    numbers = {**deciding_values(arguments), "engine": engine, "patience": patience, "lora_rank": lora_rank}
+    numbers |= {name: getattr(recipe, name) for name in ("name", "loss", "master_weights")}
+    identity = identify_training(numbers, [side.rows for side in sides], model)
+    checkpoint = find_checkpoint(Path(arguments.output_dir), identity, resume)
+    if checkpoint is not None and checkpoint.precision != plan.precision.name:
+        plan = replace(plan, precision=Precision(checkpoint.precision, "the checkpoint it goes on from was"))
+    if state.is_main_process:
+        print(plan.describe(), flush=True)
+        if checkpoint is not None:
+            print(f"going on from the checkpoint after step {checkpoint.step}", flush=True)
+    set_every_seed(arguments.seed)  # the first values of adapters are random
+    trained = add_adapters(model, lora_rank)
+    task = Task(
+        trained, tokenizer, sides, arguments, plan, identity, checkpoint, dtype, patience, lora_rank, tuple(callbacks)
+    )
+    return LabelledPositionsTrainer(task) if engine == "labelled" else RestartableTrainer(task)
 
 
 class StepSampler(Sampler[list[int]]):
@@ -45,28 +123,6 @@ class StepSampler(Sampler[list[int]]):
     def __iter__(self) -> Iterator[list[int]]:
         for rows in plan_steps(self.lengths, self.rows_per_step, self.seed, self.epoch):
             yield rows[self.rank :: self.world]  # sorted by length: every process gets long and short ones
-
-
-class _Epochs(TrainerCallback):
-    """Tells the sampler which epoch begins, after a resume too."""
-
-    def __init__(self, sampler: StepSampler) -> None:
-        self.sampler = sampler
-
-    def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.sampler.epoch = int(state.epoch or 0)
-
-
-class _Skips(TrainerCallback):
-    """Counts the steps that the gradient scaler of fp16 skips, and ends a training that has too many."""
-
-    def __init__(self, accelerator: Any) -> None:
-        self.accelerator, self.skipped = accelerator, 0
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.skipped += bool(self.accelerator.optimizer_step_was_skipped)
-        if self.skipped >= MOST_SKIPPED:
-            raise NotFinite(f"gradients overflowed in {self.skipped} of {state.global_step} steps")
 
 
 class _Window:
@@ -96,51 +152,35 @@ class _Window:
         }
 
 
-class LabelledPositionsTrainer(SFTTrainer):
+class LabelledPositionsTrainer(RestartableTrainer):
     """SFTTrainer that trains on whole steps, cut by tokens, with logits at labelled positions alone.
 
-    From its construction on, the model's forward gives LabelSums: see `labelled`.
+    From its construction to the end of its training, the model's forward returns LabelSums: see `loss`.
     """
 
-    def __init__(
-        self,
-        *args: Any,
-        rows_per_step: int,
-        micro_batches: MicroBatches,
-        precision: Precision,
-        in_place: bool = False,
-        **options: Any,
-    ) -> None:
-        """Prepare as SFTTrainer does.
-
-        Args:
-            *args: As for SFTTrainer.
-            rows_per_step: Rows of one optimizer step, over all processes.
-            micro_batches: How a step is cut.
-            precision: The format it computes in.
-            in_place: Whether head and embedding add to their gradients in place; one process, fp32.
-            **options: As for SFTTrainer.
-        """
-        super().__init__(*args, **options)
-        read_labels(self.model, in_place)  # after TRL has put its own forward there
-        self.precision, self.tokens = precision, micro_batches.tokens
+    def __init__(self, task: Task) -> None:
+        """Build the trainer of a task."""
+        super().__init__(task)
+        alone = self.args.world_size == 1 and self.args.device.type == "cpu" and task.plan.precision.name == "fp32"
+        read_labels(self.model, alone)  # after TRL has put its own forward there
+        self.precision, self.tokens = task.plan.precision, task.plan.micro_batches.tokens
         self.steps = StepSampler(
             [len(ids) for ids in self.train_dataset["input_ids"]],
-            rows_per_step,
-            self.args.seed,
+            task.plan.rows_per_step,
+            self.args.seed if self.args.data_seed is None else self.args.data_seed,
             self.args.process_index,
             self.args.world_size,
         )
-        self.add_callback(_Epochs(self.steps))
-        self.add_callback(_Skips(self.accelerator))
+        self.add_callback(TellEpoch(self.steps))
+        self.add_callback(CountSkips(self.accelerator))
         self._window = _Window()
 
     def get_train_dataloader(self) -> DataLoader:
-        """Give the steps of this process; not prepared by accelerate, since they are shared out already."""
+        """Return the steps of this process; not prepared by accelerate, since they are shared out already."""
         return DataLoader(self.train_dataset, batch_sampler=self.steps, collate_fn=self._collate)
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
-        """Give the evaluation batches of this process, cut by tokens."""
+        """Return the evaluation batches of this process, cut by tokens."""
         rows = self.eval_dataset if eval_dataset is None else eval_dataset
         batches = split_by_tokens([len(ids) for ids in rows["input_ids"]], self.tokens)
         mine = batches[self.args.process_index :: self.args.world_size]
@@ -171,7 +211,7 @@ class LabelledPositionsTrainer(SFTTrainer):
             model.zero_grad()
             torch.cuda.empty_cache()
         everywhere = self.accelerator.reduce(loss, "sum") if self.args.world_size > 1 else loss
-        if not torch.isfinite(everywhere):  # in every process at once, or the others would wait for ever
+        if not torch.isfinite(everywhere):  # in every process at once, or the others would wait forever
             raise NotFinite(f"the loss is {everywhere.item()} at step {self.state.global_step + 1}")
         self._window.seconds += time.perf_counter() - started  # the check above has waited for the GPU
         return loss
@@ -192,13 +232,13 @@ class LabelledPositionsTrainer(SFTTrainer):
         return loss
 
     def compute_loss_context_manager(self) -> AbstractContextManager:
-        """Give the autocast of the precision that was decided."""
+        """Return the autocast of the precision that was decided."""
         return self.precision.autocast(self.args.device.type)
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """Give the summed negative log-likelihood of a micro-batch's labels over the labels of the whole step."""
+        """Return the summed negative log-likelihood of a micro-batch's labels over the labels of the whole step."""
         sums = self._read(model, inputs)
         count = sums.labels.sum() if num_items_in_batch is None else num_items_in_batch
         if self.model.training:

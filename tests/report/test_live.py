@@ -70,10 +70,9 @@ def test_curves_are_drawn_where_somebody_watches_a_notebook_and_nowhere_else(mon
         return types.SimpleNamespace(to_dict=dict)
 
     monkeypatch.setattr("fgtools.train.train", train)
-    config = types.SimpleNamespace(seed=1)
-    rows = {"train": [{"row_id": str(number), "group": str(number)} for number in range(20)], "eval": []}
+    run, recipe = RunFolder(tmp_path), get_recipe("tutorial")
     for watched, shell in ((True, object()), (False, object()), (True, None)):
         monkeypatch.setattr("fgtools.report.live.is_watched", lambda watched=watched: watched)
         monkeypatch.setattr("IPython.get_ipython", lambda shell=shell: shell)
-        training.train_and_write(None, None, rows, config, RunFolder(tmp_path), get_recipe("tutorial"), inputs=())
+        training.train_and_write(None, None, ([], []), None, run, recipe, inputs=())
     assert given == [[LiveCurves], [], []]

@@ -13,11 +13,25 @@ import torch
 from safetensors.torch import load_file
 
 from fgtools.__main__ import main
-from fgtools.profiles import build_training, resolve_profile
+from fgtools.files import write_json
+from fgtools.models import load_model, load_tokenizer, save_model
+from fgtools.models.load import find_model
+from fgtools.profiles import get_recipe, resolve_profile
+from fgtools.prompts import encode_rows
+from fgtools.rows import load_rows
 from fgtools.run.folder import open_run
 from fgtools.run.processes import LAUNCHED, ONE_GPU, LaunchError, choose_processes, count_gpus, launch
 from fgtools.run.settings import build_settings
-from fgtools.run.training import run_training
+from fgtools.run.training import ROWS, hold_out_rows, run_training
+from fgtools.train import (
+    build_trainer,
+    choose_checkpoint,
+    describe_arguments,
+    describe_training,
+    remove_checkpoints,
+    training_arguments,
+)
+from tests.train.test_resume import TIMED
 
 TIMEOUT = 240
 
@@ -182,11 +196,72 @@ def test_two_processes_generate_what_one_generates_and_write_once(prepared, tmp_
     assert capsys.readouterr().out.count("known tool") == 2  # one table an evaluation
 
 
-def test_the_notebooks_training_runs_in_two_processes(prepared, tmp_path):
+@pytest.fixture
+def run_of_the_offline_profile(prepared, tmp_path):
     run = open_run(tmp_path)
     for name in ("rows.train.jsonl", "rows.eval.jsonl"):
         shutil.copy(prepared / name, run.root / name)
-    settings = build_settings(resolve_profile("offline", None), "native", "", "standin", 40, 130, 10)
-    config = build_training(settings.model, settings.recipe, seed=40, epochs=1)
-    result = run_training(run, settings, config, processes=2)
-    assert result["processes"] == 2 and result["steps"] > 0 and (run.root / "model" / "model.safetensors").is_file()
+    return run, build_settings(resolve_profile("offline", None), "native", "", "standin", 40, 130, 10)
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_what_is_changed_on_the_arguments_holds_in_every_process(processes, run_of_the_offline_profile):
+    run, settings = run_of_the_offline_profile
+    arguments = training_arguments(settings, epochs=1, n_rows=88, output_dir=run.root / "model.checkpoints")
+    arguments.per_device_train_batch_size, arguments.gradient_accumulation_steps = 2, 4
+    arguments.lr_scheduler_type, arguments.weight_decay, arguments.warmup_steps = "linear", 0.7, 0
+    arguments.hub_token = "hf_secret"
+    result = run_training(run, settings, arguments, processes=processes)
+    assert (result["processes"], result["steps"]) == (processes, 11)
+    assert (run.root / "model" / "model.safetensors").is_file()
+    told = result["arguments"]
+    assert told == json.loads(json.dumps({**describe_arguments(arguments), "lr_scheduler_type": "linear"}))
+    assert (told["per_device_train_batch_size"], told["gradient_accumulation_steps"]) == (2, 4)
+    rates = {entry["step"]: entry["learning_rate"] for entry in result["history"] if "learning_rate" in entry}
+    assert rates[2] == pytest.approx(3e-3 * 10 / 11) and rates[11] == pytest.approx(3e-3 * 1 / 11)  # no cosine
+    decayed = load_file(run.root / "model" / "model.safetensors")
+    plain = load_file(find_model("standin") / "model.safetensors")
+    name = "model.layers.0.mlp.gate_proj.weight"
+    norms = [torch.linalg.vector_norm(weights[name]).item() for weights in (decayed, plain)]
+    assert norms[0] < 0.995 * norms[1]  # without weight decay it grows
+    assert "hf_secret" not in "".join(path.read_text() for path in run.root.glob("*.json"))
+
+
+def test_the_command_and_the_notebooks_calls_give_the_same(prepared, tmp_path):
+    assert main(["train", *words(prepared, tmp_path / "command"), "--batch-size", "8"]) == 0
+    recipe = get_recipe("native")
+    rows_train, rows_dev = hold_out_rows(*(load_rows(prepared / name) for name in ROWS), recipe, 40)
+    model, tokenizer = load_model("standin", quiet=True), load_tokenizer("standin")
+    numbers = {"epochs": 1, "batch_size": 8, "n_rows": len(rows_train)}
+    arguments = training_arguments(recipe, model="standin", output_dir=tmp_path / "checkpoints", **numbers)
+    train_set, dev_set = (encode_rows(rows, tokenizer, recipe, arguments.max_length) for rows in (rows_train, rows_dev))
+    trainer = build_trainer(model, tokenizer, train_set, dev_set, arguments, recipe, resume=True)
+    trainer.train()
+    choice = choose_checkpoint(trainer, tokenizer, rows_dev, recipe)
+    result = describe_training(trainer, choice)
+    save_model(model, tokenizer, tmp_path / "calls" / "model")
+    remove_checkpoints(trainer)
+    assert not (tmp_path / "checkpoints").exists()
+    inputs = [prepared / name for name in ROWS]
+    write_json(tmp_path / "calls" / "train.json", result.to_dict(), inputs)
+    (one, weights), (two, others) = (read(tmp_path / name) for name in ("command", "calls"))
+    assert all(torch.equal(weights[name], others[name]) for name in weights)
+    for told in (one, two):
+        for name in ("seconds", "tokens_per_second", "peak_memory_bytes"):
+            assert told.pop(name) > 0
+        del told["arguments"]["output_dir"]
+        told["history"] = [{k: v for k, v in entry.items() if k not in TIMED} for entry in told["history"]]
+    assert one == two
+
+
+def test_a_file_of_arguments_stands_for_all_numbers(prepared, tmp_path, capsys):
+    file = tmp_path / "arguments.json"
+    write_json(file, describe_arguments(training_arguments(model="standin", epochs=1)))
+    given = ["train", *words(prepared, tmp_path / "out")[:-4], "--out", str(tmp_path / "out"), "--arguments", str(file)]
+    assert main([*given, "--epochs", "3"]) == 1
+    assert "--arguments holds every number of a training, so --epochs must not be given" in capsys.readouterr().err
+    assert main([*given, "--seeds", "1", "2"]) == 1
+    assert "so --seeds must not be given" in capsys.readouterr().err
+    file.write_text(json.dumps({"learning_rat": 1}))
+    assert main(given) == 1
+    assert "'learning_rat' is none" in capsys.readouterr().err

@@ -1,6 +1,5 @@
 """A training that is killed goes on as if nothing had happened; checkpoints are whole and its own."""
 
-import dataclasses
 import json
 import os
 import signal
@@ -13,11 +12,11 @@ import torch
 from safetensors.torch import load_file
 from transformers import TrainerCallback
 
-import fgtools.train.plan
+from fgtools.profiles import adapt_recipe, get_recipe
 from fgtools.train import TrainingError, train
 from fgtools.train.callbacks import NotFinite
 from fgtools.train.checkpoints import CheckpointError
-from tests.toys import TOY, fresh_model, small_rows
+from tests.toys import fresh_model, small_rows, toy_arguments
 
 pytestmark = pytest.mark.usefixtures("batch_run")
 ROWS = small_rows(120, 30)
@@ -37,20 +36,15 @@ class Kill(TrainerCallback):
             raise KeyboardInterrupt
 
 
-def run(tokenizer, folder, config=TOY, recipe="native", resume=False, rows=ROWS, **options):
-    model = fresh_model()
-    return train(model, tokenizer, rows[:24], rows[24:], config, folder / "model", recipe, resume=resume, **options)
+def run(tokenizer, folder, config=None, recipe="native", resume=False, rows=ROWS, callbacks=(), **options):
+    config = config or toy_arguments(recipe, n_rows=24)
+    options |= {"resume": resume, "callbacks": callbacks}
+    return train(fresh_model(), tokenizer, rows[:24], rows[24:], config, folder / "model", recipe, **options)
 
 
-def kill(tokenizer, folder, step, monkeypatch, **options):
-    plain = fgtools.train.plan.build_trainer
-    with monkeypatch.context() as patched:
-        patched.setattr(
-            "fgtools.train.training.build_trainer",
-            lambda *args, callbacks, **rest: plain(*args, callbacks=[*callbacks, Kill(step)], **rest),
-        )
-        with pytest.raises(KeyboardInterrupt):
-            run(tokenizer, folder, **options)
+def kill(tokenizer, folder, step, **options):
+    with pytest.raises(KeyboardInterrupt):
+        run(tokenizer, folder, **options, callbacks=[Kill(step)])
 
 
 def told(history):
@@ -59,14 +53,14 @@ def told(history):
 
 
 @pytest.mark.parametrize(("recipe", "step"), [("native", 3), ("native", 7), ("native", 11), ("tutorial", 11)])
-def test_a_killed_training_goes_on_to_the_same_losses_and_weights(recipe, step, tokenizer, tmp_path, monkeypatch):
+def test_a_killed_training_goes_on_to_the_same_losses_and_weights(recipe, step, tokenizer, tmp_path):
     rows = tuple(row for row in ROWS if row["gold"]) if recipe == "tutorial" else ROWS
     rows = (rows + rows)[:30]
-    config = TOY if recipe == "native" else dataclasses.replace(TOY, choose_best=False)
+    config = toy_arguments(recipe, n_rows=24, eval_steps=2, save_steps=2)  # the tutorial's own come too seldom here
     options = {"config": config, "recipe": recipe, "rows": rows}
     whole = run(tokenizer, tmp_path / "whole", **options)
     (tmp_path / "cut").mkdir()
-    kill(tokenizer, tmp_path / "cut", step, monkeypatch, **options)
+    kill(tokenizer, tmp_path / "cut", step, **options)
     kept = sorted(path.name for path in (tmp_path / "cut" / "model.checkpoints").glob("checkpoint-*"))
     assert 1 <= len(kept) <= 2 and not (tmp_path / "cut" / "model").exists()
     resumed = run(tokenizer, tmp_path / "cut", resume=True, **options)
@@ -78,12 +72,12 @@ def test_a_killed_training_goes_on_to_the_same_losses_and_weights(recipe, step, 
     assert not (tmp_path / "cut" / "model.checkpoints").exists()
 
 
-def test_a_training_killed_twice_and_in_the_midst_of_a_save_goes_on(tokenizer, tmp_path, monkeypatch):
+def test_a_training_killed_twice_and_in_the_midst_of_a_save_goes_on(tokenizer, tmp_path):
     whole = run(tokenizer, tmp_path / "whole")
     folder = tmp_path / "cut"
     folder.mkdir()
-    kill(tokenizer, folder, 5, monkeypatch)
-    kill(tokenizer, folder, 9, monkeypatch, resume=True)
+    kill(tokenizer, folder, 5)
+    kill(tokenizer, folder, 9, resume=True)
     newest = max((folder / "model.checkpoints").glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
     (newest / "whole.json").unlink()
     (newest / "optimizer.pt").write_bytes(b"half of")
@@ -95,13 +89,15 @@ def test_resuming_without_a_checkpoint_starts_from_the_beginning(tokenizer, tmp_
     assert run(tokenizer, tmp_path, resume=True).resumed_at == 0
 
 
-def test_checkpoints_of_another_training_are_not_touched(tokenizer, tmp_path, monkeypatch):
-    kill(tokenizer, tmp_path, 5, monkeypatch)
+def test_checkpoints_of_another_training_are_not_touched(tokenizer, tmp_path):
+    kill(tokenizer, tmp_path, 5)
     kept = sorted((tmp_path / "model.checkpoints").rglob("*"))
     others = [
-        {"config": dataclasses.replace(TOY, learning_rate=1e-3)},
+        {"config": toy_arguments(n_rows=24, learning_rate=1e-3)},
+        {"config": toy_arguments(n_rows=24, weight_decay=0.1)},
+        {"config": toy_arguments(n_rows=24, max_length=1500)},
         {"rows": ROWS[::-1]},
-        {"max_length": 1500},
+        {"patience": 3},
     ]
     for other in others:
         with pytest.raises(CheckpointError, match=r"checkpoint-\d+ is another's .* give another --out, or delete"):
@@ -111,21 +107,15 @@ def test_checkpoints_of_another_training_are_not_touched(tokenizer, tmp_path, mo
     assert sorted((tmp_path / "model.checkpoints").rglob("*")) == kept
 
 
-def test_a_loss_that_becomes_nan_leaves_earlier_checkpoints_whole(tokenizer, tmp_path, monkeypatch):
+def test_a_loss_that_becomes_nan_leaves_earlier_checkpoints_whole(tokenizer, tmp_path):
     class Spoil(TrainerCallback):
         def on_step_end(self, args, state, control, model, **_):
             if state.global_step == 6:
                 with torch.no_grad():
                     model.model.norm.weight.fill_(float("nan"))
 
-    plain = fgtools.train.plan.build_trainer
-    with monkeypatch.context() as patched:
-        patched.setattr(
-            "fgtools.train.training.build_trainer",
-            lambda *args, callbacks, **rest: plain(*args, callbacks=[*callbacks, Spoil()], **rest),
-        )
-        with pytest.raises(TrainingError, match=r"the loss must stay finite, but the .*loss is nan at step"):
-            run(tokenizer, tmp_path)
+    with pytest.raises(TrainingError, match=r"the loss must stay finite, but the .*loss is nan at step"):
+        run(tokenizer, tmp_path, callbacks=[Spoil()])
     marks = [json.loads(path.read_text()) for path in (tmp_path / "model.checkpoints").rglob("whole.json")]
     assert marks and max(mark["step"] for mark in marks) <= 5
     for path in (tmp_path / "model.checkpoints").rglob("model.safetensors"):
@@ -175,17 +165,13 @@ class Fragile(TrainerCallback):
             raise KeyboardInterrupt
 
 
-def test_what_fell_back_to_fp32_goes_on_in_fp32_without_checkpoints_of_fp16(tokenizer, tmp_path, monkeypatch, capsys):
+def test_what_fell_back_to_fp32_goes_on_in_fp32_without_checkpoints_of_fp16(tokenizer, tmp_path, capsys):
     short = sorted(ROWS, key=lambda row: len(str(row)))[:6]
-    config = dataclasses.replace(TOY, epochs=1, batch_size=1, precision="fp16")
-    plain = fgtools.train.plan.build_trainer
-    monkeypatch.setattr(
-        "fgtools.train.training.build_trainer",
-        lambda *args, callbacks, **rest: plain(*args, callbacks=[*callbacks, Fragile()], **rest),
-    )
+    config = toy_arguments(n_rows=4, epochs=1, batch_size=1, precision="fp16")
 
     def go_on(resume):
-        return train(fresh_model(), tokenizer, short[:4], short[4:], config, tmp_path / "model", resume=resume)
+        options = {"resume": resume, "callbacks": [Fragile()]}
+        return train(fresh_model(), tokenizer, short[:4], short[4:], config, tmp_path / "model", **options)
 
     with pytest.raises(KeyboardInterrupt):
         go_on(False)
@@ -199,6 +185,7 @@ def test_what_fell_back_to_fp32_goes_on_in_fp32_without_checkpoints_of_fp16(toke
 def test_trainings_of_two_precisions_follow_each_other_in_one_process(tokenizer, tmp_path):
     """accelerate keeps its state for the whole process; the trainer must not inherit the format of the one before."""
     for precision in ("bf16", "fp32"):
-        config = dataclasses.replace(TOY, epochs=1, engine="trl", precision=precision, choose_best=False)
-        result = train(fresh_model(), tokenizer, ROWS[:4], ROWS[4:6], config, tmp_path / precision)
+        config = toy_arguments(n_rows=4, epochs=1, precision=precision, load_best_model_at_end=False)
+        recipe = adapt_recipe(get_recipe("native"), engine="trl")
+        result = train(fresh_model(), tokenizer, ROWS[:4], ROWS[4:6], config, tmp_path / precision, recipe)
         assert (result.precision, result.engine) == (precision, "trl")

@@ -7,18 +7,24 @@ import torch
 
 from fgtools.models.device import Precision
 from fgtools.models.lora import AdapterError, add_adapters, merge_adapters
-from fgtools.profiles import RECIPES, build_training
+from fgtools.profiles import adapt_recipe, get_recipe
 from fgtools.prompts import encode_rows
+from fgtools.train.arguments import TrainingError
 from fgtools.train.callbacks import NotFinite
 from fgtools.train.loss import restore_forward
-from fgtools.train.memory import MicroBatches, choose_micro_batches, estimate_activation_bytes
-from fgtools.train.plan import build_trainer, plan_training
-from fgtools.train.trainer import StepSampler
-from tests.toys import TOY, fresh_model, small_rows
+from fgtools.train.plan import MicroBatches, choose_micro_batches, estimate_activation_bytes, plan_training
+from fgtools.train.trainer import StepSampler, build_trainer
+from tests.toys import fresh_model, small_rows, toy_arguments
 
 pytestmark = pytest.mark.usefixtures("batch_run")
 ROWS = small_rows(80, 12)
-CONFIG = dataclasses.replace(TOY, epochs=1, accumulation_steps=2, warmup_fraction=0.0)
+TRL = adapt_recipe(get_recipe("native"), engine="trl")
+
+
+def eight_a_step(recipe="native", **changes):
+    return toy_arguments(
+        recipe, **{"n_rows": 12, "epochs": 1, "gradient_accumulation_steps": 2, "warmup_steps": 0, **changes}
+    )
 
 
 @pytest.fixture(scope="module")
@@ -26,12 +32,13 @@ def encoded(tokenizer):
     return encode_rows(ROWS, tokenizer).encoded
 
 
-def make_trainer(tokenizer, encoded, folder, config=CONFIG, **changes):
-    model = fresh_model()
-    plan = dataclasses.replace(plan_training(config, RECIPES["native"], model, encoded, 1), **changes)
-    trainer = build_trainer(
-        plan, config, RECIPES["native"], model, tokenizer, (encoded, encoded), folder, resumed=False, callbacks=[]
-    )
+def make_trainer(tokenizer, encoded, folder, arguments=None, recipe="native", **changes):
+    """Build a trainer; changes are of its plan."""
+    arguments = arguments or eight_a_step()
+    arguments.output_dir = str(folder)
+    trainer = build_trainer(fresh_model(), tokenizer, encoded, encoded, arguments, recipe)
+    if changes:
+        trainer._build_again(plan=dataclasses.replace(trainer.task.plan, **changes))
     return trainer
 
 
@@ -51,15 +58,13 @@ CUTS = {
     "one micro-batch": {"micro_batches": MicroBatches(10**6, False, "")},
     "a few": {"micro_batches": MicroBatches(900, False, "")},
     "row by row": {"micro_batches": MicroBatches(1, False, "")},
-    "without in place": {"in_place": False, "micro_batches": MicroBatches(900, False, "")},
     "checkpointing": {"micro_batches": MicroBatches(900, True, "")},
 }
 
 
 @pytest.mark.parametrize("cut", CUTS)
 def test_loss_and_gradients_equal_trls(cut, tokenizer, encoded, tmp_path):
-    config = dataclasses.replace(CONFIG, engine="trl")
-    wanted_loss, wanted = step_gradients(make_trainer(tokenizer, encoded, tmp_path, config), encoded[:8])
+    wanted_loss, wanted = step_gradients(make_trainer(tokenizer, encoded, tmp_path, recipe=TRL), encoded[:8])
     loss, gradients = step_gradients(make_trainer(tokenizer, encoded, tmp_path, **CUTS[cut]), encoded[:8])
     assert loss == pytest.approx(wanted_loss, rel=1e-5)
     for name, gradient in gradients.items():
@@ -144,20 +149,44 @@ def test_out_of_memory_does_the_step_again_in_smaller_parts(tokenizer, encoded, 
         step_gradients(trainer, encoded[:8])
 
 
+def plan(model, encoded, arguments=None, recipe="native", world=1, patience=False):
+    return plan_training(arguments or eight_a_step(), get_recipe(recipe), model, encoded, world, patience)
+
+
 def test_the_plan_says_why(tokenizer, encoded):
     model = fresh_model()
-    plan = plan_training(CONFIG, RECIPES["native"], model, encoded, 1)
-    told = plan.describe()
+    told = plan(model, encoded).describe()
     assert "engine labelled: logits at labelled positions alone" in told
-    assert "precision fp32: no GPU is visible" in told and "in place: one process on a CPU" in told
-    assert not plan_training(CONFIG, RECIPES["native"], model, encoded, 2).in_place
-    tutorial = plan_training(CONFIG, RECIPES["tutorial"], model, encoded, 1)
+    assert "precision fp32: no GPU is visible" in told and "activations kept (no checkpointing): a CPU" in told
+    tutorial = plan(model, encoded, recipe="tutorial")
     assert tutorial.engine == "trl" and "as in the tutorial" in tutorial.describe()
-    assert (tutorial.log_every, tutorial.evaluate_every) == (10, 10)
+    assert "asked for by name" in plan(model, encoded, recipe=TRL).describe()
     model.config.final_logit_softcapping = 30.0
-    assert "caps its logits" in plan_training(CONFIG, RECIPES["native"], model, encoded, 1).describe()
-    with pytest.raises(ValueError, match="8 do not among 3"):
-        plan_training(dataclasses.replace(CONFIG, engine="trl"), RECIPES["native"], model, encoded, 3)
+    assert "caps its logits" in plan(model, encoded).describe()
+    with pytest.raises(TrainingError, match="8 do not among 3"):
+        plan(model, encoded, recipe=TRL, world=3)
+
+
+def test_what_the_trainer_does_otherwise_is_printed(model, encoded):
+    assert plan(model, encoded).notes == ()
+    chosen = eight_a_step(load_best_model_at_end=True, metric_for_best_model="eval_exact_match")
+    assert plan(model, encoded, chosen).metric == "eval_exact_match"
+    (note,) = plan(model, encoded, chosen, TRL).notes
+    assert note == "metric_for_best_model eval_loss: the engine 'trl' does not count whole rows"
+    by_loss = {"load_best_model_at_end": True, "metric_for_best_model": "eval_loss", "greater_is_better": False}
+    (flattered,) = plan(model, encoded, eight_a_step(**by_loss), "tutorial").notes
+    assert "so they flatter its scores" in flattered
+    unlike = eight_a_step("tutorial", per_device_train_batch_size=8, gradient_accumulation_steps=1)
+    (smaller,) = plan(model, encoded, unlike, "tutorial", world=2).notes
+    assert smaller == "batches of 4 rows, not 8: a process has 4 rows of a step"
+
+
+def test_the_best_checkpoint_is_known_where_it_is_wanted(model, encoded):
+    assert plan(model, encoded).metric == "eval_choice"
+    alone = eight_a_step(load_best_model_at_end=False, metric_for_best_model=None)
+    assert plan(model, encoded, alone).metric is None
+    assert plan(model, encoded, alone, patience=True).metric == "eval_choice"
+    assert plan(model, encoded, alone, TRL, patience=True).metric == "eval_loss"
 
 
 class Shape:
@@ -183,9 +212,8 @@ def test_adapters_start_from_the_same_model_and_are_merged(tokenizer, encoded):
     model = fresh_model()
     ids = torch.tensor([encoded[0].input_ids])
     before = model(ids).logits
-    config = dataclasses.replace(CONFIG, lora_rank=4)
-    assert add_adapters(model, CONFIG) is model
-    adapted = add_adapters(model, config)
+    assert add_adapters(model, 0) is model
+    adapted = add_adapters(model, 4)
     trainable = [name for name, weight in adapted.named_parameters() if weight.requires_grad]
     assert trainable and all("lora_" in name for name in trainable) and not any("lm_head" in name for name in trainable)
     assert torch.allclose(adapted(ids).logits, before)
@@ -198,17 +226,16 @@ def test_adapters_start_from_the_same_model_and_are_merged(tokenizer, encoded):
     assert (
         merged is model and torch.allclose(merged(ids).logits, moved, atol=1e-3) and not torch.allclose(moved, before)
     )
-    assert build_training("some/model", RECIPES["native"], seed=1, lora_rank=8).learning_rate == 2e-4
 
 
 def test_adapters_without_peft_say_what_to_install(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "peft", None)
     with pytest.raises(AdapterError, match="LORA_RANK needs the package peft"):
-        add_adapters(None, dataclasses.replace(CONFIG, lora_rank=4))
+        add_adapters(None, 4)
 
 
 def test_precision_is_what_the_plan_says(tokenizer, encoded, tmp_path):
-    trainer = make_trainer(tokenizer, encoded, tmp_path, precision=Precision("bf16", ""), in_place=False)
+    trainer = make_trainer(tokenizer, encoded, tmp_path, precision=Precision("bf16", ""))
     seen = []
     trainer.model.lm_head.register_forward_hook(lambda _, __, output: seen.append(output.dtype))
     step_gradients(trainer, encoded[:8])
@@ -217,16 +244,50 @@ def test_precision_is_what_the_plan_says(tokenizer, encoded, tmp_path):
 
 
 def test_gradients_that_overflow_at_every_scale_end_the_training(tokenizer, encoded, tmp_path, monkeypatch):
-    config = dataclasses.replace(CONFIG, batch_size=2, accumulation_steps=1, epochs=4)
-    trainer = make_trainer(tokenizer, encoded, tmp_path, config)
+    trainer = make_trainer(tokenizer, encoded, tmp_path, toy_arguments(n_rows=12, batch_size=2, epochs=4))
     monkeypatch.setattr(type(trainer.accelerator), "optimizer_step_was_skipped", property(lambda _: True))
-    with pytest.raises(NotFinite, match="gradients overflowed in 12 of 12 steps"):
+    with pytest.raises(TrainingError, match="gradients overflowed in 12 of 12 steps"):
         trainer.train()
 
 
 def test_every_epoch_has_an_order_of_its_own(tokenizer, encoded, tmp_path, monkeypatch):
-    config = dataclasses.replace(CONFIG, batch_size=2, accumulation_steps=1, epochs=3)
+    arguments = toy_arguments(n_rows=12, batch_size=2, epochs=3)
     orders, plain = [], StepSampler.__iter__
     monkeypatch.setattr(StepSampler, "__iter__", lambda self: orders.append(self.epoch) or plain(self))
-    make_trainer(tokenizer, encoded, tmp_path, config).train()
+    make_trainer(tokenizer, encoded, tmp_path, arguments).train()
     assert orders == [0, 1, 2]
+
+
+def test_padding_and_speed_are_those_of_the_micro_batches(tokenizer, encoded, tmp_path):
+    """One micro-batch is padded to its longest row; row by row there is nothing to pad."""
+    for cut, padded in (("one micro-batch", True), ("row by row", False)):
+        trainer = make_trainer(tokenizer, encoded, tmp_path, **CUTS[cut])
+        step_gradients(trainer, encoded[:8])
+        lengths = [len(row.input_ids) for row in encoded[:8]]
+        told = trainer._window.describe(trainer.accelerator, trainer.args.device)
+        wanted = 1 - sum(lengths) / (8 * max(lengths)) if padded else 0.0
+        assert told["padding_share"] == pytest.approx(wanted, abs=1e-12)
+        assert trainer._window.tokens == sum(lengths)
+        assert told["tokens_per_second"] == pytest.approx(sum(lengths) / trainer._window.seconds)
+    assert 1 - sum(lengths) / (8 * max(lengths)) > 0.01
+
+
+def test_the_data_seed_orders_the_rows(tokenizer, encoded, tmp_path):
+    orders = [
+        list(make_trainer(tokenizer, encoded, tmp_path, eight_a_step(**seeds)).steps)
+        for seeds in ({"seed": 1}, {"seed": 2}, {"seed": 2, "data_seed": 1})
+    ]
+    assert orders[0] == orders[2] != orders[1]
+
+
+def test_a_model_with_adapters_is_not_trained_again(tokenizer, encoded, tmp_path):
+    model, arguments = fresh_model(), eight_a_step(output_dir=str(tmp_path))
+    build_trainer(model, tokenizer, encoded, encoded, arguments, lora_rank=2)
+    with pytest.raises(TrainingError, match="must start from a plain model, but this one has adapters: load it again"):
+        build_trainer(model, tokenizer, encoded, encoded, arguments, lora_rank=2)
+
+
+@pytest.mark.parametrize("name", ["patience", "lora_rank"])
+def test_a_negative_number_is_named(name, tokenizer, encoded, tmp_path):
+    with pytest.raises(TrainingError, match=rf"{name.upper()} must be positive, or 0 for none, got -1"):
+        build_trainer(fresh_model(), tokenizer, encoded, encoded, eight_a_step(), **{name: -1})

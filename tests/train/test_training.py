@@ -8,14 +8,14 @@ from transformers import AutoModelForCausalLM
 
 from fgtools.models import ModelError, load_tokenizer
 from fgtools.offline.samples import build_samples
-from fgtools.profiles import get_recipe
+from fgtools.profiles import adapt_recipe, get_recipe
 from fgtools.prompts import IGNORED, encode_rows
 from fgtools.prompts.encode import render_completion
 from fgtools.rows import build_rows
 from fgtools.run.training import hold_out_rows, train_seeds
 from fgtools.train import TrainingError, train
 from fgtools.train.trainer import LabelledPositionsTrainer
-from tests.toys import TOY, fresh_model, small_rows
+from tests.toys import fresh_model, small_rows, toy_arguments
 
 pytestmark = pytest.mark.usefixtures("batch_run")
 ROWS = small_rows(80, 20)
@@ -39,7 +39,7 @@ def trained(tokenizer, tmp_path_factory):
 
     os.environ["FGTOOLS_BATCH"] = "1"
     folder = tmp_path_factory.mktemp("run") / "model"
-    return train(fresh_model(), tokenizer, ROWS[:16], ROWS[16:], TOY, folder, "native"), folder
+    return train(fresh_model(), tokenizer, ROWS[:16], ROWS[16:], toy_arguments(), folder, "native"), folder
 
 
 def test_training_lowers_the_loss_of_the_completions(trained, tokenizer):
@@ -65,13 +65,13 @@ def test_the_history_and_the_counts_are_told(trained, tokenizer):
     assert 0 < result.label_tokens < result.tokens / 2
     assert result.tokens_per_second > 0 and result.peak_memory_bytes > 10_000_000
     saved = result.to_dict()
-    assert "folder" not in saved and saved["history"] and saved["tokens_per_second"] == result.tokens_per_second
-    assert result.folder == folder and AutoModelForCausalLM.from_pretrained(folder).config.use_cache is True
+    assert saved["history"] and saved["tokens_per_second"] == result.tokens_per_second
+    assert AutoModelForCausalLM.from_pretrained(folder).config.use_cache is True
 
 
 def test_equal_seeds_give_equal_losses(trained, tokenizer, tmp_path):
     result, _ = trained
-    again = train(fresh_model(), tokenizer, ROWS[:16], ROWS[16:], TOY, tmp_path / "model", "native")
+    again = train(fresh_model(), tokenizer, ROWS[:16], ROWS[16:], toy_arguments(), tmp_path / "model", "native")
     losses = [[entry["eval_loss"] for entry in one.history if "eval_loss" in entry] for one in (result, again)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-6)
 
@@ -82,12 +82,14 @@ def test_accumulation_and_checkpointing_change_nothing(recipe, tokenizer, tmp_pa
     shapes = [(4, 1, False), (1, 4, False), (2, 2, True)]
     losses = []
     for batch_size, steps, checkpointing in shapes:
-        config = dataclasses.replace(
-            TOY,
+        config = toy_arguments(
+            recipe,
             epochs=3,
-            warmup_fraction=0.0,
             batch_size=batch_size,
-            accumulation_steps=steps,
+            eval_steps=1,
+            save_steps=1,
+            warmup_steps=0,
+            gradient_accumulation_steps=steps,
             gradient_checkpointing=checkpointing,
         )
         result = train(fresh_model(), tokenizer, rows[:4], rows[4:], config, tmp_path / "model", recipe)
@@ -97,7 +99,7 @@ def test_accumulation_and_checkpointing_change_nothing(recipe, tokenizer, tmp_pa
 
 
 def test_the_tutorials_whole_text_is_trained_under_its_recipe(tokenizer, tmp_path):
-    config = dataclasses.replace(TOY, epochs=1)
+    config = toy_arguments("tutorial", n_rows=6, epochs=1)
     rows = [row for row in ROWS if row["gold"]][:8]
     result = train(fresh_model(), tokenizer, rows[:6], rows[6:], config, tmp_path / "model", "tutorial")
     assert result.label_tokens == result.tokens and result.n_too_long == 0
@@ -105,18 +107,18 @@ def test_the_tutorials_whole_text_is_trained_under_its_recipe(tokenizer, tmp_pat
 
 def test_rows_that_do_not_fit_are_counted_and_none_at_all_is_an_error(tokenizer, tmp_path):
     lengths = sorted(len(one.input_ids) for one in encode_rows(ROWS[:16], tokenizer).encoded)
-    config = dataclasses.replace(TOY, epochs=1)
+    config = toy_arguments(epochs=1, max_length=lengths[8])
     short = [row for row in ROWS if len(encode_rows([row], tokenizer, "native", lengths[8]).encoded)]
-    result = train(fresh_model(), tokenizer, ROWS[:16], short, config, tmp_path / "m", max_length=lengths[8])
+    result = train(fresh_model(), tokenizer, ROWS[:16], short, config, tmp_path / "m")
     assert result.n_train + result.n_too_long == 16 and result.n_too_long >= 1
     with pytest.raises(TrainingError, match=r"a training row must fit 10 tokens, but all 16 are longer"):
-        train(fresh_model(), tokenizer, ROWS[:16], ROWS[16:], TOY, tmp_path / "m", max_length=10)
+        train(fresh_model(), tokenizer, ROWS[:16], ROWS[16:], toy_arguments(max_length=10), tmp_path / "m")
 
 
 @pytest.mark.parametrize(("rows", "side"), [((), "training"), (ROWS[:2], "evaluation")])
 def test_an_empty_split_is_named(rows, side, tokenizer, tmp_path):
     with pytest.raises(TrainingError, match=f"the {side} split must hold rows, but it is empty"):
-        train(fresh_model(), tokenizer, rows, (), TOY, tmp_path / "model")
+        train(fresh_model(), tokenizer, rows, (), toy_arguments(), tmp_path / "model")
 
 
 @pytest.mark.parametrize("engine", ["labelled", "trl"])
@@ -127,7 +129,8 @@ def test_a_loss_that_explodes_leaves_the_older_model_whole(engine, tokenizer, tm
     with torch.no_grad():
         model.model.embed_tokens.weight[2] = float("nan")
     with pytest.raises(TrainingError, match="the loss must stay finite"):
-        train(model, tokenizer, ROWS[:4], ROWS[4:6], dataclasses.replace(TOY, engine=engine), tmp_path / "model")
+        recipe = adapt_recipe(get_recipe("native"), engine=engine)
+        train(model, tokenizer, ROWS[:4], ROWS[4:6], toy_arguments(n_rows=4), tmp_path / "model", recipe)
     assert not list((tmp_path / "model.checkpoints").glob("checkpoint-*"))
     assert (tmp_path / "model" / "config.json").read_text() == "older"
 
@@ -143,7 +146,7 @@ def second_is_best(monkeypatch):
         return output
 
     monkeypatch.setattr(LabelledPositionsTrainer, "evaluation_loop", evaluate)
-    return dataclasses.replace(TOY, epochs=3)
+    return toy_arguments(n_rows=8, epochs=3)
 
 
 @pytest.mark.parametrize(
@@ -155,7 +158,7 @@ def test_the_better_of_best_and_last_checkpoint_by_generating_is_saved(
     rows = [row for row in ROWS if row["gold"]]
     texts = {"gold": [render_completion(row) for row in rows[8:]], "none": [""] * len(rows[8:])}
     replies = iter([texts[of_last], texts[of_best]])
-    monkeypatch.setattr("fgtools.train.training.generate_replies", lambda *_, **__: next(replies))
+    monkeypatch.setattr("fgtools.train.choice.generate_replies", lambda *_, **__: next(replies))
     result = train(fresh_model(), tokenizer, rows[:8], rows[8:], second_is_best, tmp_path / "model")
     counts = {"gold": len(rows[8:]), "none": 0}
     assert result.candidates == tuple(
@@ -168,22 +171,22 @@ def test_the_better_of_best_and_last_checkpoint_by_generating_is_saved(
 
 
 def test_without_a_choice_the_last_weights_are_saved(second_is_best, tokenizer, tmp_path):
-    config = dataclasses.replace(second_is_best, choose_best=False)
-    result = train(fresh_model(), tokenizer, ROWS[:8], ROWS[8:12], config, tmp_path / "model")
+    second_is_best.load_best_model_at_end = False
+    result = train(fresh_model(), tokenizer, ROWS[:8], ROWS[8:12], second_is_best, tmp_path / "model")
     assert result.saved_step == result.steps == 6 and result.candidates == ()
 
 
 def test_patience_ends_a_training_that_gets_no_better(tokenizer, tmp_path):
-    config = dataclasses.replace(TOY, learning_rate=5e-2, epochs=20, patience=1)
-    result = train(fresh_model(), tokenizer, ROWS[:12], ROWS[12:], config, tmp_path / "model")
-    assert result.steps < 60
+    config = toy_arguments(n_rows=12, epochs=20, learning_rate=5e-2)
+    result = train(fresh_model(), tokenizer, ROWS[:12], ROWS[12:], config, tmp_path / "model", patience=1)
+    assert result.steps < 60 and result.patience == 1
     assert result.tokens < 20 * sum(len(one.input_ids) for one in encode_rows(ROWS[:12], tokenizer).encoded)
 
 
 def test_adapters_train_and_the_saved_model_is_plain(tokenizer, tmp_path):
-    config = dataclasses.replace(TOY, lora_rank=4, learning_rate=5e-3, epochs=4)
+    config = toy_arguments(n_rows=12, learning_rate=5e-3, epochs=4)
     model = fresh_model()
-    result = train(model, tokenizer, ROWS[:12], ROWS[12:], config, tmp_path / "model")
+    result = train(model, tokenizer, ROWS[:12], ROWS[12:], config, tmp_path / "model", lora_rank=4)
     losses = [entry["eval_loss"] for entry in result.history if "eval_loss" in entry]
     assert losses[-1] < losses[0]
     assert not list((tmp_path / "model").glob("adapter*"))
@@ -194,7 +197,7 @@ def test_adapters_train_and_the_saved_model_is_plain(tokenizer, tmp_path):
 
 def test_the_saved_folder_reloads_to_identical_logits_and_is_complete(tokenizer, tmp_path):
     model = fresh_model()
-    train(model, tokenizer, ROWS[:8], ROWS[8:12], dataclasses.replace(TOY, epochs=1), tmp_path / "model")
+    train(model, tokenizer, ROWS[:8], ROWS[8:12], toy_arguments(n_rows=8, epochs=1), tmp_path / "model")
     saved = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
     ids = torch.tensor([encode_rows(ROWS[:1], tokenizer).encoded[0].input_ids])
     with torch.inference_mode():
@@ -206,7 +209,7 @@ def test_the_saved_folder_reloads_to_identical_logits_and_is_complete(tokenizer,
 
 def test_bf16_weights_train_as_fp32_and_are_saved_as_bf16(tokenizer, tmp_path):
     model = fresh_model().to(torch.bfloat16)
-    config = dataclasses.replace(TOY, learning_rate=1e-5, epochs=1)  # most bf16 weights would not move
+    config = toy_arguments(n_rows=8, learning_rate=1e-5, epochs=1)  # most bf16 weights would not move
     result = train(model, tokenizer, ROWS[:8], ROWS[8:12], config, tmp_path / "model")
     assert result.precision == "fp32" and model.dtype == torch.bfloat16
     assert AutoModelForCausalLM.from_pretrained(tmp_path / "model", dtype="auto").dtype == torch.bfloat16
@@ -214,7 +217,7 @@ def test_bf16_weights_train_as_fp32_and_are_saved_as_bf16(tokenizer, tmp_path):
 
 def test_fp16_that_overflows_starts_again_in_fp32(tokenizer, tmp_path, capsys):
     rows = sorted(ROWS, key=lambda row: len(str(row)))[:6]  # fp16 is slow on a CPU
-    config = dataclasses.replace(TOY, epochs=1, precision="fp16")
+    config = toy_arguments(n_rows=4, epochs=1, precision="fp16")
 
     def overflowing():
         model = fresh_model()
@@ -227,7 +230,7 @@ def test_fp16_that_overflows_starts_again_in_fp32(tokenizer, tmp_path, capsys):
     shown = capsys.readouterr().out
     assert result.precision == "fp32"
     assert "precision fp16: asked for by name" in shown and "fp16 is not finite here (the evaluation loss is" in shown
-    config = dataclasses.replace(config, precision="fp32")
+    config = toy_arguments(n_rows=4, epochs=1)
     wanted = train(overflowing(), tokenizer, rows[:4], rows[4:], config, tmp_path / "b")
     losses = [[entry["eval_loss"] for entry in one.history if "eval_loss" in entry] for one in (result, wanted)]
     assert losses[0] == losses[1]
@@ -237,7 +240,7 @@ def test_fp16_trains_as_fp32_does_where_it_holds(tokenizer, tmp_path):
     rows = sorted(ROWS, key=lambda row: len(str(row)))[:6]
     losses = []
     for precision in ("fp16", "fp32"):
-        config = dataclasses.replace(TOY, epochs=2, precision=precision, choose_best=False)
+        config = toy_arguments(n_rows=4, precision=precision, load_best_model_at_end=False)
         result = train(fresh_model(), tokenizer, rows[:4], rows[4:], config, tmp_path / precision)
         assert result.precision == precision
         losses.append([entry["eval_loss"] for entry in result.history if "eval_loss" in entry])
@@ -249,11 +252,11 @@ def test_rows_whose_labels_are_all_cut_off_are_counted(tokenizer, tmp_path):
     lengths = sorted((len(one.input_ids), one.n_prompt) for one in encode_rows(ROWS[:16], tokenizer).encoded)
     budget = lengths[8][1]
     short = [row for row in ROWS if len(encode_rows([row], tokenizer, "native", budget).encoded)]
-    config = dataclasses.replace(TOY, epochs=1)
-    result = train(fresh_model(), tokenizer, ROWS[:16], short, config, tmp_path / "m", recipe, max_length=budget)
+    config = toy_arguments(epochs=1, max_length=budget)
+    result = train(fresh_model(), tokenizer, ROWS[:16], short, config, tmp_path / "m", recipe)
     assert result.n_unlabelled >= 1 and result.n_train + result.n_unlabelled == 16
     with pytest.raises(TrainingError, match="a training row must carry labels, but none of 16 does"):
-        train(fresh_model(), tokenizer, ROWS[:16], short, config, tmp_path / "m", recipe, max_length=30)
+        train(fresh_model(), tokenizer, ROWS[:16], short, toy_arguments(max_length=30), tmp_path / "m", recipe)
 
 
 def test_a_tokenizer_of_another_model_is_refused_before_anything_is_trained(tokenizer, tmp_path):
@@ -262,13 +265,13 @@ def test_a_tokenizer_of_another_model_is_refused_before_anything_is_trained(toke
     with pytest.raises(
         TrainingError, match=r"every token of the rows must be among the model's 300, but '.*' has the id"
     ):
-        train(model, tokenizer, ROWS[:8], ROWS[8:12], TOY, tmp_path / "model")
+        train(model, tokenizer, ROWS[:8], ROWS[8:12], toy_arguments(), tmp_path / "model")
 
 
 def test_a_tokenizer_with_two_tokens_more_than_the_model_trains(tokenizer, tmp_path):
     larger = load_tokenizer("standin")
     larger.add_tokens(["<one_more>", "<another>"])
-    config = dataclasses.replace(TOY, epochs=1)
+    config = toy_arguments(n_rows=8, epochs=1)
     assert len(larger) > fresh_model().config.vocab_size
     assert train(fresh_model(), larger, ROWS[:8], ROWS[8:12], config, tmp_path / "m").n_train == 8
 
@@ -279,15 +282,13 @@ def test_a_tokenizer_that_splits_the_marks_of_a_call_is_refused(tmp_path):
             return {"input_ids": list(range(len(text)))}
 
     with pytest.raises(ModelError, match="the tokenizer must know <start_function_call> as one token, but splits it"):
-        train(fresh_model(), Splitting(), ROWS[:8], ROWS[8:12], TOY, tmp_path / "m")
+        train(fresh_model(), Splitting(), ROWS[:8], ROWS[8:12], toy_arguments(), tmp_path / "m")
 
 
 def test_several_seeds_tell_mean_and_spread(tokenizer, tmp_path):
-    config = dataclasses.replace(TOY, epochs=1)
-
     def one(seed):
-        settings = dataclasses.replace(config, seed=seed)
-        return train(fresh_model(), tokenizer, ROWS[:12], ROWS[12:], settings, tmp_path / str(seed))
+        config = toy_arguments(n_rows=12, epochs=1, seed=seed)
+        return train(fresh_model(), tokenizer, ROWS[:12], ROWS[12:], config, tmp_path / str(seed))
 
     table = train_seeds([1, 2, 3], one)
     *losses, mean, deviation = table["eval loss"]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fgtools.train.batches import count_padding, plan_steps, split_by_tokens
+from fgtools.train.plan import count_padding, plan_steps, split_by_tokens
 
 LENGTHS = st.lists(st.integers(1, 2000), min_size=0, max_size=200)
 

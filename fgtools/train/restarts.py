@@ -1,0 +1,168 @@
+"""A trainer that can start again: from its own checkpoint after a break, in fp32 when fp16 is not finite.
+
+Knows TRL's trainer, checkpoints and the plan of a training; not how the loss is computed. A model that has gone through
+`train` computes as it did before: what trainers put in place of its forward is taken off.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from transformers import (
+    EarlyStoppingCallback,
+    PreTrainedTokenizerBase,
+    PrinterCallback,
+    ProgressCallback,
+    TrainerCallback,
+)
+from transformers import set_seed as set_every_seed
+from transformers.trainer_utils import TrainOutput
+from trl import SFTConfig, SFTTrainer
+
+from fgtools.files import is_watched
+from fgtools.models.device import Precision
+from fgtools.profiles import FIRST_STEPS
+from fgtools.train.arguments import TrainingError
+from fgtools.train.callbacks import LastStep, NotFinite, OneLine, RequireFinite
+from fgtools.train.checkpoints import Checkpoint, MarkWhole, find_checkpoint
+from fgtools.train.loss import restore_forward
+from fgtools.train.norms import widened_norms
+from fgtools.train.plan import Plan, translate_arguments
+from fgtools.train.rows import Side
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a trainer is built from, once and again.
+
+    Attributes:
+        model: The model, or a PEFT model around it.
+        tokenizer: Its tokenizer.
+        sides: Training and evaluation rows.
+        arguments: The numbers of the training, as they were given.
+        plan: How it is computed.
+        identity: The hash by which its checkpoints are known.
+        checkpoint: Where it goes on from; None: from the beginning.
+        dtype: Format in which the weights are saved.
+        patience: Evaluations without a better one after which it stops; 0: never.
+        lora_rank: Rank of the adapters that are trained; 0: the weights are.
+        callbacks: The caller's.
+    """
+
+    model: Any
+    tokenizer: PreTrainedTokenizerBase
+    sides: tuple[Side, Side]
+    arguments: SFTConfig
+    plan: Plan
+    identity: str
+    checkpoint: Checkpoint | None
+    dtype: torch.dtype
+    patience: int
+    lora_rank: int
+    callbacks: Sequence[TrainerCallback]
+
+
+class RestartableTrainer(SFTTrainer):
+    """SFTTrainer with TRL's own loss and batches, and a `train` that needs no arguments."""
+
+    def __init__(self, task: Task) -> None:
+        """Build the trainer of a task."""
+        self.task, self.started, self.seconds = task, False, 0.0
+        watched = is_watched()
+        own: list[TrainerCallback] = [LastStep(), RequireFinite(), *([] if watched else [OneLine()])]
+        own += [MarkWhole(task.identity, task.plan.precision.name, self._clock), *task.callbacks]
+        super().__init__(
+            model=task.model,
+            args=translate_arguments(task.arguments, task.plan, resumed=task.checkpoint is not None),
+            train_dataset=task.sides[0].build_dataset(),
+            eval_dataset=task.sides[1].build_dataset(),
+            processing_class=task.tokenizer,
+            callbacks=[*own, EarlyStoppingCallback(task.patience)] if task.patience else own,
+        )
+        self.remove_callback(PrinterCallback)
+        if not watched:
+            self.remove_callback(ProgressCallback)
+
+    def train(self) -> TrainOutput:
+        """Train as the arguments say, from this training's newest checkpoint where it goes on from one.
+
+        Called again after an interruption, it goes on from the newest checkpoint written before. fp16 that is not
+        finite within the first FIRST_STEPS steps makes the training start again in fp32.
+
+        Returns:
+            What transformers' trainer returns.
+
+        Raises:
+            TrainingError: The loss is not finite, or the model has moved and there is no checkpoint to go on from.
+        """
+        if self.started:
+            self._go_on()
+        plan, step = self.task.plan, 0
+        fragile = plan.precision.name == "fp16" and plan.engine == "labelled"
+        start = {name: weight.detach().cpu().clone() for name, weight in self._trained()} if fragile else {}
+        try:
+            return self._train_once()
+        except NotFinite as error:
+            step = self.state.global_step
+            if not fragile or step > FIRST_STEPS or self.task.checkpoint is not None:
+                raise TrainingError(
+                    f"the loss must stay finite, but {error}: lower LEARNING_RATE, or set PRECISION to 'fp32'; the "
+                    "model was not saved, checkpoints and an older model are as they were"
+                ) from error
+            reason = f"fp16 is not finite here ({error}), so training starts again"
+        print(f"precision fp32: {reason}", flush=True)
+        with torch.no_grad():
+            for name, weight in self._trained():
+                weight.copy_(start[name])
+        remove_checkpoints(self)  # what it wrote in fp16 is not this training's
+        self._build_again(plan=replace(plan, precision=Precision("fp32", reason)))
+        return self._train_once()
+
+    def _build_again(self, **changes: Any) -> None:
+        """Build every part of this trainer anew: format and checkpoint are decided when it is built."""
+        self.__init__(replace(self.task, **changes))  # type: ignore[misc]
+
+    def _go_on(self) -> None:
+        checkpoint = find_checkpoint(Path(self.task.arguments.output_dir), self.task.identity, resume=True)
+        if checkpoint is None:
+            raise TrainingError(
+                "a trainer starts from the model it was built with, but this one has trained it already and left no "
+                "checkpoint: load the model again and build another trainer"
+            )
+        self._build_again(checkpoint=checkpoint)
+
+    def _trained(self) -> list[tuple[str, torch.nn.Parameter]]:
+        return [(name, weight) for name, weight in self.task.model.named_parameters() if weight.requires_grad]
+
+    def _clock(self) -> float:
+        """Return the seconds that this training has taken, those before a break included."""
+        earlier = self.task.checkpoint.seconds if self.task.checkpoint else 0.0
+        return earlier + time.perf_counter() - self.began
+
+    def _train_once(self) -> TrainOutput:
+        task, self.started, self.began = self.task, True, time.perf_counter()
+        set_every_seed(task.arguments.seed)
+        if self.args.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.args.device)
+        with widened_norms(task.model) if task.plan.precision.name == "fp16" else nullcontext():
+            try:
+                return super().train(resume_from_checkpoint=str(task.checkpoint.folder) if task.checkpoint else None)
+            finally:
+                self.seconds = self._clock()
+                restore_forward(task.model)
+
+
+def remove_checkpoints(trainer: RestartableTrainer) -> None:
+    """Delete the checkpoints of a training, once its model is saved; the first of several processes does."""
+    PartialState().wait_for_everyone()
+    if PartialState().is_main_process:
+        shutil.rmtree(trainer.task.arguments.output_dir, ignore_errors=True)
+    PartialState().wait_for_everyone()

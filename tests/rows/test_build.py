@@ -161,6 +161,11 @@ def test_ids_are_made_of_positions_and_never_repeat():
     assert [row["row_id"] for row in build_rows(raws).rows] == ["row/0", "x", "x#2", "7"]
 
 
+def test_a_label_has_at_most_200_characters():
+    (row,) = build_rows([raw_row("a", row_id="x" * 300)]).rows
+    assert row["row_id"] == "x" * 200
+
+
 def test_groups_are_the_request_and_the_tools():
     same = [raw_row(call_text()), raw_row("no"), raw_row(call_text(), request=" q\n"), raw_row("no", tools=TOOLS[::-1])]
     other = [raw_row(call_text(), request="r"), raw_row(call_text(), tools=TOOLS[:1])]
@@ -207,7 +212,7 @@ def test_a_name_the_grammar_cannot_carry_is_replaced_and_can_be_put_back():
 
 
 def test_the_names_replaced_in_all_rows_are_collected_and_the_first_one_counts():
-    raws = [raw_row(call_text(name), tools=[{"name": name}]) for name in ("a{b", "a}b")]
+    raws = [raw_row(call_text(name), tools=[{"name": name}]) for name in ("a{b", " a{b ")]
     assert build_rows(raws).renamed == {"tools": {"a_b": "a{b"}, "parameters": {}}
     hidden = Coverage(hidden_names=frozenset({"type", "required"}))
     schemas = [{"type": "object", "properties": {name: {"type": "string"}}} for name in ("type", "required")]

@@ -218,3 +218,7 @@ def test_any_columns_end_in_a_row_or_a_reason(row):
 def test_a_spoiled_column_ends_in_a_row_or_a_reason(shape, column, value):
     for recipe in ("native", "tutorial"):
         assert sum(build_rows([{**ROWS[shape], column: value}], recipe).funnel.values()) == 1
+
+
+def test_one_column_of_two_makes_no_shape():
+    assert guess_shape({"query": "q", "chat": "c", "prompt": "p", "question": "q"}) == "unknown"

@@ -141,7 +141,7 @@ def test_a_benchmarks_questions_are_not_trained_on(path, tmp_path):
     (tmp_path / "bench.json").write_text(
         json.dumps([{"id": "simple_1", "question": [[{"role": "user", "content": question}]], "function": []}])
     )
-    (tmp_path / "bench.txt").write_text(f"{question.upper()}\n\nAnother one\n")
+    (tmp_path / "bench.txt").write_text(f"{question.upper()}\n\n  \nAnother one\n")
     for name, n_requests in (("bench.json", 1), ("bench.txt", 2)):
         requests = load_requests(tmp_path / name)
         assert len(requests) == n_requests

@@ -80,7 +80,7 @@ def style_table(frame: pandas.DataFrame, caption: str = "") -> StyledTable:
     )
     for name in set(_BARS) & set(frame.columns):
         if frame[name].notna().any():
-            styler.bar(subset=[name], color="#a9cbe2", vmin=0, vmax=max(1.0, frame[name].max()), width=90)
+            styler.bar(subset=[name], color="#2f6f9f55", vmin=0, vmax=max(1.0, frame[name].max()), width=90)
     if "measure" in frame.columns:
         bold = frame["measure"] == DECIDES
         styler.set_properties(subset=pandas.IndexSlice[frame.index[bold], :], **{"font-weight": "bold"})
@@ -128,8 +128,7 @@ def _list_cells(frame: pandas.DataFrame) -> list[list[str]]:
 def _format_cell(column: str, value: Any) -> str:
     if value is pandas.NA or (isinstance(value, float) and math.isnan(value)):
         return ""
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return _FORMATS[column](value) if is_number and column in _FORMATS else str(value)
+    return _FORMATS[column](value) if column in _FORMATS and isinstance(value, int | float) else str(value)
 
 
 def _html_formatter(column: str) -> Callable[[Any], str]:

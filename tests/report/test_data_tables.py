@@ -14,6 +14,7 @@ from fgtools.report.data_tables import (
     build_funnel_table,
 )
 from fgtools.rows.remedies import Coverage
+from fgtools.schema.types import JSON_TYPES
 
 
 def test_the_funnel_adds_up():
@@ -37,6 +38,18 @@ def test_tables_of_data_show_counts_and_examples():
         ["parameters named", "type", "2 renamed"],
         ["default", "string", "4 said in the description"],
         ["also", "format", "nothing to say in these rows"],
+    ]
+
+
+def test_what_is_hidden_of_every_type_is_said_in_short_and_the_commonest_remedy_first():
+    hidden = {(kind, "pattern") for kind in JSON_TYPES} | {("string", "default"), ("integer", "default")}
+    table = build_coverage_table(
+        Coverage(frozenset(), frozenset(hidden)), {"default_described": 1, "pattern_described": 7}
+    )
+    assert table.values.tolist() == [
+        ["parameters named", "(none)", "0 renamed"],
+        ["pattern", "every type", "7 said in the description"],
+        ["default", "integer, string", "1 said in the description"],
     ]
 
 

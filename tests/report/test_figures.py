@@ -43,7 +43,7 @@ def test_errors_stand_by_number_before_then_after_then_name():
 def test_figures_show_the_numbers_they_are_given(tmp_path):
     funnel = figures.plot_funnel({"kept": 3, "no_call": 1}, figures.new_axes())
     assert "3 (75.0%)" in texts(funnel) and "of 4" in texts(funnel)
-    lengths = figures.plot_lengths([10, 20, 3000], 2048, figures.new_axes())
+    lengths = figures.plot_lengths([10, 2048, 3000], 2048, figures.new_axes())
     assert "budget 2048: 1 of 3 rows over it" in texts(lengths)
     history = [{"step": 0, "eval_loss": 2.0, "eval_mean_token_accuracy": 0.1}, {"step": 1, "loss": 1.0}]
     curves = figures.plot_training(history)
@@ -74,6 +74,7 @@ def test_the_figures_show_every_row_and_part(sides, comparison, tmp_path):
     before, after = sides
     axes = figures.plot_transitions(comparison, figures.new_axes())
     shown = sum(int(text.get_text()) for text in axes.texts if text.get_text())
+    assert axes.images[0].get_array().max() == axes.images[0].get_clim()[1] == 108**0.5  # the commonest is darkest
     assert shown == comparison.n and f"{comparison.n} rows" in axes.get_xlabel()
     names = [label.get_text() for label in axes.get_xticklabels()]
     cells = {text.get_position(): text.get_text() for text in axes.texts}

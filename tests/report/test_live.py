@@ -48,6 +48,8 @@ def test_curves_hold_every_figure_of_the_log():
     assert list(drawn["Learning rate"].lines[0].get_ydata()) == [1e-4, 5e-5]
     assert list(drawn["Tokens per second"].lines[0].get_ydata()) == [900, 950]
     assert list(drawn["Peak memory, GiB"].lines[0].get_ydata()) == [2, 3]
+    assert drawn["Peak memory, GiB"].get_ylim() == (0, 1.15 * 3)  # its highest value, and room above it
+    assert drawn["Loss"].get_ylim()[0] > 0.5
     plt.close(axes.figure)
     plt.close(plot_training([]).figure)
 
@@ -57,6 +59,7 @@ def test_live_curves_are_one_drawing_that_is_replaced(monkeypatch):
     handle = types.SimpleNamespace(update=updated.append)
     monkeypatch.setattr("IPython.display.display", lambda figure, display_id: shown.append(figure) or handle)
     curves, open_before = LiveCurves(), plt.get_fignums()
+    curves.on_evaluate(None, state(first=False), None)
     for step in (0, 5, 10, 15):
         curves.on_evaluate(None, state(step), None)
     assert (len(shown), len(updated)) == (1, 2) and plt.get_fignums() == open_before

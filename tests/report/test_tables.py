@@ -97,6 +97,9 @@ def test_every_row_is_in_one_transition(comparison):
     table = build_transitions_table(comparison)
     assert table["before"][0] == "right" and table["after"][0] != "right"  # what was broken stands first
     assert table["rows"].sum() == comparison.n
+    transitions = (("", "", 9), ("a", "", 1), ("b", "", 3), ("", "a", 1), ("", "b", 2))
+    ordered = build_transitions_table(Comparison(16, (), (), (), transitions))
+    assert list(ordered["rows"]) == [2, 1, 9, 3, 1] and list(ordered["after"][:2]) == ["b", "a"]
     outcomes = build_outcomes_table(comparison).set_index("outcome").loc["broken"]
     assert outcomes["rows"].startswith(f"{counts['broken']}/{comparison.n} = ")
     assert outcomes["share"] == counts["broken"] / comparison.n

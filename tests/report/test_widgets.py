@@ -52,6 +52,7 @@ def test_an_alignment_is_read_in_a_terminal():
     )
     assert "^" not in str(Alignment("same", "same")) and str(Alignment("", "")) == "both are empty"
     assert max(map(len, str(Alignment("x" * 500, "y" * 400)).splitlines())) == 84 + 11
+    assert "more" not in str(Alignment("x" * 4000, "y"))
     assert "996000 more characters" in str(Alignment("x" * 1_000_000, "y")).replace("predicted  ", "").replace("\n", "")
 
 
@@ -153,6 +154,7 @@ def test_the_playground_answers_and_says_what_is_wrong(watched, model, tokenizer
     request, tools, line, view = playground.build().children
     button, constrained = line.children
     assert "meal_log" in view.value and "validity" in view.value
+    assert view.value.count("&lt;start_of_turn&gt;developer") == 1  # the prompt stands above the table, not in it
     request.value, constrained.value = "<script>alert(1)</script>", True
     button.click()
     assert "&lt;script&gt;" in view.value and "<script" not in view.value and not button.disabled

@@ -9,9 +9,9 @@ reply ends after 20 to 60 tokens, as a call does. Ways, taking turns within ever
 
 - loop: the tutorial's, one row after the other through transformers' `generate`, that stops at the end of its reply
 - loop to 128: the same when nothing stops it; measured once
-- ours: `generate`'s engine
+- ours: fgtools.generate
 
-In fp32 the tokens must be the same. With `--profile`, one more run of ours says where its time goes. Then 10,000
+In fp32 the tokens must be the same. With `--profile`, one more run of ours is profiled. Then 10,000
 replies are scored. The last line is one JSON object: `ratio` is ours over the stopping loop on rows that share tool
 lists, `identical` whether all tokens were equal.
 """
@@ -52,7 +52,7 @@ TOGETHER = 3
 
 
 def build_standin(device: str) -> Gemma3ForCausalLM:
-    """Make a model of the stand-in's shape with random weights: the real ones have ties in what they never saw."""
+    """Build a model of the stand-in's shape with random weights: its own have ties on inputs they never saw."""
     torch.manual_seed(0)
     return Gemma3ForCausalLM(load_model("standin", device="cpu", quiet=True).config).to(device)
 
@@ -108,7 +108,7 @@ KINDS = {
 
 
 def profile_ours(model: Any, prompts: Sequence[Sequence[int]], budgets: Sequence[int]) -> dict[str, Any]:
-    """Say where our time goes: in reading prompts and in writing replies, the share of every kind of operation."""
+    """Return the share of every kind of operation in our time, for reading prompts and for writing replies."""
     parts = {}
     for name, ends in (("reading prompts", [1] * len(prompts)), ("all", list(budgets))):
         with torch.profiler.profile() as profile, torch.inference_mode():
@@ -135,8 +135,40 @@ def _matching(micro: dict[str, float], words: Sequence[str]) -> list[float]:
     ]
 
 
+def measure_kind(kind: str, model: Any, n_rows: int, device: str, options: argparse.Namespace) -> dict[str, Any]:
+    """Measure the loop and ours, taking turns, on prompts that share tool lists ("shared") or do not ("unshared")."""
+    prompts, budgets = draw_prompts(n_rows, model.config.vocab_size, kind == "shared")
+    timed(lambda: run_ours(model, prompts[:2], [2, 2]), device)
+    timed(lambda: run_loop(model, prompts[:1], [2]), device)
+    ways = {"loop": lambda: run_loop(model, prompts, budgets), "ours": lambda: run_ours(model, prompts, budgets)}
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    replies: dict[str, list[list[int]]] = {}
+    for _ in range(options.repeats):
+        for name, way in ways.items():
+            taken, replies[name] = timed(way, device)
+            seconds[name].append(taken)
+            print(f"{kind} {name}: {taken:.2f} s", flush=True)
+    ratio = statistics.median(one / other for one, other in zip(seconds["loop"], seconds["ours"], strict=True))
+    result = {
+        "prompt_tokens": sum(map(len, prompts)),
+        "reply_tokens": sum(budgets),
+        "distinct_reply_tokens": len({token for reply in replies["loop"] for token in reply}),
+        "loop_seconds": round(statistics.median(seconds["loop"]), 3),
+        "ours_seconds": round(statistics.median(seconds["ours"]), 3),
+        "rows_per_second": round(n_rows / statistics.median(seconds["ours"]), 3),
+        "same_replies": sum(one == other for one, other in zip(replies["loop"], replies["ours"], strict=True)),
+        "ratio": round(ratio, 2),
+    }
+    if options.worst_case and kind == "shared":
+        taken, _ = timed(lambda: run_loop(model, prompts, [128] * len(prompts)), device)
+        result |= {"loop_128_seconds": round(taken, 3), "ratio_to_loop_128": round(taken / seconds["ours"][-1], 2)}
+    if options.profile:
+        result["profile"] = profile_ours(model, prompts, budgets)
+    return result
+
+
 def measure_scoring() -> float:
-    """Give the seconds that scoring 10,000 replies takes."""
+    """Return the seconds that scoring 10,000 replies takes."""
     rows = build_rows(build_samples(600, 1)).rows
     draw = random.Random(2)
     chosen = [draw.choice(rows) for _ in range(10_000)]
@@ -148,7 +180,7 @@ def measure_scoring() -> float:
 
 
 def render_results(results: dict[str, Any]) -> str:
-    """Write the Markdown table of docs/evaluation.md from results/evaluate.json."""
+    """Render the Markdown table of docs/evaluation.md from results/evaluate.json."""
     columns = (
         "model",
         "device",
@@ -180,7 +212,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=0, help="of the CPU (default: torch's own)")
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     parser.add_argument("--worst-case", action="store_true", help="also run the loop to 128 tokens")
-    parser.add_argument("--profile", action="store_true", help="say where our time goes")
+    parser.add_argument("--profile", action="store_true", help="profile one more run of ours")
     parser.add_argument("--out", type=Path, help="also keep the JSON object there, beside those of other shapes")
     options = parser.parse_args()
     quiet_libraries()
@@ -192,43 +224,9 @@ def main() -> None:
     n_rows = options.rows or (64 if device == "cuda" else 12)
     where = torch.cuda.get_device_name() if device == "cuda" else f"CPU, {torch.get_num_threads()} thread(s)"
     print(f"shape {options.shape}, {n_rows} rows, {where}", flush=True)
-    kinds, identical = {}, True
+    kinds = {}
     for kind in ("shared", "unshared"):
-        prompts, budgets = draw_prompts(n_rows, model.config.vocab_size, kind == "shared")
-        timed(lambda prompts=prompts: run_ours(model, prompts[:2], [2, 2]), device)
-        timed(lambda prompts=prompts: run_loop(model, prompts[:1], [2]), device)
-        ways = {
-            "loop": lambda prompts=prompts, budgets=budgets: run_loop(model, prompts, budgets),
-            "ours": lambda prompts=prompts, budgets=budgets: run_ours(model, prompts, budgets),
-        }
-        seconds: dict[str, list[float]] = {name: [] for name in ways}
-        replies: dict[str, list[list[int]]] = {}
-        for _ in range(options.repeats):
-            for name, way in ways.items():
-                taken, replies[name] = timed(way, device)
-                seconds[name].append(taken)
-                print(f"{kind} {name}: {taken:.2f} s", flush=True)
-        same = sum(one == other for one, other in zip(replies["loop"], replies["ours"], strict=True))
-        identical = identical and same == n_rows
-        ratio = statistics.median(one / other for one, other in zip(seconds["loop"], seconds["ours"], strict=True))
-        kinds[kind] = {
-            "prompt_tokens": sum(map(len, prompts)),
-            "reply_tokens": sum(budgets),
-            "distinct_reply_tokens": len({token for reply in replies["loop"] for token in reply}),
-            "loop_seconds": round(statistics.median(seconds["loop"]), 3),
-            "ours_seconds": round(statistics.median(seconds["ours"]), 3),
-            "rows_per_second": round(n_rows / statistics.median(seconds["ours"]), 3),
-            "same_replies": same,
-            "ratio": round(ratio, 2),
-        }
-        if options.worst_case and kind == "shared":
-            taken, _ = timed(lambda prompts=prompts: run_loop(model, prompts, [128] * len(prompts)), device)
-            kinds[kind] |= {
-                "loop_128_seconds": round(taken, 3),
-                "ratio_to_loop_128": round(taken / seconds["ours"][-1], 2),
-            }
-        if options.profile:
-            kinds[kind]["profile"] = profile_ours(model, prompts, budgets)
+        kinds[kind] = measure_kind(kind, model, n_rows, device, options)
         print(kind, kinds[kind], flush=True)
     scoring = measure_scoring()
     print(f"10,000 replies scored in {scoring:.2f} s")
@@ -241,7 +239,7 @@ def main() -> None:
         "rows": n_rows,
         "kinds": kinds,
         "scoring_10000_seconds": round(scoring, 2),
-        "identical": identical,
+        "identical": all(one["same_replies"] == n_rows for one in kinds.values()),
         "ratio": kinds["shared"]["ratio"],
         "ratio_unshared": kinds["unshared"]["ratio"],
     }

@@ -20,7 +20,7 @@ _NAMES = {
     "models": ("ModelError", "load_model", "load_tokenizer", "save_model"),
     "prompts": ("Encoded", "TooLong", "audit_rows", "encode_row", "encode_rows", "probe_template", "render_prompt"),
     "generate": ("generate_replies",),
-    "train": ("TrainResult", "TrainingError"),
+    "train": ("TrainResult", "TrainingError", "build_trainer", "choose_checkpoint", "training_arguments"),
     "serve": ("Answer", "answer_request", "restore_calls"),
 }
 """The public names by room."""

@@ -18,6 +18,7 @@ CONTRACT = {
     "models": ("load_tokenizer", "load_model"),
     "prompts": ("render_prompt", "encode_row"),
     "generate": ("generate_replies",),
+    "train": ("training_arguments", "build_trainer"),
 }
 
 

@@ -4,6 +4,7 @@ Its files are loaded when they are asked for: a session must begin before torch 
 """
 
 __all__ = [
+    "audit",
     "data_commands",
     "evaluation",
     "folder",
@@ -16,5 +17,6 @@ __all__ = [
     "session",
     "settings",
     "stages",
+    "train_command",
     "training",
 ]

@@ -108,6 +108,7 @@ def run_training(
     patience: int = 0,
     lora_rank: int = 0,
     processes: int = 1,
+    ignore_audit: bool = False,
 ) -> dict[str, Any]:
     """Train the model of a run on its rows, going on from a training of the same numbers that was interrupted.
 
@@ -119,11 +120,13 @@ def run_training(
         patience: As for train.build_trainer.
         lora_rank: As for train.build_trainer.
         processes: How many to train in; with more than one, the command line's `train` runs in each of them.
+        ignore_audit: Whether to train although the audit of these rows with these numbers found errors.
 
     Returns:
         What train.json holds.
 
     Raises:
+        AuditError: The audit found errors.
         TrainingError: As `train.train`.
         LaunchError: One of several processes failed.
     """
@@ -138,12 +141,17 @@ def run_training(
             **{"patience": patience, "lora-rank": lora_rank},
         }
         words = [f"--{name}={value}" for name, value in options.items()]
-        launch("train", processes, [*words, "--resume", "--ignore-audit"])  # the notebook has looked at the audit
+        launch("train", processes, [*words, "--resume", *(["--ignore-audit"] if ignore_audit else [])])
         return run.read_json("train.json")
     from fgtools.models import load_model, load_tokenizer
+    from fgtools.prompts.audit import require_clean
+    from fgtools.run.audit import audit_for_training
 
-    sides = hold_out_rows(*(load_rows(run.find(name)) for name in ROWS), recipe, settings.seed)
-    tokenizer, model = load_tokenizer(settings.model), load_model(settings.model)
+    inputs = [run.find(name) for name in ROWS]
+    rows = dict(zip(("train", "eval"), map(load_rows, inputs), strict=True))
+    tokenizer = load_tokenizer(settings.model)
+    require_clean(audit_for_training(run, rows, inputs, tokenizer, recipe, arguments.max_length), ignore_audit)
+    sides, model = hold_out_rows(*rows.values(), recipe, settings.seed), load_model(settings.model)
     options = {"patience": patience, "lora_rank": lora_rank, "resume": True}
     train_and_write(model, tokenizer, sides, arguments, run, recipe, inputs=ROWS, **options)
     return run.read_json("train.json")

@@ -37,9 +37,7 @@ def __getattr__(name: str) -> Any:
         return import_module(f"fgtools.{name}")
     if name not in _ROOM_OF:
         raise AttributeError(f"module 'fgtools' has no attribute {name!r}")
-    value = getattr(import_module(f"fgtools.{_ROOM_OF[name]}"), name)
-    globals()[name] = value
-    return value
+    return getattr(import_module(f"fgtools.{_ROOM_OF[name]}"), name)
 
 
 def __dir__() -> list[str]:

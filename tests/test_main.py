@@ -189,6 +189,14 @@ def test_numbers_that_make_no_sense_are_wrong_usage(words, message, capsys):
     assert caught.value.code == 2 and message in capsys.readouterr().err
 
 
+def test_several_processes_get_the_words_after_the_command(monkeypatch):
+    launched = []
+    monkeypatch.setattr("fgtools.run.train_command.launch", lambda *words: launched.append(words))
+    words = ["--rows", "r", "--model", "standin", "--out", "o", "--processes", "2"]
+    assert main(["--debug", "train", *words]) == 0
+    assert launched == [("train", 2, words)]
+
+
 def test_a_broken_line_is_named_and_older_files_stay(prepared, tmp_path, capsys):
     (tmp_path / "bad.jsonl").write_text('{"conversations": []}\n{"conversations": [\n')
     before = (prepared / "funnel.json").read_text()

@@ -42,9 +42,9 @@ STAGES = {
         writes=("model", "train.json", "figures"),
     ),
     "05_post_eval": Stage(
-        reads=("run.json", "rows.eval.jsonl", "rows.unseen.jsonl", "model", "scores.base.json"),
+        reads=("run.json", "rows.train.jsonl", "rows.eval.jsonl", "rows.unseen.jsonl", "model", "scores.base.json"),
         writes=("replies.tuned.jsonl", "scores.tuned.json", "compare.json", "figures"),
-        may_read=("rows.train.jsonl", "scores.base.unseen.json"),
+        may_read=("scores.base.unseen.json",),
         may_write=("replies.tuned.unseen.jsonl", "scores.tuned.unseen.json"),
     ),
     "06_publish": Stage(

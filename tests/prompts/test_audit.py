@@ -184,3 +184,23 @@ def test_an_audit_made_with_something_else_is_refused_and_the_difference_named(t
         require_clean({"checks": []}, identity=same)
     require_clean(saved, ignore=True, identity=others["max_length"])
     assert "the audit is ignored: the audit must be made with" in capsys.readouterr().out
+
+
+def test_a_request_that_is_nearly_in_training_is_a_near_leak(tokenizer, coverage):
+    words = "Please find the person called Anna Maria in the list of all members of the club and show her number"
+    sides = {"train": [one_row(words)], "eval": [one_row(f"{words} now", row_id="held")]}
+    audit = audit_rows(sides, tokenizer, coverage=coverage)
+    assert counts(audit) == {"near_leaks": 1} and not audit.errors
+
+
+def test_a_completion_that_begins_at_the_budget_lies_wholly_beyond_it(tokenizer, coverage):
+    row = one_row()
+    one = encode_rows([row], tokenizer).encoded[0]
+    for budget, summary in (
+        (one.n_prompt, (1, 1)),
+        (one.n_prompt + 1, (1, 0)),
+        (len(one.input_ids) - 1, (1, 0)),
+        (len(one.input_ids), (0, 0)),
+    ):
+        lengths = audit_of(row, tokenizer, coverage, max_length=budget).lengths
+        assert (lengths.over, lengths.beyond) == summary

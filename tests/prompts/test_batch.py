@@ -166,4 +166,5 @@ def test_pruning_keeps_the_gold_tool_and_is_seeded(tokenizer):
 
 def test_the_tutorial_cuts(tokenizer):
     result = encode_rows([long_row()], tokenizer, "tutorial", 20)
-    assert isinstance(result.encoded[0], Encoded) and len(result.encoded[0].input_ids) == 20
+    cut = result.encoded[0]
+    assert isinstance(cut, Encoded) and len(cut.input_ids) == len(cut.labels) == cut.n_prompt == 20

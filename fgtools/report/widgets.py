@@ -1,6 +1,6 @@
 """What a person tries by hand in a notebook: a browser over scored rows, and a playground for the model.
 
-Knows ipywidgets, scores and `playground`; computes no score. Where nobody watches (papermill, nbval, a saved Kaggle
+Knows ipywidgets, scores and answers; computes no score. Where nobody watches (papermill, nbval, a saved Kaggle
 version) or ipywidgets is missing, the same objects show a static table; where a page cannot run widgets, it falls back
 to that table too, since every display carries it.
 """
@@ -42,7 +42,7 @@ ANY_ERROR = "any"
 
 
 def has_front_end() -> bool:
-    """Tell whether widgets can be used: a person watches, and ipywidgets is installed."""
+    """Return whether widgets can be used: a person watches, and ipywidgets is installed."""
     return is_watched() and importlib.util.find_spec("ipywidgets") is not None
 
 

@@ -204,3 +204,16 @@ def test_a_completion_that_begins_at_the_budget_lies_wholly_beyond_it(tokenizer,
     ):
         lengths = audit_of(row, tokenizer, coverage, max_length=budget).lengths
         assert (lengths.over, lengths.beyond) == summary
+
+
+def test_a_leak_is_a_warning_where_the_recipe_splits_rows_as_they_come(tokenizer, coverage):
+    sides = {"train": [one_row()], "eval": [one_row()]}
+    severities = [
+        next(
+            check.severity
+            for check in audit_rows(sides, tokenizer, recipe, coverage=coverage).checks
+            if check.name == "leaks"
+        )
+        for recipe in ("native", "tutorial")
+    ]
+    assert severities == ["error", "warning"]

@@ -156,6 +156,7 @@ def test_pruning_keeps_the_gold_tool_and_is_seeded(tokenizer):
     assert [len(one["tools"]) for one in pruned] == [3, 2, 1]
     assert all("t2" in [tool["function"]["name"] for tool in one["tools"]] for one in pruned)
     assert pruned == list(drop_declarations(row, seed=1)) and len(row["tools"]) == 4
+    assert any(pruned != list(drop_declarations(row, seed=seed)) for seed in range(2, 12))
     recipe = adapt_recipe(RECIPES["native"], over_length="prune")
     budget = len(encode_row(pruned[-1], tokenizer, "native", LIMIT).input_ids)
     result = encode_rows([row], tokenizer, recipe, budget)

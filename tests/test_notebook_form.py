@@ -1,6 +1,7 @@
 """The committed notebooks: anatomy, size, normal form, and outputs that nbval really compares."""
 
 import ast
+import re
 
 import nbformat
 import pytest
@@ -55,6 +56,31 @@ def test_nearly_every_cell_is_compared_and_exceptions_have_a_reason(notebook):
     ignored = [cell for cell in cells if "nbval-ignore-output" in cell.metadata.get("tags", [])]
     assert len(ignored) <= max(2, len(cells) // 3)
     assert all(cell.source.splitlines()[0].startswith("# not compared:") for cell in ignored)
+
+
+CALLS = {
+    "02_data": ("normalize_tools", "extract_gold", "build_rows", "split_rows", "encode_row", "audit_rows"),
+    "03_baseline": ("load_model", "render_prompt", "generate_replies", "parse_reply", "score", "tc_cer", "cer", "load"),
+    "04_train": ("training_arguments", "build_trainer", "train", "choose_checkpoint", "save_model", "generate_replies"),
+    "05_post_eval": ("load_model", "generate_run", "score", "compare"),
+    "06_publish": ("render_card", "publish_model"),
+}
+"""What a reader sees called, cell by cell: the functions of the package, jiwer.cer and evaluate.load."""
+
+
+@pytest.mark.parametrize("stage", CALLS)
+def test_the_story_is_told_with_the_calls_themselves(stage):
+    called = set()
+    for cell in code_cells(nbformat.read(NOTEBOOKS / f"{stage}.ipynb", as_version=4)):
+        calls = [node.func for node in ast.walk(ast.parse(cell.source)) if isinstance(node, ast.Call)]
+        called |= {func.attr if isinstance(func, ast.Attribute) else getattr(func, "id", "") for func in calls}
+    assert set(CALLS[stage]) <= called
+
+
+def test_every_step_of_the_tutorial_is_named_where_it_is_done():
+    cells = [cell for path in PATHS for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "markdown"]
+    text = "\n".join(" ".join(cell.source.split()) for cell in cells)
+    assert {int(step) for step in re.findall(r"[Tt]utorial, step (\d+)", text)} == set(range(1, 11))
 
 
 def test_the_anatomy_is_the_same_everywhere(notebook):

@@ -57,6 +57,7 @@ def start_session() -> None:
     if "CUDA_VISIBLE_DEVICES" not in os.environ:  # with two, transformers' Trainer would ask for nn.DataParallel
         os.environ |= {"CUDA_VISIBLE_DEVICES": "0", ONE_GPU: "1"}
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # transformers sets its level when it is imported
     if not is_watched():
         # transformers follows the hub's variable; TQDM_DISABLE stops what has none of its own
         os.environ |= dict.fromkeys(("HF_HUB_DISABLE_PROGRESS_BARS", "HF_DATASETS_DISABLE_PROGRESS_BARS"), "1")

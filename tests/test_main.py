@@ -3,6 +3,8 @@
 import importlib
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -112,6 +114,19 @@ def test_score_prints_json_and_nothing_else(prepared, tmp_path, capsys):
     assert main(["score", "--rows", str(prepared / "rows.eval.jsonl"), "--replies", str(replies)]) == 0
     scores = json.loads(capsys.readouterr().out)
     assert scores["exact_match"]["k"] == scores["n"] == len(rows)
+
+
+def test_score_runs_without_the_libraries_of_models(prepared, tmp_path):
+    rows = prepared / "rows.eval.jsonl"
+    replies = tmp_path / "replies.jsonl"
+    replies.write_text("".join(json.dumps({"row_id": row["row_id"], "reply": ""}) + "\n" for row in read_lines(rows)))
+    code = (
+        "import sys; from fgtools.__main__ import main; "
+        f"status = main(['score', '--rows', {str(rows)!r}, '--replies', {str(replies)!r}]); "
+        "print(status, sorted({'torch', 'transformers', 'trl', 'datasets'} & set(sys.modules)), file=sys.stderr)"
+    )
+    outcome = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert outcome.stderr.strip().endswith("0 []")
 
 
 def test_evaluate_writes_replies_and_scores_that_score_reproduces(prepared, tmp_path, capsys):

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fgtools.files import DataFileError, InputError
-from fgtools.generate.reply_log import ReplyLog, find_parts, identify_replies, shard_rows
 from fgtools.metrics import Scores, score
 from fgtools.profiles import Recipe, get_recipe
 from fgtools.rows import load_rows
@@ -45,6 +44,8 @@ class Evaluation:
 
         The files of the same name with ".part", in which `evaluate` kept unfinished replies, are deleted.
         """
+        from fgtools.generate.reply_log import find_parts
+
         pairs = zip(self.rows, self.replies, strict=True)
         run.write_rows(replies_name, ({"row_id": row["row_id"], "reply": reply} for row, reply in pairs))
         scores = {"max_new_tokens": self.max_new_tokens, **self.scores.to_dict()}
@@ -117,6 +118,7 @@ def _generate_and_keep(
 ) -> list[str]:
     """Return one reply a row: those that the file `part` holds, and the missing ones, which are added to it."""
     from fgtools.generate import generate_replies
+    from fgtools.generate.reply_log import ReplyLog, identify_replies, shard_rows
     from fgtools.models.load import fingerprint_model, stop_ids
     from fgtools.prompts.encode import encode_prompt
 

@@ -161,8 +161,7 @@ class LabelledPositionsTrainer(RestartableTrainer):
     def __init__(self, task: Task) -> None:
         """Build the trainer of a task."""
         super().__init__(task)
-        alone = self.args.world_size == 1 and self.args.device.type == "cpu" and task.plan.precision.name == "fp32"
-        read_labels(self.model, alone)  # after TRL has put its own forward there
+        read_labels(self.model)  # after TRL has put its own forward there
         self.precision, self.tokens = task.plan.precision, task.plan.micro_batches.tokens
         self.steps = StepSampler(
             [len(ids) for ids in self.train_dataset["input_ids"]],

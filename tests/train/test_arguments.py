@@ -1,14 +1,19 @@
 """The numbers of a training: a plain SFTConfig whose every value holds, or is refused by name."""
 
+import copy
 import json
 
 import pytest
 import torch
 from trl import SFTConfig
 
+from fgtools.__main__ import main
+from fgtools.files import write_jsonl
+from fgtools.models import save_model
 from fgtools.models.device import Precision
 from fgtools.profiles import PROFILES, STANDIN_NUMBERS, ResolvedProfile, get_recipe
 from fgtools.run.settings import SourceOptions, build_settings
+from fgtools.run.training import ROWS
 from fgtools.train import (
     TrainingError,
     describe_arguments,
@@ -18,7 +23,7 @@ from fgtools.train import (
 )
 from fgtools.train.arguments import SHOWN, check_arguments, deciding_values, rows_per_step
 from fgtools.train.plan import MicroBatches, Plan, translate_arguments
-from tests.toys import toy_arguments
+from tests.toys import fresh_model, small_rows, toy_arguments
 
 
 def shown(arguments, *names):
@@ -68,6 +73,26 @@ def test_the_numbers_of_the_stand_in_are_its_own(tmp_path):
         assert (arguments.learning_rate, arguments.num_train_epochs, arguments.seed) == (rate, epochs, 7)
         assert (arguments.per_device_train_batch_size, arguments.gradient_accumulation_steps) == batches
         assert arguments.per_device_eval_batch_size == batches[0]
+
+
+def test_real_weights_without_a_gpu_train_at_the_recipes_rate(tokenizer, tmp_path):
+    """A Gemma 3 of another shape, trained through the command in profile offline."""
+    model = fresh_model()
+    config = copy.deepcopy(model.config)
+    config.hidden_size, config.num_hidden_layers, config.layer_types = 32, 2, config.layer_types[:2]
+    save_model(type(model)(config), tokenizer, tmp_path / "real")
+    rows = small_rows(80, 20)
+    for name, side in zip(ROWS, (rows[:16], rows[16:]), strict=True):
+        write_jsonl(tmp_path / "rows" / name, side)
+    words = ["--rows", str(tmp_path / "rows"), "--model", str(tmp_path / "real"), "--profile", "offline"]
+    assert main(["train", *words, "--out", str(tmp_path / "out"), "--ignore-audit"]) == 0
+    told = json.loads((tmp_path / "out" / "train.json").read_text())
+    assert (told["arguments"]["learning_rate"], told["arguments"]["num_train_epochs"]) == (5e-5, 2)
+    assert max(entry.get("learning_rate", 0) for entry in told["history"]) <= 5e-5
+    settings = build_settings(
+        ResolvedProfile(PROFILES["offline"], ""), "native", "", str(tmp_path / "real"), 1, 100, 10, SourceOptions()
+    )
+    assert "stand-in" not in settings.banner and "generated rows" in settings.banner
 
 
 def test_a_parameter_beats_the_model_beats_the_recipe():

@@ -13,7 +13,15 @@ from safetensors.torch import load_file
 from transformers import TrainerCallback
 
 from fgtools.profiles import adapt_recipe, get_recipe
-from fgtools.train import TrainingError, train
+from fgtools.prompts import encode_rows
+from fgtools.train import (
+    TrainingError,
+    build_trainer,
+    choose_checkpoint,
+    describe_training,
+    remove_checkpoints,
+    train,
+)
 from fgtools.train.callbacks import NotFinite
 from fgtools.train.checkpoints import CheckpointError
 from tests.toys import fresh_model, small_rows, toy_arguments
@@ -83,6 +91,26 @@ def test_a_training_killed_twice_and_in_the_midst_of_a_save_goes_on(tokenizer, t
     (newest / "optimizer.pt").write_bytes(b"half of")
     resumed = run(tokenizer, folder, resume=True)
     assert told(resumed.history) == told(whole.history)
+
+
+def test_train_called_again_after_an_interruption_goes_on(tokenizer, tmp_path):
+    whole = run(tokenizer, tmp_path / "whole")
+    arguments = toy_arguments(n_rows=24, output_dir=str(tmp_path / "checkpoints"))
+    sides = [encode_rows(rows, tokenizer, "native", arguments.max_length) for rows in (ROWS[:24], ROWS[24:])]
+    once = Kill(7)
+    trainer = build_trainer(fresh_model(), tokenizer, *sides, arguments, callbacks=[once])
+    with pytest.raises(KeyboardInterrupt):
+        trainer.train()
+    once.step = None
+    trainer.train()
+    choice = choose_checkpoint(trainer, tokenizer, ROWS[24:])
+    result = describe_training(trainer, choice)
+    assert told(result.history) == told(whole.history) and result.resumed_at == 6
+    ours, theirs = trainer.model.state_dict(), load_file(tmp_path / "whole" / "model" / "model.safetensors")
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    remove_checkpoints(trainer)
+    with pytest.raises(TrainingError, match="has trained it already and left no checkpoint: load the model again"):
+        trainer.train()
 
 
 def test_resuming_without_a_checkpoint_starts_from_the_beginning(tokenizer, tmp_path):

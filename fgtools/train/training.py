@@ -124,7 +124,7 @@ def describe_training(trainer: RestartableTrainer, choice: Choice) -> TrainResul
         patience=task.patience,
         lora_rank=task.lora_rank,
         candidates=choice.candidates,
-        arguments=describe_arguments(task.arguments),
+        arguments={**describe_arguments(task.arguments), "output_dir": Path(task.arguments.output_dir).name},
         history=tuple(dict(entry) for entry in state.log_history),
     )
 

@@ -27,9 +27,9 @@ from datasets.utils.logging import disable_progress_bar
 from fgtools.files import read_jsonl
 from fgtools.gold.tutorial import TutorialError, extract_tutorial_gold
 from fgtools.models import load_tokenizer
-from fgtools.profiles import DEVELOPER_TEXT
 from fgtools.prompts import encode_row, encode_rows
-from fgtools.rows import build_rows
+from fgtools.rows import Row, build_rows
+from fgtools.rows.funnel import Built
 from fgtools.rows.tutorial import build_tutorial_row
 from fgtools.schema.tools import clear_caches
 
@@ -121,25 +121,23 @@ def encode_the_tutorials_way(raw: Sequence[Any], tokenizer: Any) -> list[list[in
     for row in raw:
         try:
             gold = extract_tutorial_gold(row)
-            kept = build_tutorial_row(row, gold.call) if gold else None
+            made = build_tutorial_row(row, gold.call) if gold else None
         except TutorialError:
             continue
-        if isinstance(kept, dict):
-            texts.append({"text": render_the_tutorials_text(kept, tokenizer)})
+        if isinstance(made, Built):
+            texts.append({"text": render_the_tutorials_text(made.fate, tokenizer)})
     dataset = Dataset.from_list(texts).map(lambda example: {"text": str(example["text"])})
     return tokenize_as_trl(dataset, tokenizer)
 
 
-def render_the_tutorials_text(kept: dict[str, Any], tokenizer: Any) -> str:
+def render_the_tutorials_text(row: Row, tokenizer: Any) -> str:
     """Write a training text as the tutorial does."""
-    messages = [
-        {"role": "developer", "content": DEVELOPER_TEXT},
-        {"role": "user", "content": kept["user_content"]},
-    ]
-    prompt = tokenizer.apply_chat_template(messages, tools=kept["hf_tools"], add_generation_prompt=True, tokenize=False)
-    arguments = json.dumps(kept["tool_arguments"], ensure_ascii=False)
-    call = f"call:{kept['tool_name']}{{args:<escape>{arguments}<escape>}}"
-    return f"{prompt}<start_function_call>{call}<end_function_call>"
+    prompt = tokenizer.apply_chat_template(
+        row["messages"], tools=row["tools"], add_generation_prompt=True, tokenize=False
+    )
+    (call,) = row["gold"]
+    arguments = json.dumps(call["arguments"], ensure_ascii=False)
+    return f"{prompt}<start_function_call>call:{call['name']}{{args:<escape>{arguments}<escape>}}<end_function_call>"
 
 
 def tokenize_as_trl(dataset: Any, tokenizer: Any) -> list[list[int]]:

@@ -11,19 +11,18 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from dataclasses import replace
+from typing import Any
 
 from fgtools.calls import Problem, ToolCall, render_calls
 from fgtools.gold import Gold, Rejected, extract_gold, shorten_reply
-from fgtools.gold.tutorial import TutorialError
-from fgtools.profiles import DEVELOPER_TEXT, Recipe, get_recipe
+from fgtools.profiles import Recipe, get_recipe
 from fgtools.rows.duplicates import SIDES
 from fgtools.rows.formats import guess_shape, normalize_row
 from fgtools.rows.funnel import Built, RejectedRow, RowSet, Tally
 from fgtools.rows.remedies import Coverage, apply_remedies
-from fgtools.rows.store import Row
 from fgtools.rows.tutorial import build_tutorial_row
-from fgtools.schema import Change, SchemaError, parse_tools
+from fgtools.schema import SchemaError, parse_tools
 from fgtools.schema.literals import show
 from fgtools.schema.names import replace_tool_names
 
@@ -51,21 +50,18 @@ def build_rows(
     Raises:
         ValueError: The recipe or the shape is unknown.
     """
-    recipe = get_recipe(recipe)
+    return tally_rows(raw_rows, get_recipe(recipe), shape, coverage).finish()
+
+
+def tally_rows(
+    raw_rows: Iterable[Any], recipe: Recipe, shape: str = "auto", coverage: Coverage | None = None, first: int = 0
+) -> Tally:
+    """Build rows as `build_rows` does; `first` is the position of the first one, which names rows without an id."""
     tally = Tally()
-    rows: list[Row] = []
-    rejected: list[RejectedRow] = []
-    positions: list[int] = []
     with paused_collector():
-        for position, raw in enumerate(raw_rows):
-            built = build_row(raw, recipe, position, shape, coverage)
-            tally.add(built)
-            if isinstance(built.fate, RejectedRow):
-                rejected.append(tally.make_unique_rejection(built.fate))
-                continue
-            positions.append(position)
-            rows.append({**built.fate, "row_id": tally.make_unique(built.fate["row_id"])})
-    return tally.finish(tuple(rows), rejected, positions)
+        for position, raw in enumerate(raw_rows, first):
+            tally.add(_build_row(raw, recipe, position, shape, coverage))
+    return tally
 
 
 @contextmanager
@@ -80,33 +76,21 @@ def paused_collector() -> Iterator[None]:
             gc.enable()
 
 
-def build_row(raw: Any, recipe: Recipe, index: int, shape: str = "auto", coverage: Coverage | None = None) -> Built:
-    """Turn one raw row into a row, as `build_rows` does, which also makes ids unique.
-
-    Args:
-        raw: The raw row.
-        recipe: The recipe.
-        index: Position in the whole set; names a row without an id.
-        shape: As for `build_rows`.
-        coverage: As for `build_rows`.
-
-    Returns:
-        What became of it.
-    """
+def _build_row(raw: Any, recipe: Recipe, position: int, shape: str, coverage: Coverage | None) -> Built:
     found = guess_shape(raw) if shape == "auto" else shape
     if recipe.call_style != "tutorial" or found not in ("hermes", "toolace"):  # the tutorial reads these as they stand
         raw = normalize_row(raw, found if found != "unknown" else "auto")
     fields = raw if isinstance(raw, Mapping) else {}
-    label = _label(fields, index)
-    made = _build(raw, recipe)
+    label = _label(fields, position)
+    made = _build_content(raw, recipe)
     if isinstance(made, Rejected):
         fate = RejectedRow(label["row_id"], label["source"], made.reason, _short_text(made.detail), label["scenario"])
         return Built(fate, shape=found)
     split = {"split": fields["split"]} if fields.get("split") in SIDES else {}
-    row, remedies = {**label, **made.row, **split}, {}
+    row, remedies = {**label, **made.fate, **split}, {}
     if coverage is not None and recipe.apply_remedies:
         row, remedies = apply_remedies(row, coverage)
-    return Built(row, tuple(item.kind for item in made.problems), made.changes, remedies, found)
+    return replace(made, fate=row, remedies=remedies, shape=found)
 
 
 def _label(raw: Mapping[str, Any], index: int) -> dict[str, str]:
@@ -122,23 +106,17 @@ def _short_text(value: Any) -> str:
     return text[:200].encode("utf-8", "replace").decode("utf-8")
 
 
-class _Made(NamedTuple):
-    """A row without its label, the problems found in it, and what was changed in its tools."""
-
-    row: Row
-    problems: tuple[Problem, ...] = ()
-    changes: tuple[Change, ...] = ()
-
-
-def _build(raw: Any, recipe: Recipe) -> _Made | Rejected:
+def _build_content(raw: Any, recipe: Recipe) -> Built | Rejected:
+    """Return the row without its label, or the reason why it cannot be used."""
     gold = extract_gold(raw, recipe)
     if isinstance(gold, Rejected):
         return gold
-    made = _tutorial_row(raw, gold) if recipe.call_style == "tutorial" else _native_row(raw, gold, recipe)
-    return made if isinstance(made, Rejected) else _grouped(made, recipe)
+    native = recipe.call_style == "native"
+    made = _native_row(raw, gold, recipe) if native else build_tutorial_row(raw, gold.calls[0])
+    return made if isinstance(made, Rejected) else _with_group(made, recipe)
 
 
-def _native_row(raw: Mapping[str, Any], gold: Gold, recipe: Recipe) -> _Made | Rejected:
+def _native_row(raw: Mapping[str, Any], gold: Gold, recipe: Recipe) -> Built | Rejected:
     if not gold.calls and not recipe.keep_no_call:
         return Rejected("no_call", f"recipe {recipe.name} keeps no rows without a call")
     try:
@@ -164,7 +142,8 @@ def _native_row(raw: Mapping[str, Any], gold: Gold, recipe: Recipe) -> _Made | R
         "reply": reply,
     }
     row.update({"renamed": {"tools": replaced, "parameters": {}}} if replaced else {})
-    return _Made(row, (*gold.problems, *reading.problems, *noticed), reading.changes)
+    problems = (*gold.problems, *reading.problems, *noticed)
+    return Built(row, tuple(item.kind for item in problems), reading.changes)
 
 
 def _with_name(tool: dict[str, Any], new_names: Mapping[str, str]) -> dict[str, Any]:
@@ -173,29 +152,9 @@ def _with_name(tool: dict[str, Any], new_names: Mapping[str, str]) -> dict[str, 
     return tool if new is None else {**tool, "function": {**function, "name": new}}
 
 
-def _tutorial_row(raw: Mapping[str, Any], gold: Gold) -> _Made | Rejected:
-    call = gold.calls[0]
-    try:
-        kept = build_tutorial_row(raw, call)
-    except (TutorialError, RecursionError) as error:
-        return Rejected("bad_row", str(error))
-    if isinstance(kept, str):
-        return Rejected(kept, show(call.name))
-    row = {
-        "messages": [
-            {"role": "developer", "content": DEVELOPER_TEXT},
-            {"role": "user", "content": kept["user_content"]},
-        ],
-        "tools": kept["hf_tools"],
-        "gold": [{"name": kept["tool_name"], "arguments": kept["tool_arguments"]}],
-        "reply": "",
-    }
-    return _Made(row)
-
-
-def _grouped(made: _Made, recipe: Recipe) -> _Made | Rejected:
+def _with_group(made: Built, recipe: Recipe) -> Built | Rejected:
     """Return the row with its group, or the reason why it cannot be trained on or written to a file."""
-    row = made.row
+    row = made.fate
     try:
         render_calls([ToolCall(call["name"], call["arguments"]) for call in row["gold"]], style=recipe.call_style)
     except ValueError as error:
@@ -206,7 +165,7 @@ def _grouped(made: _Made, recipe: Recipe) -> _Made | Rejected:
         "".join((*tools, rest)).encode("utf-8")
     except (ValueError, TypeError, RecursionError) as error:  # lone surrogates; in a tutorial row NaN, mixed keys
         return Rejected("bad_text", str(error)[:200].encode("utf-8", "replace").decode("utf-8"))
-    return made._replace(row={"group": _group(row["messages"], tools), **row})
+    return replace(made, fate={"group": _group(row["messages"], tools), **row})
 
 
 def _text_of(value: Any) -> str:

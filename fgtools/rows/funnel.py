@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fgtools.files import FgtoolsError
-from fgtools.rows.store import PackedRows, Row
+from fgtools.rows.store import PackedRow, PackedRows, Row
 from fgtools.schema import Change
 
 N_EXAMPLES = 3
@@ -48,7 +48,7 @@ class Built:
     """What became of one raw row.
 
     Attributes:
-        fate: The row dict, or the rejection.
+        fate: The row dict, or the rejection; their ids need not be unique yet.
         problems: Kinds of problems found in a kept row that do not keep it from being used.
         changes: What the normal form changed in the tools of a kept row.
         remedies: Count by kind of its parameters that were changed for the chat template (see `remedies`).
@@ -134,59 +134,72 @@ class RowSet:
 
 
 class Tally:
-    """Counts what became of raw rows; parts that were counted apart can be added up."""
+    """What became of raw rows, in their order, and its counts; parts that were counted apart can be joined.
+
+    Attributes:
+        fates: The row, packed row or rejection that each raw row became; ids may still come twice.
+    """
 
     def __init__(self) -> None:
         """Start with no rows counted."""
-        self.ids: Counter[str] = Counter()
-        self.counts = {name: Counter[str]() for name in ("problems", "changes", "type_words", "shapes")}
-        self.remedies: Counter[str] = Counter()
-        self.renamed: dict[str, dict[str, Any]] = {"tools": {}, "parameters": {}}
+        self.fates: list[Row | PackedRow | RejectedRow] = []
+        self._counts = {name: Counter[str]() for name in ("problems", "changes", "type_words", "shapes")}
+        self._remedies: Counter[str] = Counter()
+        self._renamed: dict[str, dict[str, Any]] = {"tools": {}, "parameters": {}}
 
     def add(self, item: Built) -> None:
         """Count one raw row."""
-        self.counts["shapes"][item.shape] += 1
-        self.counts["problems"].update(item.problems)
-        self.counts["changes"].update(kind for _, kind in {(change.tool, change.kind) for change in item.changes})
-        self.counts["type_words"].update(change.detail for change in item.changes if change.kind in _TYPE_CHANGES)
-        self.remedies.update(item.remedies)
+        self.fates.append(item.fate)
+        self._counts["shapes"][item.shape] += 1
+        self._counts["problems"].update(item.problems)
+        self._counts["changes"].update(kind for _, kind in {(change.tool, change.kind) for change in item.changes})
+        self._counts["type_words"].update(change.detail for change in item.changes if change.kind in _TYPE_CHANGES)
+        self._remedies.update(item.remedies)
         if not isinstance(item.fate, RejectedRow):
             self._add_names(item.fate.get("renamed", {}))
 
-    def update(self, other: Tally) -> None:
-        """Add the counts of another part; ids are not among them."""
-        for name, counter in other.counts.items():
-            self.counts[name].update(counter)
-        self.remedies.update(other.remedies)
-        self._add_names(other.renamed)
+    def extend(self, other: Tally) -> None:
+        """Add the raw rows of another part, which come after those of this one."""
+        self.fates.extend(other.fates)
+        for name, counter in other._counts.items():
+            self._counts[name].update(counter)
+        self._remedies.update(other._remedies)
+        self._add_names(other._renamed)
 
     def _add_names(self, found: Mapping[str, Mapping[str, Any]]) -> None:
-        self.renamed["tools"] = {**found.get("tools", {}), **self.renamed["tools"]}
+        self._renamed["tools"] = {**found.get("tools", {}), **self._renamed["tools"]}
         for tool, names in found.get("parameters", {}).items():
-            self.renamed["parameters"][tool] = {**names, **self.renamed["parameters"].get(tool, {})}
+            self._renamed["parameters"][tool] = {**names, **self._renamed["parameters"].get(tool, {})}
 
-    def make_unique(self, row_id: str) -> str:
-        """Return an id that no earlier row has, since ids name replies and examples later: a second "a" is "a#2"."""
-        self.ids[row_id] += 1
-        return row_id if self.ids[row_id] == 1 else f"{row_id}#{self.ids[row_id]}"
+    def finish(self) -> RowSet:
+        """Return the RowSet of everything that was counted, packed where the rows are.
 
-    def make_unique_rejection(self, rejected: RejectedRow) -> RejectedRow:
-        """Return a rejection with an id that no earlier row has."""
-        return replace(rejected, row_id=self.make_unique(rejected.row_id))
-
-    def finish(self, rows: Sequence[Row], rejected: Sequence[RejectedRow], positions: Sequence[int]) -> RowSet:
-        """Return the RowSet of everything that was counted."""
-        reasons = Counter(item.reason for item in rejected)
+        Ids are unique in it, since they name replies and examples later: a second "a" becomes "a#2".
+        """
+        seen: Counter[str] = Counter()
+        kept: list[Any] = []
+        rejected: list[RejectedRow] = []
+        positions: list[int] = []
+        for position, fate in enumerate(self.fates):
+            row_id = fate["row_id"] if isinstance(fate, dict) else fate.row_id
+            seen[row_id] += 1
+            unique = row_id if seen[row_id] == 1 else f"{row_id}#{seen[row_id]}"
+            fate = {**fate, "row_id": unique} if isinstance(fate, dict) else replace(fate, row_id=unique)
+            if isinstance(fate, RejectedRow):
+                rejected.append(fate)
+            else:
+                kept.append(fate)
+                positions.append(position)
         return RowSet(
-            rows=rows,
+            rows=PackedRows(kept) if kept and isinstance(kept[0], PackedRow) else tuple(kept),
             rejected=tuple(rejected),
-            funnel={"kept": len(rows), **dict(reasons.most_common())},
-            remedies=dict(self.remedies),
-            renamed=self.renamed,
+            funnel={"kept": len(kept), **dict(Counter(item.reason for item in rejected).most_common())},
+            remedies=dict(self._remedies),
+            renamed=self._renamed,
             positions=tuple(positions),
             **{
                 name: dict(sorted(counter.items(), key=lambda item: (-item[1], item[0])))
-                for name, counter in self.counts.items()
+                for name, counter in self._counts.items()
             },
         )
 

@@ -14,16 +14,16 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from fgtools.files import FgtoolsError, read_text, track, write_json, write_jsonl
 from fgtools.gold import Gold, extract_gold
 from fgtools.profiles import Recipe, get_recipe
-from fgtools.rows.build import build_row, paused_collector
+from fgtools.rows.build import paused_collector, tally_rows
 from fgtools.rows.datafiles import open_local_rows
-from fgtools.rows.duplicates import RowKey, build_key, count_leaks
+from fgtools.rows.duplicates import count_leaks
 from fgtools.rows.formats import normalize_row
-from fgtools.rows.funnel import RejectedRow, RowSet, Tally, require_rows
+from fgtools.rows.funnel import RowSet, Tally, require_rows
 from fgtools.rows.remedies import Coverage
 from fgtools.rows.sources import RawRows
 from fgtools.rows.splits import Splits, find_calling, limit_no_call, split_rows
@@ -84,10 +84,7 @@ class Prepared:
         funnel, splits = self.rowset.funnel, self.splits
         parts = {name: self.rowset.funnel_by(name) for name in ("source", "scenario")}
         for name, table in parts.items():
-            total: Counter[str] = Counter()
-            for counts in table.values():
-                total.update(counts)
-            _must_equal(f"the funnels by {name}", dict(total), {fate: n for fate, n in funnel.items() if n})
+            _must_equal(f"the funnels by {name}", sum(map(Counter, table.values()), Counter()), Counter(funnel))
         counts = splits.counts()
         sides = counts["train"] + counts["eval"] + counts["unseen"]
         gone = ("duplicates", "conflict_rows", "leaks", "set_aside", "overlaps")
@@ -209,37 +206,20 @@ def load_requests(path: str | Path) -> list[str]:
     return found
 
 
-class _Chunk(NamedTuple):
-    """Some raw rows, built: rejections and packed rows in order, and their counts."""
-
-    fates: list[RejectedRow | tuple[str, bytes, RowKey]]
-    tally: Tally
-
-
 def _build_packed(
     raw_rows: Sequence[Any], recipe: Recipe, shape: str, coverage: Coverage | None, processes: int
 ) -> RowSet:
     """Build rows as `build_rows` does, in several processes, and keep them packed."""
     starts = range(0, len(raw_rows), CHUNK)
-    tasks = ((raw_rows[start : start + CHUNK], start, recipe, shape, coverage) for start in starts)
+    tasks = ((raw_rows[start : start + CHUNK], recipe, shape, coverage, start) for start in starts)
     tally = Tally()
-    rejected: list[RejectedRow] = []
-    kept: tuple[list[str], list[bytes], list[RowKey]] = ([], [], [])
-    positions: list[int] = []
     with paused_collector():
-        for start, chunk in zip(starts, _map(tasks, len(starts), processes), strict=True):
-            tally.update(chunk.tally)
-            for position, fate in enumerate(chunk.fates, start):
-                if isinstance(fate, RejectedRow):
-                    rejected.append(tally.make_unique_rejection(fate))
-                    continue
-                positions.append(position)
-                for values, value in zip(kept, (tally.make_unique(fate[0]), *fate[1:]), strict=True):
-                    values.append(value)
-    return tally.finish(PackedRows(*kept), rejected, positions)
+        for part in _map(tasks, len(starts), processes):
+            tally.extend(part)
+        return tally.finish()
 
 
-def _map(tasks: Iterable[tuple[Any, ...]], n_tasks: int, processes: int) -> Iterator[_Chunk]:
+def _map(tasks: Iterable[tuple[Any, ...]], n_tasks: int, processes: int) -> Iterator[Tally]:
     workers = processes or (min(os.cpu_count() or 1, 8) if n_tasks > 8 else 1)
     label = f"building rows, {CHUNK} at a time"
     if workers == 1:
@@ -249,7 +229,7 @@ def _map(tasks: Iterable[tuple[Any, ...]], n_tasks: int, processes: int) -> Iter
         yield from track(_in_order(pool, iter(tasks), 2 * workers), n_tasks, label)
 
 
-def _in_order(pool: ProcessPoolExecutor, tasks: Iterator[tuple[Any, ...]], ahead: int) -> Iterator[_Chunk]:
+def _in_order(pool: ProcessPoolExecutor, tasks: Iterator[tuple[Any, ...]], ahead: int) -> Iterator[Tally]:
     """Yield the results in the order of the tasks; only a few tasks are submitted ahead, so that memory stays small."""
     waiting = deque(pool.submit(_build_chunk, task) for task in islice(tasks, ahead))
     while waiting:
@@ -257,14 +237,7 @@ def _in_order(pool: ProcessPoolExecutor, tasks: Iterator[tuple[Any, ...]], ahead
         waiting.extend(pool.submit(_build_chunk, task) for task in islice(tasks, 1))
 
 
-def _build_chunk(task: tuple[Sequence[Any], int, Recipe, str, Coverage | None]) -> _Chunk:
-    raw_rows, first, recipe, shape, coverage = task
-    fates: list[RejectedRow | tuple[str, bytes, RowKey]] = []
-    tally = Tally()
-    with paused_collector():
-        for index, raw in enumerate(raw_rows, first):
-            built = build_row(raw, recipe, index, shape, coverage)
-            tally.add(built)
-            row = built.fate
-            fates.append(row if isinstance(row, RejectedRow) else (row["row_id"], pack_row(row), build_key(row)))
-    return _Chunk(fates, tally)
+def _build_chunk(task: tuple[Sequence[Any], Recipe, str, Coverage | None, int]) -> Tally:
+    tally = tally_rows(*task)
+    tally.fates = [pack_row(fate) if isinstance(fate, dict) else fate for fate in tally.fates]
+    return tally

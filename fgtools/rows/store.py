@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,46 +23,52 @@ Row = dict[str, Any]
 REMEDY = "write it anew with `python -m fgtools prepare`, or notebook 2"
 
 
-def pack_row(row: Row) -> bytes:
-    """Return a row as JSON text without its row_id, which may still change."""
+@dataclass(frozen=True, slots=True)
+class PackedRow:
+    """A row as JSON text without its row_id, which may still change, and its key."""
+
+    row_id: str
+    text: bytes
+    key: RowKey
+
+
+def pack_row(row: Row) -> PackedRow:
+    """Return a row in its packed form."""
     rest = {name: value for name, value in row.items() if name != "row_id"}
-    return json.dumps(rest, ensure_ascii=False, allow_nan=False).encode("utf-8")
+    text = json.dumps(rest, ensure_ascii=False, allow_nan=False).encode("utf-8")
+    return PackedRow(row["row_id"], text, build_key(row))
 
 
 class PackedRows(Sequence[Row]):
     """Rows kept as JSON text, so that tens of thousands fit in memory and pass between processes.
 
     A row is decoded each time it is asked for; changing one changes nothing here.
-
-    Attributes:
-        ids: Their row ids.
-        keys: Their keys.
     """
 
-    def __init__(self, ids: Sequence[str], texts: Sequence[bytes], keys: Sequence[RowKey]) -> None:
-        """Take equally many ids, texts of `pack_row` and keys."""
-        self.ids, self._texts, self.keys = ids, texts, keys
+    def __init__(self, packed: Sequence[PackedRow]) -> None:
+        """Take rows as `pack_row` returns them."""
+        self._packed = packed
 
     def __len__(self) -> int:
-        return len(self.ids)
+        return len(self._packed)
 
     def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return self.select(range(len(self))[index])
-        return {"row_id": self.ids[index], **json.loads(self._texts[index])}
+        found = self._packed[index]
+        return PackedRows(found) if isinstance(index, slice) else {"row_id": found.row_id, **json.loads(found.text)}
 
-    def __iter__(self) -> Iterator[Row]:
-        return (self[index] for index in range(len(self)))
+    @property
+    def keys(self) -> list[RowKey]:
+        """The rows' keys."""
+        return [row.key for row in self._packed]
 
     def select(self, indices: Sequence[int]) -> PackedRows:
         """Return some of the rows, in the order of `indices`; texts are shared, not copied."""
-        parts = ([values[index] for index in indices] for values in (self.ids, self._texts, self.keys))
-        return PackedRows(*parts)
+        return PackedRows([self._packed[index] for index in indices])
 
     def lines(self) -> Iterator[str]:
         """Yield every row as its line of a rows file, without the line break."""
-        for row_id, text in zip(self.ids, self._texts, strict=True):
-            yield f'{{"row_id": {json.dumps(row_id, ensure_ascii=False)}, {text[1:].decode("utf-8")}'
+        for row in self._packed:
+            yield f'{{"row_id": {json.dumps(row.row_id, ensure_ascii=False)}, {row.text[1:].decode("utf-8")}'
 
 
 def select_rows(rows: Sequence[Row], indices: Sequence[int]) -> Sequence[Row]:

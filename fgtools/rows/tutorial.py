@@ -10,11 +10,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from fgtools.calls import ToolCall
+from fgtools.gold import Rejected
 from fgtools.gold.tutorial import TutorialError
+from fgtools.profiles import DEVELOPER_TEXT
+from fgtools.rows.funnel import Built
+from fgtools.schema.literals import show
 from fgtools.schema.tutorial import normalize_tutorial_tools
 
 
-def build_tutorial_row(row: Mapping[str, Any], call: ToolCall) -> dict[str, Any] | str:
+def build_tutorial_row(row: Mapping[str, Any], call: ToolCall) -> Built | Rejected:
     """Build the tutorial's row of a raw row and its gold call.
 
     Args:
@@ -22,25 +26,30 @@ def build_tutorial_row(row: Mapping[str, Any], call: ToolCall) -> dict[str, Any]
         call: What `extract_tutorial_gold` found in it.
 
     Returns:
-        {"user_content", "tool_name", "tool_arguments", "hf_tools"} with the arguments as a mapping (the tutorial
-        writes them as JSON text), or the reason why the row is left out: "no_tools" or "unknown_tool".
-
-    Raises:
-        TutorialError: The row is such that the tutorial's code raises.
+        The row, without its label and group, or why it is left out: no_tools, unknown_tool, or bad_row where the
+        tutorial's code raises.
     """
-    tools = normalize_tutorial_tools(row.get("tools"))
-    if not tools:
-        return "no_tools"
     try:
+        tools = normalize_tutorial_tools(row.get("tools"))
+        if not tools:
+            return Rejected("no_tools", show(call.name))
         required = {tool["function"]["name"]: tool["function"]["parameters"]["required"] for tool in tools}
         if call.name not in required:
-            return "unknown_tool"
-        erased = not required[call.name]  # the tutorial's rule: nothing required, no arguments
+            return Rejected("unknown_tool", show(call.name))
     except TypeError as error:
-        raise TutorialError(f"a tool name must be hashable: {error}") from error
-    return {
-        "user_content": row.get("task") or "",
-        "tool_name": call.name,
-        "tool_arguments": copy.deepcopy(call.arguments) if isinstance(call.arguments, dict) and not erased else {},
-        "hf_tools": tools,
-    }
+        return Rejected("bad_row", f"a tool name must be hashable: {error}")
+    except (TutorialError, RecursionError) as error:
+        return Rejected("bad_row", str(error))
+    arguments = copy.deepcopy(call.arguments) if isinstance(call.arguments, dict) else {}
+    return Built(
+        {
+            "messages": [
+                {"role": "developer", "content": DEVELOPER_TEXT},
+                {"role": "user", "content": row.get("task") or ""},
+            ],
+            "tools": tools,
+            # the tutorial's rule: nothing required, no arguments
+            "gold": [{"name": call.name, "arguments": arguments if required[call.name] else {}}],
+            "reply": "",
+        }
+    )

@@ -10,7 +10,6 @@ from fgtools.files import DataFileError
 from fgtools.offline.samples import build_samples
 from fgtools.profiles import RECIPES, adapt_recipe
 from fgtools.rows import Prepared, build_rows, limit_no_call, load_raw_rows, prepare, split_rows
-from fgtools.rows.duplicates import build_key
 from fgtools.rows.preparation import FunnelError, load_requests
 from fgtools.rows.remedies import Coverage
 from fgtools.rows.store import PackedRows, pack_row
@@ -116,7 +115,7 @@ def test_equal_ids_are_told_apart_over_all_parts(tmp_path):
     rows = [{**row, "row_id": "same"} for row in build_samples(1200, 3)]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     prepared = prepare(load_raw_rows(str(tmp_path / "rows.jsonl"), 1200, 40), "native", 50, 40)
-    ids = [*prepared.rowset.rows.ids, *(item.row_id for item in prepared.rowset.rejected)]
+    ids = [*(row["row_id"] for row in prepared.rowset.rows), *(item.row_id for item in prepared.rowset.rejected)]
     assert sorted(ids) == sorted(["same", *(f"same#{number}" for number in range(2, 1201))])
 
 
@@ -161,7 +160,7 @@ def test_a_malformed_line_far_down_is_named_and_nothing_is_written(path, tmp_pat
 
 def test_packed_rows_are_the_rows():
     rows = build_rows(build_samples(40, 1)).rows
-    packed = PackedRows([row["row_id"] for row in rows], [pack_row(row) for row in rows], [build_key(r) for r in rows])
+    packed = PackedRows([pack_row(row) for row in rows])
     assert tuple(packed) == rows and packed[-1] == rows[-1] and tuple(packed[3:5]) == rows[3:5]
     assert [json.loads(line) for line in packed.lines()] == list(rows)
     first = packed[0]

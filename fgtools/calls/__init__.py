@@ -31,9 +31,8 @@ from fgtools.calls.call import (
     nests_too_deep,
     row_calls,
 )
-from fgtools.calls.parse import parse_reply
+from fgtools.calls.parse import parse_reply, parse_tutorial_prediction
 from fgtools.calls.render import is_writable, render_calls, render_key, render_value
-from fgtools.calls.tutorial import parse_tutorial_prediction
 
 __all__ = [
     "BOS",

@@ -1,13 +1,15 @@
-"""Text to calls: the parser of FunctionGemma's grammar.
+"""Text to calls: the parser of FunctionGemma's grammar, and what the tutorial's evaluation finds in a reply.
 
 Knows the grammar and the mistakes that models make in it; no tokenizer, no schema, no gold.
 """
 
 from __future__ import annotations
 
+import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from fgtools.calls.call import (
@@ -21,15 +23,16 @@ from fgtools.calls.call import (
     Problem,
     Reply,
     ToolCall,
+    nests_too_deep,
 )
 from fgtools.calls.render import STRUCTURE
-from fgtools.calls.tutorial import decode_arguments
 
 _TAIL = re.compile("|".join(re.escape(token) for token in (*STOP_TOKENS, PAD)))
 _SCALAR_END = re.compile(r"[,}\]]|" + CONTROL_TOKEN.pattern)
 _INTEGER = re.compile(r"-?(?:0|[1-9]\d*)\Z", re.ASCII)
 _FLOAT = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?\Z", re.ASCII)
-_SPACE = re.compile(r"\s*")
+_SPACE = re.compile(r"\s+")
+_TUTORIAL_NAME = re.compile(r"call:([a-zA-Z0-9_]+)\{")
 _CONSTANTS = {"true": True, "false": False, "None": None, "null": None}
 
 
@@ -52,28 +55,23 @@ def parse_reply(text: str, style: str = "native") -> Reply:
     problems: list[Problem] = []
     outside: list[str] = []
     position = 0
-    while True:
-        start = text.find(START_CALL, position)
-        if start < 0:
-            outside.append(text[position:])
-            break
+    while (start := text.find(START_CALL, position)) >= 0:
         outside.append(text[position:start])
         parser = _CallParser(text, start + len(START_CALL))
         try:
             call = parser.parse_call()
         except _NotACall as error:
-            problems.append(Problem(error.kind, text[start : start + 80]))
-            position = text.find(START_CALL, start + len(START_CALL))
-            if position < 0:
-                outside.append("")  # the text after a call that cannot be parsed belongs to that call
-                break
+            problems.append(Problem(str(error), text[start : start + 80]))
+            following = text.find(START_CALL, start + len(START_CALL))
+            position = following if following >= 0 else len(text)  # the text up to there belongs to the broken call
             continue
         problems.extend(parser.problems)
         position = parser.position
         if style == "tutorial":
-            call, noticed = decode_arguments(call)
+            call, noticed = _decode_arguments(call)
             problems.extend(noticed)
         calls.extend([call] if call else [])
+    outside.append(text[position:])
     problems.extend(Problem("stray_token", token) for token in _stray_tokens(outside))
     prose = _TAIL.sub("", "".join(outside)).strip()
     return Reply(tuple(calls), prose, tuple(problems))
@@ -91,11 +89,7 @@ def _stray_tokens(outside: Sequence[str]) -> list[str]:
 
 
 class _NotACall(Exception):
-    """The text after a <start_function_call> is not a call; `kind` is that of the Problem."""
-
-    def __init__(self, kind: str) -> None:
-        super().__init__(kind)
-        self.kind = kind
+    """The text after a <start_function_call> is not a call; the message is the kind of the Problem."""
 
 
 class _CallParser:
@@ -111,7 +105,7 @@ class _CallParser:
     def parse_call(self) -> ToolCall:
         self._skip_space()
         if not self._accept("call:"):
-            raise _NotACall("malformed_call" if self.position < len(self.text) else "unclosed_call")
+            raise self._stopped()
         name = self._parse_name()
         if self._accept("{"):
             arguments = self._parse_mapping(0)
@@ -141,26 +135,25 @@ class _CallParser:
 
     def _parse_mapping(self, depth: int) -> dict[str, Any]:
         values: dict[str, Any] = {}
-        self._skip_space()
-        if self._accept("}"):
-            return values
-        while True:
+        for _ in self._items_up_to("}"):
             key = self._parse_key()
             if key in values:
                 self._report("duplicate_key", key)
             values[key] = self._parse_value(depth + 1)
-            if self._at_end_of("}"):
-                return values
+        return values
 
-    def _parse_list(self, depth: int) -> list[Any]:
-        values: list[Any] = []
+    def _items_up_to(self, bracket: str) -> Iterator[None]:
+        """Yield at the start of every item; the caller parses it before it asks for the next one."""
         self._skip_space()
-        if self._accept("]"):
-            return values
+        if self._accept(bracket):
+            return
         while True:
-            values.append(self._parse_value(depth + 1))
-            if self._at_end_of("]"):
-                return values
+            yield
+            self._skip_space()
+            if self._accept(bracket):
+                return
+            if not self._accept(","):
+                raise self._stopped()
 
     def _parse_key(self) -> str:
         self._skip_space()
@@ -187,7 +180,7 @@ class _CallParser:
         if self._accept("{"):
             return self._parse_mapping(depth)
         if self._accept("["):
-            return self._parse_list(depth)
+            return [self._parse_value(depth + 1) for _ in self._items_up_to("]")]
         return self._parse_scalar()
 
     def _parse_string(self) -> str:
@@ -215,14 +208,6 @@ class _CallParser:
         self._report("unquoted_string", word)
         return word
 
-    def _at_end_of(self, bracket: str) -> bool:
-        self._skip_space()
-        if self._accept(bracket):
-            return True
-        if not self._accept(","):
-            raise self._stopped()
-        return False
-
     def _stopped(self) -> _NotACall:
         return _NotACall("unclosed_call" if self.position >= len(self.text) else "malformed_call")
 
@@ -233,8 +218,7 @@ class _CallParser:
         return False
 
     def _skip_space(self) -> None:
-        space = _SPACE.match(self.text, self.position)
-        if space and space.group():
+        if space := _SPACE.match(self.text, self.position):
             self.position = space.end()
             self._report_space()
 
@@ -250,3 +234,66 @@ class _CallParser:
 
     def _report(self, kind: str, detail: str) -> None:
         self.problems.append(Problem(kind, detail[:80]))
+
+
+@dataclass(frozen=True)
+class TutorialPrediction:
+    """What the tutorial finds in a generated text: the first name or None, and the first whole call block or ""."""
+
+    name: str | None
+    block: str
+
+
+def parse_tutorial_prediction(text: str | None) -> TutorialPrediction:
+    """Parse a generated text as the tutorial's evaluation does, weaknesses included.
+
+    Args:
+        text: The generated text, or None.
+
+    Returns:
+        The name of the first `call:NAME{` anywhere (letters, digits and underscores only), and the first whole call
+        block.
+    """
+    text = text or ""
+    name = _TUTORIAL_NAME.search(text)
+    start = text.find(START_CALL)  # a regular expression would try every start of a reply that has no end
+    end = text.find(END_CALL, start + len(START_CALL)) if start >= 0 else -1
+    return TutorialPrediction(name.group(1) if name else None, text[start : end + len(END_CALL)] if end >= 0 else "")
+
+
+def _decode_arguments(call: ToolCall) -> tuple[ToolCall | None, list[Problem]]:
+    """Return a call with the arguments that its `args` holds as JSON text, and what is wrong with them.
+
+    The call comes back as it is where `args` is not JSON text of a mapping; None where that text nests too deep.
+    """
+    encoded = call.arguments.get("args")
+    if set(call.arguments) != {"args"} or not isinstance(encoded, str):
+        return call, [Problem("args_not_json", f"{call.name}: no single string argument 'args'"[:80])]
+    duplicates: list[str] = []
+
+    def build_mapping(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        for key, value in pairs:
+            duplicates.extend([key] if key in values else [])
+            values[key] = value
+        return values
+
+    try:
+        arguments = json.loads(
+            encoded, parse_constant=_parse_finite, parse_float=_parse_finite, object_pairs_hook=build_mapping
+        )
+    except RecursionError:
+        return None, [Problem("too_deep", encoded[:80])]
+    except ValueError:
+        arguments = None
+    if not isinstance(arguments, dict):
+        return call, [Problem("args_not_json", encoded[:80])]
+    if nests_too_deep(arguments):
+        return None, [Problem("too_deep", encoded[:80])]
+    return ToolCall(call.name, arguments), [Problem("duplicate_key", key[:80]) for key in duplicates]
+
+
+def _parse_finite(word: str) -> float:
+    if not math.isfinite(number := float(word)):
+        raise ValueError(f"a number must be finite, got {word}")
+    return number

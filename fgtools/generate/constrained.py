@@ -27,7 +27,7 @@ from fgtools.files import FgtoolsError
 from fgtools.models.load import stop_ids
 from fgtools.profiles import Recipe, get_recipe
 from fgtools.prompts.encode import neutralize_control_tokens
-from fgtools.schema.objects import normalize_object
+from fgtools.schema.names import normalize_object
 
 _MARKS = {START_CALL: "\ue000", END_CALL: "\ue001", ESCAPE: "\ue002"}
 """Each mark is one token of the vocabulary. In the grammar it is a private-use character, which no text may hold, so

@@ -19,7 +19,7 @@ from itertools import permutations
 from typing import Any, NamedTuple
 
 from fgtools.calls import ToolCall
-from fgtools.schema.objects import normalize_object
+from fgtools.schema.names import normalize_object
 from fgtools.schema.types import JSON_TYPES, parse_type
 
 WRONG_NAME = "simple_function_checker:wrong_func_name"

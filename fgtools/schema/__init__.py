@@ -12,7 +12,6 @@ __all__ = [
     "names",
     "normalize_tools",
     "normalize_type",
-    "objects",
     "parse_tools",
     "signatures",
     "tutorial",

@@ -18,7 +18,7 @@ MAX_RAW_DEPTH = 64
 """Deepest nesting of values in raw data. Real ones stay below 10; chat templates recurse, so that a limit is needed."""
 
 _DECODER = json.JSONDecoder(strict=False)  # data sets often have raw line breaks inside strings
-_BETWEEN = re.compile(r"[\s,;]*")
+_NEXT = re.compile(r"[\s,;]*(?=[{\[])")  # what may stand before the next object or list
 _NAMES = {"true": True, "false": False, "null": None}
 
 
@@ -93,22 +93,13 @@ def parse_values(text: str, position: int) -> tuple[list[Any], int]:
         The values, and the index after the last one.
     """
     values: list[Any] = []
-    end = position
-    while True:
-        start = _skip_between(text, end)
-        if not text.startswith(("{", "["), start):
-            return values, end
+    while match := _NEXT.match(text, position):
         try:
-            value, after = _DECODER.raw_decode(text, start)
-            values.append(value)
+            value, position = _DECODER.raw_decode(text, match.end())
         except (ValueError, RecursionError):
-            return values, end
-        end = after
-
-
-def _skip_between(text: str, position: int) -> int:
-    match = _BETWEEN.match(text, position)
-    return match.end() if match else position
+            break
+        values.append(value)
+    return values, position
 
 
 def decode_text(value: Any, times: int = 2) -> Any:
@@ -159,10 +150,9 @@ def plain_value(value: Any, depth: int = 0) -> Any:
         raise ValueError(f"nested deeper than {MAX_RAW_DEPTH} levels")
     if isinstance(value, Mapping):
         return {_key(key): plain_value(item, depth + 1) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain_value(item, depth + 1) for item in value]
-    if isinstance(value, (set, frozenset)):
-        return [plain_value(item, depth + 1) for item in sorted(value, key=repr)]
+    if isinstance(value, (list, tuple, set, frozenset)):
+        ordered = sorted(value, key=repr) if isinstance(value, (set, frozenset)) else value
+        return [plain_value(item, depth + 1) for item in ordered]
     raise ValueError(f"no JSON value: {type(value).__name__}")
 
 

@@ -1,19 +1,51 @@
-"""Replacing the names that a prompt or a call cannot carry.
+"""The parameters that a schema names, and replacing names that a prompt or a call cannot carry.
 
-Knows the names of tools, parameters and arguments. The call grammar cannot carry some tool names, and a chat template
-hides some parameter names; which ones is for the caller to say. A row has its replacements in `renamed`:
-{"tools": {new: old}, "parameters": {tool, by its new name: {new: old}}}; `serve.restore_calls` undoes them.
+Knows the names of tools, parameters and arguments, also in malformed schemas. The call grammar cannot carry some tool
+names, and a chat template hides some parameter names; which ones is for the caller to say. A row has its replacements
+in `renamed`: {"tools": {new: old}, "parameters": {tool, by its new name: {new: old}}}; `serve.restore_calls` undoes
+them.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from fgtools.calls import CONTROL_TOKEN, is_writable
 
 _UNWRITABLE = re.compile(CONTROL_TOKEN.pattern + r"|[{}\s]+")
+
+
+class ObjectSchema(NamedTuple):
+    """What a schema says of an object.
+
+    Attributes:
+        properties: Schema by property name.
+        required: Names of the required properties.
+    """
+
+    properties: Mapping[str, Any]
+    required: frozenset[str]
+
+
+def normalize_object(schema: Any) -> ObjectSchema:
+    """Return the properties and required names of a schema.
+
+    Args:
+        schema: The parameters of a tool or the schema of an object; anything.
+
+    Returns:
+        The ObjectSchema; a part that is missing or malformed is empty.
+    """
+    required = schema.get("required") if isinstance(schema, Mapping) else None
+    names = required if isinstance(required, list) else ()
+    return ObjectSchema(_properties(schema), frozenset(name for name in names if isinstance(name, str)))
+
+
+def _properties(schema: Any) -> Mapping[str, Any]:
+    found = schema.get("properties") if isinstance(schema, Mapping) else None
+    return found if isinstance(found, Mapping) else {}
 
 
 def replace_tool_names(names: Iterable[str]) -> dict[str, str]:
@@ -30,17 +62,13 @@ def replace_tool_names(names: Iterable[str]) -> dict[str, str]:
     replaced: dict[str, str] = {}
     for name in given:
         if not is_writable(name):
-            new = _free(_UNWRITABLE.sub("_", name.strip()).strip("_") or "tool", taken)
+            base = new = _UNWRITABLE.sub("_", name.strip()).strip("_") or "tool"
+            number = 2
+            while new in taken:
+                new, number = f"{base}_{number}", number + 1
             taken.add(new)
             replaced[new] = name
     return replaced
-
-
-def _free(name: str, taken: Collection[str]) -> str:
-    candidate, number = name, 2
-    while candidate in taken:
-        candidate, number = f"{name}_{number}", number + 1
-    return candidate
 
 
 def replace_parameter_names(parameters: Mapping[str, Any], hidden: Collection[str]) -> dict[str, str]:
@@ -67,10 +95,8 @@ def parameter_names(schema: Any) -> set[str]:
     """Return the names of all parameters of a schema, at every level."""
     if not isinstance(schema, Mapping):
         return set()
-    found = {name for name in _properties(schema)}
-    for inner in (*_properties(schema).values(), schema.get("items")):
-        found |= parameter_names(inner)
-    return found
+    inner = (*_properties(schema).values(), schema.get("items"))
+    return set(_properties(schema)).union(*map(parameter_names, inner))
 
 
 def rename_parameters(schema: Mapping[str, Any], new_names: Mapping[str, str]) -> dict[str, Any]:
@@ -120,8 +146,3 @@ def rename_arguments(value: Any, schema: Any, new_names: Mapping[str, str]) -> A
     if isinstance(value, (list, tuple)):
         return [rename_arguments(item, schema.get("items"), new_names) for item in value]
     return value
-
-
-def _properties(schema: Mapping[str, Any]) -> Mapping[str, Any]:
-    found = schema.get("properties")
-    return found if isinstance(found, Mapping) else {}

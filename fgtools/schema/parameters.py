@@ -14,28 +14,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from fgtools.schema import specs
 from fgtools.schema.literals import MAX_RAW_DEPTH, decode_text
-from fgtools.schema.specs import (
-    DEFINITION_WORDS,
-    KEPT_WORDS,
-    Spec,
-    choices_of,
-    description_of,
-    flat_entries,
-    inferred_type,
-    is_marked_optional,
-    is_schema,
-    is_text,
-    keywords_of,
-    listed_names,
-    named_entries,
-    parse_sentence,
-    plain_entry,
-    required_names,
-    says_optional,
-    schema_entries,
-    string_schema,
-)
+from fgtools.schema.specs import Spec
 from fgtools.schema.types import alternatives, parse_type, widest, without_alternatives
 
 MAX_NODES = 20_000
@@ -100,7 +81,7 @@ class _ParameterParser:
         self.changes: list[tuple[str, str]] = []
         self.nodes = 0
         if isinstance(root, Mapping):
-            for word in DEFINITION_WORDS:
+            for word in specs.DEFINITION_WORDS:
                 found = root.get(word)
                 if isinstance(found, Mapping):
                     self.definitions.update({f"#/{word}/{name}": spec for name, spec in found.items()})
@@ -111,34 +92,34 @@ class _ParameterParser:
             self.changes.append(("required_moved", ""))
         if isinstance(raw, (list, tuple)):
             self.changes.append(("listed_parameters", ""))
-            return self._build_object({}, named_entries(raw), [beside], True, depth)
+            return self._build_object({}, specs.named_entries(raw), [beside], True, depth)
         if not isinstance(raw, Mapping):
             return self._build_object({}, {}, [beside], False, depth)
         required = raw.get("required")
-        if not is_schema(raw) and raw:
+        if not specs.is_schema(raw) and raw:
             self.changes.append(("flat_parameters", ""))
-        if is_schema(raw):
+        if specs.is_schema(raw):
             self._note_type(raw.get("type"), "object")
-            return self._build_object(raw, schema_entries(raw), [beside, required], False, depth)
+            return self._build_object(raw, specs.schema_entries(raw), [beside, required], False, depth)
         listed = [beside, None if isinstance(required, Mapping) else required]  # a mapping: a parameter of that name
-        return self._build_object({}, flat_entries(raw), listed, True, depth)
+        return self._build_object({}, specs.flat_entries(raw), listed, True, depth)
 
     def _build_object(
         self, meta: Mapping[str, Any], entries: Mapping[str, Any], listed: list[Any], flat: bool, depth: int
     ) -> dict[str, Any]:
-        specs = {name: self.parse_spec(entry, depth + 1) for name, entry in entries.items()}
+        parsed = {name: self.parse_spec(entry, depth + 1) for name, entry in entries.items()}
         result: dict[str, Any] = {"type": "object"}
-        result.update(description_of(meta))
-        result["properties"] = {name: spec.schema for name, spec in specs.items()}
-        result["required"] = required_names(specs, listed, flat)
-        absent = [name for names in listed for name in listed_names(names) if name not in specs]
+        result.update(specs.description_of(meta))
+        result["properties"] = {name: spec.schema for name, spec in parsed.items()}
+        result["required"] = specs.required_names(parsed, listed, flat)
+        absent = [name for names in listed for name in specs.listed_names(names) if name not in parsed]
         self.changes.extend(("required_dropped", name[:80]) for name in absent)
         extra = meta.get("additionalProperties")
         if isinstance(extra, bool):
             result["additionalProperties"] = extra
         elif isinstance(extra, (Mapping, str)):
             result["additionalProperties"] = self.parse_spec(extra, depth + 1).schema
-        result.update(keywords_of(meta))
+        result.update(specs.keywords_of(meta))
         return result
 
     def parse_spec(self, raw: Any, depth: int) -> Spec:
@@ -149,15 +130,15 @@ class _ParameterParser:
         raw = self._dereference(raw)
         try:
             if isinstance(raw, str):
-                spec = parse_sentence(raw)
+                spec = specs.parse_sentence(raw)
                 self._note_type(raw, spec.schema["type"])
                 return spec
             if isinstance(raw, (list, tuple)):
-                only_words = all(is_text(item) for item in raw)
-                return Spec(self._parse_type_list(raw, depth) if only_words else string_schema())
+                only_words = all(isinstance(item, str) for item in raw)
+                return Spec(self._parse_type_list(raw, depth) if only_words else {"type": "string"})
             if isinstance(raw, Mapping):
                 return self._parse_mapping(raw, depth)
-            return Spec(string_schema())
+            return Spec({"type": "string"})
         finally:
             del self.open_references[opened:]
 
@@ -167,20 +148,20 @@ class _ParameterParser:
             return Spec({word: value for word, value in nested.items() if word != "required" or value})
         base, optional = self._parse_base(raw, depth)
         schema: dict[str, Any] = {"type": base.pop("type")}
-        schema.update(description_of(raw) or description_of(base))
-        schema.update(choices_of(raw) or ({"enum": base["enum"]} if "enum" in base else {}))
+        schema.update(specs.description_of(raw) or specs.description_of(base))
+        schema.update(specs.choices_of(raw) or ({"enum": base["enum"]} if "enum" in base else {}))
         if schema["type"] == "array":
             schema.update(self._parse_items(raw, base, depth))
         if schema["type"] == "object":
             schema.update(self._parse_nested(raw, base, depth))
-        schema.update({word: value for word, value in base.items() if word in KEPT_WORDS})
+        schema.update({word: value for word, value in base.items() if word in specs.KEPT_WORDS})
         schema.update(self._build_any_of(raw, base, depth))
-        schema.update(keywords_of(raw))
+        schema.update(specs.keywords_of(raw))
         schema.update({"default": base["default"]} if "default" in base else {})
-        schema.update(plain_entry("default", raw["default"]) if "default" in raw else {})
+        schema.update(specs.plain_entry("default", raw["default"]) if "default" in raw else {})
         if "default" in schema and schema["default"] is None and schema["type"] != "null":
             schema["nullable"] = True  # a default of null means that null is allowed
-        return Spec(schema, is_marked_optional(raw, optional), "default" in raw or says_optional(raw))
+        return Spec(schema, specs.is_marked_optional(raw, optional), "default" in raw or specs.says_optional(raw))
 
     def _build_any_of(self, raw: Mapping[str, Any], base: dict[str, Any], depth: int) -> dict[str, Any]:
         """Return {"anyOf"} where the one type that is shown stands for several."""
@@ -210,7 +191,7 @@ class _ParameterParser:
                 return self._parse_type_list(raw[word], depth), None
         if isinstance(raw.get("allOf"), (list, tuple)) and raw["allOf"]:
             return self._merge_all_of(raw["allOf"], depth), None
-        return {"type": inferred_type(raw)}, None
+        return {"type": specs.inferred_type(raw)}, None
 
     def _note_type(self, kind: Any, shown: str, known: bool = True) -> None:
         if isinstance(kind, str) and kind != shown:
@@ -220,7 +201,7 @@ class _ParameterParser:
         schemas = [self.parse_spec(kind, depth + 1).schema for kind in kinds]
         real = [schema for schema in schemas if schema["type"] != "null"]
         if not schemas:
-            return string_schema()
+            return {"type": "string"}
         if not real:
             return {"type": "null"}
         nullable = {"nullable": True} if len(real) < len(schemas) else {}
@@ -237,11 +218,11 @@ class _ParameterParser:
             part = self._dereference(part)
             if isinstance(part, Mapping):
                 properties = {**merged.get("properties", {}), **_mapping(part.get("properties"))}
-                required = [*listed_names(merged.get("required")), *listed_names(part.get("required"))]
+                required = [*specs.listed_names(merged.get("required")), *specs.listed_names(part.get("required"))]
                 merged = {**merged, **part}
                 merged.update({"properties": properties} if properties else {})
                 merged.update({"required": required} if required else {})
-        return self.parse_spec(merged, depth + 1).schema if merged else string_schema()
+        return self.parse_spec(merged, depth + 1).schema if merged else {"type": "string"}
 
     def _parse_items(self, raw: Mapping[str, Any], base: dict[str, Any], depth: int) -> dict[str, Any]:
         items = raw.get("items")
@@ -252,7 +233,7 @@ class _ParameterParser:
         return {"items": base["items"]} if "items" in base and items != {} else {}
 
     def _parse_nested(self, raw: Mapping[str, Any], base: dict[str, Any], depth: int) -> dict[str, Any]:
-        entries = schema_entries(raw)
+        entries = specs.schema_entries(raw)
         meta = {"additionalProperties": raw.get("additionalProperties")}
         nested = self._build_object(meta, entries, [raw.get("required")], False, depth)
         if not entries:

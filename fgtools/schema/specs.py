@@ -26,17 +26,12 @@ _NESTING = frozenset(
 _SAYS_OPTIONAL = re.compile(r"^\W*optional\b|[(\[]optional\b|,\s*optional\s*[.)]", re.IGNORECASE)
 
 
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
-
-
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def is_text(value: Any) -> bool:
-    """Tell whether a value is text."""
-    return isinstance(value, str)
+def _is_count(value: Any) -> bool:
+    return _is_number(value) and isinstance(value, int) and value >= 0
 
 
 def _is_pattern(value: Any) -> bool:
@@ -48,22 +43,12 @@ def _is_pattern(value: Any) -> bool:
 
 
 _KEYWORDS: dict[str, Callable[[Any], bool]] = {
-    "title": is_text,
-    "format": is_text,
+    **dict.fromkeys(("title", "format"), lambda value: isinstance(value, str)),
+    **dict.fromkeys(("uniqueItems", "nullable"), lambda value: isinstance(value, bool)),
+    **dict.fromkeys(("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"), _is_number),
+    **dict.fromkeys(("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties"), _is_count),
     "pattern": _is_pattern,
-    "minimum": _is_number,
-    "maximum": _is_number,
-    "exclusiveMinimum": _is_number,
-    "exclusiveMaximum": _is_number,
     "multipleOf": lambda value: _is_number(value) and value > 0,
-    "minLength": _is_count,
-    "maxLength": _is_count,
-    "minItems": _is_count,
-    "maxItems": _is_count,
-    "minProperties": _is_count,
-    "maxProperties": _is_count,
-    "uniqueItems": lambda value: isinstance(value, bool),
-    "nullable": lambda value: isinstance(value, bool),
     "const": lambda value: True,
     "examples": lambda value: isinstance(value, list),
 }
@@ -72,11 +57,10 @@ _KEYWORDS: dict[str, Callable[[Any], bool]] = {
 KEPT_WORDS = frozenset(_KEYWORDS)
 """Keywords whose values are copied without being parsed."""
 
-SPEC_WORDS = KEPT_WORDS | {
+_SPEC_WORDS = KEPT_WORDS | {
     *("type", "description", "default", "enum", "choices", "items", "properties"),
     *("required", "optional", "example"),
 }
-"""The words of a specification."""
 
 
 @dataclass(frozen=True)
@@ -92,11 +76,6 @@ class Spec:
     schema: dict[str, Any]
     optional: bool | None = None
     hint: bool = False
-
-
-def string_schema() -> dict[str, Any]:
-    """Return the schema of a parameter without any type."""
-    return {"type": "string"}
 
 
 def parse_sentence(text: str) -> Spec:
@@ -116,8 +95,8 @@ def parse_sentence(text: str) -> Spec:
             optional = parsed.optional if parsed.optional is not None else optional
         position = end
     rest = text[position:].strip()
-    result = schema or string_schema()
-    return Spec({**result, "description": rest} if rest else result, optional, bool(_SAYS_OPTIONAL.search(rest)))
+    described = {"description": rest} if rest else {}
+    return Spec({**(schema or {"type": "string"}), **described}, optional, bool(_SAYS_OPTIONAL.search(rest)))
 
 
 def _first_sentence(text: str, start: int) -> tuple[str, int]:
@@ -150,11 +129,8 @@ def choices_of(raw: Mapping[str, Any]) -> dict[str, Any]:
 
 def keywords_of(raw: Mapping[str, Any]) -> dict[str, Any]:
     """Return the KEPT_WORDS whose values are valid."""
-    kept: dict[str, Any] = {}
-    for word in raw:
-        if word in KEPT_WORDS and _KEYWORDS[word](raw[word]):
-            kept.update(plain_entry(word, raw[word]))
-    return kept
+    valid = {word: raw[word] for word in raw if word in KEPT_WORDS and _KEYWORDS[word](raw[word])}
+    return {name: plain for word, value in valid.items() for name, plain in plain_entry(word, value).items()}
 
 
 def plain_entry(word: str, value: Any) -> dict[str, Any]:
@@ -201,9 +177,7 @@ def is_schema(raw: Mapping[str, Any]) -> bool:
     kind, properties = raw.get("type"), raw.get("properties")
     if isinstance(kind, Mapping):
         return False
-    if _means_object(kind):
-        return True
-    if isinstance(properties, (list, tuple)):
+    if _means_object(kind) or isinstance(properties, (list, tuple)):
         return True
     if not isinstance(properties, Mapping):
         return not kind and set(raw) <= (_META | {"required", *DEFINITION_WORDS}) and "type" in raw
@@ -220,31 +194,25 @@ def _means_object(kind: Any) -> bool:
 
 
 def _looks_like_spec(raw: Mapping[str, Any]) -> bool:
-    kind = raw.get("type")
-    words = set(raw) <= SPEC_WORDS
-    return words and (isinstance(kind, str) if "type" in raw else isinstance(raw.get("description"), str))
+    described = isinstance(raw.get("type" if "type" in raw else "description"), str)
+    return described and set(raw) <= _SPEC_WORDS
 
 
 def schema_entries(raw: Mapping[str, Any]) -> dict[str, Any]:
     """Return the parameters of a JSON Schema by name."""
     properties = raw.get("properties")
     if isinstance(properties, Mapping):
-        return {_name(name): spec for name, spec in properties.items()}
+        return {str(name): spec for name, spec in properties.items()}
     if isinstance(properties, (list, tuple)):
         return named_entries(properties)
-    return _direct_entries(raw)
-
-
-def _direct_entries(raw: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the parameters of an object that has them beside its keywords and not under `properties`."""
-    known = _NESTING | set(DEFINITION_WORDS)
-    return {_name(name): spec for name, spec in raw.items() if name not in known and isinstance(spec, Mapping) and spec}
+    known = _NESTING.union(DEFINITION_WORDS)  # some objects have their parameters beside the keywords
+    return {str(name): spec for name, spec in raw.items() if name not in known and isinstance(spec, Mapping) and spec}
 
 
 def flat_entries(raw: Mapping[str, Any]) -> dict[str, Any]:
     """Return the parameters of a mapping with one entry per argument."""
     mappings = any(isinstance(spec, Mapping) for spec in raw.values())
-    return {_name(name): spec for name, spec in raw.items() if not _is_meta(name, spec, mappings)}
+    return {str(name): spec for name, spec in raw.items() if not _is_meta(name, spec, mappings)}
 
 
 def _is_meta(name: Any, spec: Any, mappings: bool) -> bool:
@@ -268,7 +236,7 @@ def named_entries(raw: Any) -> dict[str, Any]:
             entries.setdefault(item["name"], spec)
         elif isinstance(item, Mapping) and len(item) == 1:
             name, spec = next(iter(item.items()))
-            entries.setdefault(_name(name), spec)
+            entries.setdefault(str(name), spec)
     return entries
 
 
@@ -305,9 +273,5 @@ def listed_names(raw: Any) -> list[str]:
     if isinstance(raw, str):
         return [name.strip() for name in raw.split(",") if name.strip()]
     if isinstance(raw, Mapping):
-        return [_name(name) for name, value in raw.items() if value]
+        return [str(name) for name, value in raw.items() if value]
     return [name for name in raw if isinstance(name, str)] if isinstance(raw, (list, tuple)) else []
-
-
-def _name(name: Any) -> str:
-    return name if isinstance(name, str) else str(name)

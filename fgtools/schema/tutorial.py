@@ -12,20 +12,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-_WORDS = {
-    "str": "string",
-    "string": "string",
-    "int": "integer",
-    "integer": "integer",
-    "float": "number",
-    "number": "number",
-    "bool": "boolean",
-    "boolean": "boolean",
-    "dict": "object",
-    "object": "object",
-    "list": "array",
-    "array": "array",
-}
+_WORDS = {"str": "string", "int": "integer", "float": "number", "bool": "boolean", "dict": "object", "list": "array"}
+_WORDS |= {kind: kind for kind in _WORDS.values()}
 _LIST = re.compile(r"List\[(.+)\]")
 _DICT = re.compile(r"Dict\[(.+),(.+)\]")  # greedy: splits at the last comma
 
@@ -61,19 +49,15 @@ def normalize_tutorial_tools(raw: Any) -> list[dict[str, Any]]:
 
 
 def _tool(tool: Mapping[str, Any]) -> dict[str, Any]:
-    function = {
-        "name": copy.deepcopy(tool.get("name")),
-        "description": copy.deepcopy(tool.get("description", "")),
-        "parameters": _parameters(tool.get("parameters")),
-    }
-    return {"type": "function", "function": function}
+    named = copy.deepcopy({"name": tool.get("name"), "description": tool.get("description", "")})
+    return {"type": "function", "function": {**named, "parameters": _parameters(tool.get("parameters"))}}
 
 
 def _parameters(raw: Any) -> dict[str, Any]:
     if not isinstance(raw, Mapping):
         raw = {}
     if "type" in raw and "properties" in raw:
-        return copy.deepcopy({**raw, "required": raw["required"]} if "required" in raw else {**raw, "required": []})
+        return copy.deepcopy(raw if "required" in raw else {**raw, "required": []})
     properties = {name: _property(spec) for name, spec in raw.items()}
     return {"type": "object", "properties": properties, "required": list(raw)}
 

@@ -1,4 +1,4 @@
-"""Parsing replies: golden cases, round trips, truncations, and what is reported beside a call."""
+"""Parsing replies: golden cases, round trips, truncations, what is reported beside a call, and the tutorial's side."""
 
 import json
 
@@ -9,10 +9,12 @@ from hypothesis import strategies as st
 from fgtools.calls import (
     END_CALL,
     ESCAPE,
+    MAX_DEPTH,
     START_CALL,
     Problem,
     ToolCall,
     parse_reply,
+    parse_tutorial_prediction,
     render_calls,
 )
 from tests.toys import GOLDEN, load_cases, load_shared
@@ -32,6 +34,7 @@ VALUES = st.recursive(
 NAMES = (
     st.text(min_size=1, max_size=12).map(str.strip).filter(lambda name: name and "{" not in name and "<" not in name)
 )
+NATIVE_CALL = f"{START_CALL}call:f{{a:1}}{END_CALL}"
 CALLS = st.lists(st.builds(ToolCall, NAMES, st.dictionaries(KEYS, VALUES, max_size=4)), max_size=3)
 
 
@@ -153,3 +156,42 @@ def test_a_stop_token_before_a_call_that_is_none_is_stray():
 def test_white_space_in_strings_and_names_is_their_own():
     text = f"{START_CALL}call:coffee shop{{a key:{ESCAPE} x {ESCAPE}}}{END_CALL}\n"
     assert parse_reply(text).calls == (ToolCall("coffee shop", {"a key": " x "}),) and not parse_reply(text).problems
+
+
+def test_tutorial_reads_predictions_as_the_vectors_say():
+    for case in load_shared("vectors/tutorial_predictions.jsonl"):
+        prediction = parse_tutorial_prediction(case["text"])
+        assert (prediction.name, prediction.block) == (case["name"], case["block"])
+
+
+def nested(depth):
+    return '{"a":' + "[" * depth + "]" * depth + "}"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kinds"),
+    [
+        (f"args:{ESCAPE}{{}}{ESCAPE}", []),
+        (f"args:{ESCAPE}{{}}{ESCAPE},b:1", ["args_not_json"]),
+        (f"args:{ESCAPE}[]{ESCAPE}", ["args_not_json"]),
+        ("args:{}", ["args_not_json"]),
+        *(
+            (f'args:{ESCAPE}{{"a":{one}}}{ESCAPE}', ["args_not_json"])
+            for one in ("NaN", "-Infinity", "1e999", "9" * 5000)
+        ),
+        (f'args:{ESCAPE}{{"a":1,"a":2,"b":{{"c":1,"c":2}}}}{ESCAPE}', ["duplicate_key", "duplicate_key"]),
+        (f"args:{ESCAPE}{nested(MAX_DEPTH)}{ESCAPE}", []),
+        (f"args:{ESCAPE}{nested(MAX_DEPTH + 1)}{ESCAPE}", ["too_deep"]),
+        (f"args:{ESCAPE}{nested(50_000)}{ESCAPE}", ["too_deep"]),
+    ],
+)
+def test_the_tutorials_arguments_have_the_limits_of_the_native_ones(arguments, kinds):
+    reply = parse_reply(f"{START_CALL}call:f{{{arguments}}}{END_CALL}{NATIVE_CALL}", "tutorial")
+    assert [problem.kind for problem in reply.problems] == [*kinds, "args_not_json"]  # the second call is native
+    assert len(reply.calls) == (1 if kinds == ["too_deep"] else 2)
+
+
+def test_the_last_of_equal_keys_is_read_in_both_notations():
+    assert parse_reply(f"{START_CALL}call:f{{a:1,a:2}}{END_CALL}").calls == (ToolCall("f", {"a": 2}),)
+    text = f'{START_CALL}call:f{{args:{ESCAPE}{{"a":1,"a":2}}{ESCAPE}}}{END_CALL}'
+    assert parse_reply(text, "tutorial").calls == (ToolCall("f", {"a": 2}),)

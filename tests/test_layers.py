@@ -1,6 +1,7 @@
 """The house: which rooms there are, who may import whom, and that the core loads without the heavy libraries."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -134,3 +135,11 @@ def test_a_session_can_start_before_torch_and_what_is_missing_on_kaggle():
     check = f"import sys; from fgtools.run import session; print(sorted({absent!r} & set(sys.modules)))"
     outcome = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
     assert outcome.stdout.strip() == "[]"
+
+
+def test_the_readme_draws_the_house_as_it_stands():
+    drawn = re.findall(
+        r"^  (\w+)(?:/|\.py)  ", (PACKAGE.parent / "README.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    places = [ROOMS.index(room) for room in drawn if room in ROOMS]
+    assert sorted(drawn) == sorted({*ROOMS, "offline"}) and places == sorted(places)

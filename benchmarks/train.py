@@ -121,7 +121,7 @@ def draw_rows(n_rows: int, vocabulary: int) -> tuple[list[Encoded], str]:
 
 
 def count_all(rows: Sequence[Encoded], cut: int | None = None) -> list[Encoded]:
-    """Give rows whose every token carries a label, cut at the end."""
+    """Return rows whose every token carries a label, cut at the end."""
     return [Encoded(row.input_ids[:cut], row.input_ids[:cut], 0) for row in rows]
 
 
@@ -258,7 +258,7 @@ def read_peak(device: str) -> int:
 
 
 def compare_gradients(bench: Bench, ways: Sequence[str]) -> dict[str, float]:
-    """Give the largest difference of any gradient to that of full logits, relative to the tensor's largest."""
+    """Return the largest difference of any gradient to that of full logits, relative to the tensor's largest."""
     wanted: dict[str, torch.Tensor] = {}
     differences = {}
     for way in ("full logits", *ways):

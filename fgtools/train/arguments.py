@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from enum import Enum
 from pathlib import Path
 from typing import Any, Protocol
@@ -120,48 +120,54 @@ def training_arguments(
             raise InputError(f"{label} must be positive, or 0 for the recipe's own, got {value}")
     fitted = fit_recipe(recipe, model)
     rate = LORA_LEARNING_RATE if lora_rank and not is_standin(model) else fitted.learning_rate
-    size, accumulation = (batch_size, 1) if batch_size else (fitted.batch_size, fitted.accumulation_steps)
-    passes = epochs or fitted.epochs
-    log, evaluate, save = _spread(fitted, n_rows, size * accumulation, passes)
-    capability = detect_capability()
-    fmt = choose_precision(capability, precision).name
-    return parse_arguments(
-        {
-            "output_dir": str(output_dir),
-            "learning_rate": learning_rate or rate,
-            "lr_scheduler_type": fitted.scheduler,
-            "warmup_steps": fitted.warmup_fraction,  # below 1 it is a share of the steps; warmup_ratio is gone
-            "num_train_epochs": passes,
-            "per_device_train_batch_size": size,
-            "per_device_eval_batch_size": size,
-            "gradient_accumulation_steps": accumulation,
-            "max_length": max_length or fitted.max_length,
-            "optim": "adamw_torch_fused",
-            "bf16": fmt == "bf16",
-            "fp16": fmt == "fp16",
-            "use_cpu": capability is None,
-            "gradient_checkpointing": fitted.gradient_checkpointing,
-            "logging_steps": log,
-            "logging_nan_inf_filter": False,  # it would write an average in place of a loss that is not finite
-            "eval_strategy": "steps",
-            "eval_steps": evaluate,
-            "eval_on_start": True,
-            "save_strategy": "steps",
-            "save_steps": save,
-            "save_total_limit": KEPT_CHECKPOINTS,
-            "load_best_model_at_end": fitted.choose_best,
-            "metric_for_best_model": default_metric(fitted.engine) if fitted.choose_best else None,
-            "greater_is_better": fitted.engine == "labelled",
-            "report_to": "none",
-            "disable_tqdm": not is_watched(),
-            "seed": seed,
-        }
+    fitted = replace(
+        fitted,
+        learning_rate=learning_rate or rate,
+        epochs=epochs or fitted.epochs,
+        batch_size=batch_size or fitted.batch_size,
+        accumulation_steps=1 if batch_size else fitted.accumulation_steps,
+        max_length=max_length or fitted.max_length,
     )
+    capability = detect_capability()
+    numeric = choose_precision(capability, precision).name
+    device = {"bf16": numeric == "bf16", "fp16": numeric == "fp16", "use_cpu": capability is None}
+    return parse_arguments({"output_dir": str(output_dir), "seed": seed, **device, **_translate_recipe(fitted, n_rows)})
 
 
-def _spread(recipe: Recipe, n_rows: int | None, rows_per_step: int, epochs: float) -> tuple[int, int, int]:
+def _translate_recipe(recipe: Recipe, n_rows: int | None) -> dict[str, Any]:
+    """Return what a recipe says of a training, under TRL's names."""
+    log, evaluate, save = _spread(recipe, n_rows)
+    return {
+        "learning_rate": recipe.learning_rate,
+        "lr_scheduler_type": recipe.scheduler,
+        "warmup_steps": recipe.warmup_fraction,  # below 1 it is a share of the steps; warmup_ratio is gone
+        "num_train_epochs": recipe.epochs,
+        "per_device_train_batch_size": recipe.batch_size,
+        "per_device_eval_batch_size": recipe.batch_size,
+        "gradient_accumulation_steps": recipe.accumulation_steps,
+        "max_length": recipe.max_length,
+        "optim": "adamw_torch_fused",
+        "gradient_checkpointing": recipe.gradient_checkpointing,
+        "logging_steps": log,
+        "logging_nan_inf_filter": False,  # it would write an average in place of a loss that is not finite
+        "eval_strategy": "steps",
+        "eval_steps": evaluate,
+        "eval_on_start": True,
+        "save_strategy": "steps",
+        "save_steps": save,
+        "save_total_limit": KEPT_CHECKPOINTS,
+        "load_best_model_at_end": recipe.choose_best,
+        "metric_for_best_model": default_metric(recipe.engine) if recipe.choose_best else None,
+        "greater_is_better": recipe.engine == "labelled",
+        "report_to": "none",
+        "disable_tqdm": not is_watched(),
+    }
+
+
+def _spread(recipe: Recipe, n_rows: int | None) -> tuple[int, int, int]:
     """Return the optimizer steps between entries of the log, between evaluations and between checkpoints."""
-    steps = 0 if n_rows is None else math.ceil(math.ceil(n_rows / rows_per_step) * epochs)
+    rows_of_step = recipe.batch_size * recipe.accumulation_steps
+    steps = 0 if n_rows is None else math.ceil(math.ceil(n_rows / rows_of_step) * recipe.epochs)
     log = recipe.log_steps or (max(1, steps // LOG_ENTRIES) if steps else 10)
     evaluate = recipe.eval_steps or log * max(1, round(steps / EVALUATIONS / log))
     return log, evaluate, evaluate * max(1, round(steps / EVALUATIONS / evaluate))

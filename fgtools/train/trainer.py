@@ -31,9 +31,9 @@ from fgtools.profiles import Recipe, get_recipe
 from fgtools.prompts import IGNORED, Encoded, EncodedRows
 from fgtools.train.arguments import TrainingError, check_arguments, deciding_values
 from fgtools.train.callbacks import CountSkips, NotFinite, TellEpoch
-from fgtools.train.checkpoints import find_checkpoint, identify_training
+from fgtools.train.checkpoints import Checkpoint, find_checkpoint, identify_training
 from fgtools.train.loss import LabelSums, read_labels, restore_forward
-from fgtools.train.plan import choose_engine, plan_steps, plan_training, split_by_tokens
+from fgtools.train.plan import Plan, choose_engine, plan_steps, plan_training, split_by_tokens
 from fgtools.train.restarts import RestartableTrainer, Task
 from fgtools.train.rows import check_side, require_vocabulary
 
@@ -74,40 +74,48 @@ def build_trainer(
         CheckpointError: output_dir holds another training's checkpoints, or this one's and `resume` is False.
     """
     recipe = get_recipe(recipe)
-    for label, value in (("PATIENCE", patience), ("LORA_RANK", lora_rank)):
-        if value < 0:
-            raise TrainingError(f"{label} must be positive, or 0 for none, got {value}")
+    if min(patience, lora_rank) < 0:
+        raise TrainingError(f"PATIENCE and LORA_RANK must be positive, or 0 for none, got {patience} and {lora_rank}")
     if hasattr(model, "peft_config"):
         raise TrainingError("a training must start from a plain model, but this one has adapters: load it again")
     restore_forward(model)
     engine, _ = choose_engine(recipe, model)
     arguments = check_arguments(arguments, engine)
-    sides = tuple(
-        check_side(rows, side, arguments.max_length)
-        for rows, side in ((train_set, "training"), (dev_set, "evaluation"))
-    )
+    budget = arguments.max_length
+    sides = check_side(train_set, "training", budget), check_side(dev_set, "evaluation", budget)
     require_vocabulary(model, tokenizer, sides)
-    dtype = model.dtype if model.dtype != torch.float32 else getattr(model.config, "dtype", None) or model.dtype
+    dtype = _saved_dtype(model)
     if recipe.master_weights == "fp32":
         model.float()
-    state = PartialState()
-    plan = plan_training(arguments, recipe, model, sides[0].rows, state.num_processes, bool(patience))
+    plan = plan_training(arguments, recipe, model, sides[0].rows, PartialState().num_processes, bool(patience))
     numbers = {**deciding_values(arguments), "engine": engine, "patience": patience, "lora_rank": lora_rank}
     numbers |= {name: getattr(recipe, name) for name in ("name", "loss", "master_weights")}
     identity = identify_training(numbers, [side.rows for side in sides], model)
-    checkpoint = find_checkpoint(Path(arguments.output_dir), identity, resume)
-    if checkpoint is not None and checkpoint.precision != plan.precision.name:
-        plan = replace(plan, precision=Precision(checkpoint.precision, "the checkpoint it goes on from was"))
-    if state.is_main_process:
-        print(plan.describe(), flush=True)
-        if checkpoint is not None:
-            print(f"going on from the checkpoint after step {checkpoint.step}", flush=True)
+    plan, checkpoint = _start_from(plan, Path(arguments.output_dir), identity, resume)
     set_every_seed(arguments.seed)  # the first values of adapters are random
     trained = add_adapters(model, lora_rank)
     task = Task(
         trained, tokenizer, sides, arguments, plan, identity, checkpoint, dtype, patience, lora_rank, tuple(callbacks)
     )
     return LabelledPositionsTrainer(task) if engine == "labelled" else RestartableTrainer(task)
+
+
+def _saved_dtype(model: PreTrainedModel) -> torch.dtype:
+    """Return the format a model was loaded in; an earlier trainer may have widened its weights to fp32."""
+    loaded = getattr(model.config, "dtype", None)
+    return loaded if model.dtype == torch.float32 and isinstance(loaded, torch.dtype) else model.dtype
+
+
+def _start_from(plan: Plan, folder: Path, identity: str, resume: bool) -> tuple[Plan, Checkpoint | None]:
+    """Find the checkpoint to go on from, in whose format it goes on, and print how the training is computed."""
+    checkpoint = find_checkpoint(folder, identity, resume)
+    if checkpoint is not None and checkpoint.precision != plan.precision.name:
+        plan = replace(plan, precision=Precision(checkpoint.precision, "the checkpoint it goes on from was"))
+    if PartialState().is_main_process:
+        print(plan.describe(), flush=True)
+        if checkpoint is not None:
+            print(f"going on from the checkpoint after step {checkpoint.step}", flush=True)
+    return plan, checkpoint
 
 
 class StepSampler(Sampler[list[int]]):

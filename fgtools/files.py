@@ -58,13 +58,12 @@ def make_folder(path: Path) -> Path:
     return path
 
 
-def write_bytes(path: Path, content: bytes) -> Path:
-    """Write a file whole: under a temporary name beside it, then renamed; makes the folder."""
-    return write_parts(path, [content])
-
-
 def write_parts(path: Path, parts: Iterable[bytes]) -> Path:
-    """Write a file whole, part by part, as `write_bytes`; raises FileError where it cannot be written."""
+    """Write a file whole, part by part: under a temporary name beside it, then renamed; makes the folder.
+
+    Raises:
+        FileError: The file cannot be written; one that is already there stays as it is.
+    """
     make_folder(path.parent)
     with name_file(path, "written"):
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -81,7 +80,7 @@ def write_parts(path: Path, parts: Iterable[bytes]) -> Path:
 
 def write_text(path: Path, text: str) -> Path:
     """Write UTF-8 text whole; a lone surrogate becomes its JSON escape."""
-    return write_bytes(path, text.encode("utf-8", errors="backslashreplace"))
+    return write_parts(path, [text.encode("utf-8", errors="backslashreplace")])
 
 
 def write_json(path: Path, value: Mapping[str, Any], inputs: Iterable[Path] = ()) -> Path:
@@ -146,11 +145,10 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         DataFileError: The file is missing, unreadable, or holds something else.
     """
+    text = read_text(path)
     try:
-        value = json.loads(read_text(path))
+        value = json.loads(text)
     except ValueError as error:
-        if isinstance(error, DataFileError):
-            raise
         raise DataFileError(f"{path} must hold one JSON object, but reading it failed: {error}") from error
     if not isinstance(value, dict):
         raise DataFileError(f"{path} must hold one JSON object, got a {type(value).__name__}")
@@ -163,18 +161,31 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
     Raises:
         DataFileError: The file is missing or unreadable, or a line is not a JSON object; the line is named.
     """
-    rows = []
-    for number, line in enumerate(read_text(path).split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise DataFileError(f"{path}, line {number}: must be a JSON object, but {error}: {line[:60]!r}") from error
-        if not isinstance(row, dict):
-            raise DataFileError(f"{path}, line {number}: must be a JSON object, got a {type(row).__name__}")
-        rows.append(row)
-    return rows
+    lines = enumerate(read_text(path).encode().split(b"\n"), start=1)
+    return [parse_line(line, path, number) for number, line in lines if line.strip()]
+
+
+def parse_line(line: bytes, path: Path, number: int) -> dict[str, Any]:
+    """Parse a line of a JSON-lines file.
+
+    Args:
+        line: The line.
+        path: Its file, for the message.
+        number: Its number, from 1, for the message.
+
+    Raises:
+        DataFileError: The line is not a JSON object in UTF-8.
+    """
+    try:
+        row = json.loads(line.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        shown = line[:60].decode("utf-8", "replace")
+        raise DataFileError(
+            f"{path}, line {number}: must be a JSON object, but {error}: {shown!r}; correct or delete the line"
+        ) from error
+    if not isinstance(row, dict):
+        raise DataFileError(f"{path}, line {number}: must be a JSON object, got a {type(row).__name__}")
+    return row
 
 
 def read_text(path: Path) -> str:

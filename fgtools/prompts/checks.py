@@ -32,7 +32,7 @@ from fgtools.metrics import has_valid_arguments
 from fgtools.profiles import Recipe
 from fgtools.prompts.encode import IGNORED, Encoded, neutralize_control_tokens
 from fgtools.prompts.template import find_hidden_names
-from fgtools.rows.duplicates import RowKey, build_key, cluster_rows
+from fgtools.rows.duplicates import RowKey, build_key, cluster_texts
 from fgtools.rows.remedies import Coverage, describe_facts
 from fgtools.schema.names import parameter_names
 
@@ -292,7 +292,7 @@ def leak_checks(sides: Mapping[str, Sequence[Mapping[str, Any]]], recipe: Recipe
     found = _Finder()
     keys = {side: [_key(row) for row in rows] for side, rows in sides.items()}
     everything = [key for side in keys.values() for key in side]
-    clusters = iter(cluster_rows(everything).clusters)
+    clusters = iter(cluster_texts([key.request for key in everything]))
     by_side = {side: [next(clusters) for _ in rows] for side, rows in keys.items()}
     trained_groups = {key.group for key in keys.get("train", ())}
     trained = set(by_side.get("train", ()))

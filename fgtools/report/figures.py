@@ -15,7 +15,7 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from fgtools.files import write_bytes
+from fgtools.files import write_parts
 from fgtools.metrics import LADDER, Comparison, Ratio, Scores, Share
 from fgtools.metrics.breakdowns import Parts, require_same_parts
 from fgtools.report.tables import LABELS, list_codes, shorten_code
@@ -70,7 +70,7 @@ def save_figure(axes: Axes, path: Path, caveat: str = "") -> Path:
         axes.figure.supxlabel(caveat, fontsize=7, color=MUTED)
     buffer = io.BytesIO()
     axes.figure.savefig(buffer, format="png", dpi=130)
-    return write_bytes(Path(path), buffer.getvalue())
+    return write_parts(Path(path), [buffer.getvalue()])
 
 
 def plot_funnel(funnel: Mapping[str, int], axes: Axes) -> Axes:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from fgtools.calls import Problem, ToolCall, render_calls
+from fgtools.calls import render_calls, row_calls
 from fgtools.gold import Gold, Rejected, extract_gold, shorten_reply
 from fgtools.profiles import Recipe, get_recipe
 from fgtools.rows.duplicates import SIDES
@@ -133,8 +133,8 @@ def _native_row(raw: Mapping[str, Any], gold: Gold, recipe: Recipe) -> Built | R
     replaced = replace_tool_names(declared)
     new_names = {old: new for new, old in replaced.items()}
     reply = shorten_reply(gold.reply, recipe.no_call_limit)
-    noticed = [Problem("reply_shortened", gold.reply[:80])] if reply != gold.reply else []
-    noticed += [Problem("tool_renamed", name[:80]) for name in new_names]
+    problems = [item.kind for item in (*gold.problems, *reading.problems)]
+    problems += ["reply_shortened"] * (reply != gold.reply) + ["tool_renamed"] * len(new_names)
     row = {
         "messages": gold.prompt_messages,
         "tools": [_with_name(tool, new_names) for tool in reading.tools],
@@ -142,8 +142,7 @@ def _native_row(raw: Mapping[str, Any], gold: Gold, recipe: Recipe) -> Built | R
         "reply": reply,
     }
     row.update({"renamed": {"tools": replaced, "parameters": {}}} if replaced else {})
-    problems = (*gold.problems, *reading.problems, *noticed)
-    return Built(row, tuple(item.kind for item in problems), reading.changes)
+    return Built(row, tuple(problems), reading.changes)
 
 
 def _with_name(tool: dict[str, Any], new_names: Mapping[str, str]) -> dict[str, Any]:
@@ -156,7 +155,7 @@ def _with_group(made: Built, recipe: Recipe) -> Built | Rejected:
     """Return the row with its group, or the reason why it cannot be trained on or written to a file."""
     row = made.fate
     try:
-        render_calls([ToolCall(call["name"], call["arguments"]) for call in row["gold"]], style=recipe.call_style)
+        render_calls(row_calls(row), style=recipe.call_style)
     except ValueError as error:
         return Rejected("unrenderable", str(error)[:200])
     try:

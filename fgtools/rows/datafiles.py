@@ -16,7 +16,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from fgtools.files import DataFileError, FgtoolsError
+from fgtools.files import DataFileError, FgtoolsError, parse_line
+from fgtools.rows.store import LazyRows
 
 SUFFIXES = (".jsonl", ".json", ".parquet", ".csv")
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -28,19 +29,8 @@ ANSWERS = "possible_answer"
 """BFCL keeps the answers to a file of questions in a file of the same name in this folder beside it."""
 
 
-class LocalRowsError(FgtoolsError, ValueError):
-    """A path that holds no rows; the message says what it must hold."""
-
-
-class LazyRows(Sequence[Any]):
-    """Rows that are read when they are asked for; a slice is again of this kind.
-
-    Subclasses have `__len__`, `__iter__` and `select(indices)`, the rows at these positions in this order.
-    """
-
-    def __getitem__(self, index: Any) -> Any:
-        chosen = range(len(self))[index]
-        return self.select(chosen) if isinstance(index, slice) else next(iter(self.select([chosen])))
+class SourceError(FgtoolsError, ValueError):
+    """The data cannot be found or loaded; the message says what to do."""
 
 
 class JsonLines(LazyRows):
@@ -70,7 +60,9 @@ class JsonLines(LazyRows):
                 if body:
                     mark = len(_BYTE_ORDER_MARK) if position == 0 and body.startswith(_BYTE_ORDER_MARK) else 0
                     if not (body[mark : mark + 1] == b"{" and body.endswith(b"}")):
-                        self._parsed(line[mark:], number)  # most likely broken: raises now and not halfway through
+                        parse_line(
+                            line[mark:], self.path, number
+                        )  # most likely broken: raises now and not halfway through
                     found.append((position + mark, number))
                 position += len(line)
         return found
@@ -91,19 +83,7 @@ class JsonLines(LazyRows):
         with self.path.open("rb") as file:
             for start, number in zip(self._starts, self._numbers, strict=True):
                 file.seek(start)
-                yield self._parsed(file.readline(), number)
-
-    def _parsed(self, line: bytes, number: int) -> Any:
-        try:
-            row = json.loads(line.decode("utf-8"))
-        except (ValueError, RecursionError) as error:
-            shown = line[:60].decode("utf-8", "replace")
-            raise DataFileError(
-                f"{self.path}, line {number}: must be a JSON object, but {error}: {shown!r}; correct or delete the line"
-            ) from error
-        if not isinstance(row, dict):
-            raise DataFileError(f"{self.path}, line {number}: must be a JSON object, got a {type(row).__name__}")
-        return row
+                yield parse_line(file.readline(), self.path, number)
 
 
 class TableRows(LazyRows):
@@ -122,7 +102,7 @@ class TableRows(LazyRows):
 
         self.table = table
         self.nested = [field.name for field in table.schema if _has_optional_keys(field.type, types)]
-        self._json = {field.name: field.type for field in table.schema if _holds_json(field.type, types)}
+        self._json = {field.name: field.type for field in table.schema if "arrow.json" in str(field.type)}
 
     def __len__(self) -> int:
         return self.table.num_rows
@@ -155,15 +135,15 @@ def open_local_rows(path: Path) -> list[tuple[str, Sequence[Any]]]:
 
     Raises:
         DataFileError: A file is malformed.
-        LocalRowsError: The folder holds no such file, or the suffix is unknown.
+        SourceError: The folder holds no such file, or the suffix is unknown.
     """
     if not path.exists():
-        raise LocalRowsError(f"the file or folder {path} must exist, but it does not: check the path")
+        raise SourceError(f"the file or folder {path} must exist, but it does not: check the path")
     if not path.is_dir():
         return [(path.stem, _open_file(path))]
     files = sorted(file for file in path.iterdir() if file.suffix in SUFFIXES)
     if not files:
-        raise LocalRowsError(f"the folder {path} must hold {', '.join(SUFFIXES)} files, but it holds none")
+        raise SourceError(f"the folder {path} must hold {', '.join(SUFFIXES)} files, but it holds none")
     return [(file.stem, _open_file(file)) for file in files]
 
 
@@ -176,7 +156,7 @@ def _open_file(path: Path) -> Sequence[Any]:
         return _load_parquet(path)
     if path.suffix == ".csv":
         return _load_csv(path)
-    raise LocalRowsError(f"{path} must end in one of {', '.join(SUFFIXES)}, got {path.suffix or 'no suffix'!r}")
+    raise SourceError(f"{path} must end in one of {', '.join(SUFFIXES)}, got {path.suffix or 'no suffix'!r}")
 
 
 def _load_json(path: Path) -> Sequence[Any]:
@@ -246,16 +226,8 @@ def _has_optional_keys(kind: Any, types: Any) -> bool:
     return False
 
 
-def _holds_json(kind: Any, types: Any) -> bool:
-    """Return whether a column holds JSON text in Arrow's JSON type, as datasets' Json feature does."""
-    if getattr(kind, "extension_name", "") == "arrow.json":
-        return True
-    if types.is_struct(kind):
-        return any(_holds_json(kind.field(index).type, types) for index in range(kind.num_fields))
-    return (types.is_list(kind) or types.is_large_list(kind)) and _holds_json(kind.value_type, types)
-
-
 def _decode_json(value: Any, kind: Any, types: Any) -> Any:
+    """Decode the JSON text in a value of Arrow's JSON type, or in its parts, as datasets' Json feature makes them."""
     if value is None:
         return None
     if getattr(kind, "extension_name", "") == "arrow.json":

@@ -69,51 +69,8 @@ def build_key(row: Mapping[str, Any]) -> RowKey:
     )
 
 
-class Clusters(NamedTuple):
-    """Near duplicates among the requests of rows.
-
-    Attributes:
-        clusters: One number per row; rows with equal numbers are near duplicates.
-        tested: The numbers of the clusters that hold a request of the benchmark.
-    """
-
-    clusters: list[int]
-    tested: frozenset[int]
-
-
-def cluster_rows(keys: Sequence[RowKey], benchmark: Sequence[str] = ()) -> Clusters:
-    """Find the near duplicates among the requests of rows and of a benchmark.
-
-    Args:
-        keys: The rows' keys.
-        benchmark: Requests that must not be trained on.
-
-    Returns:
-        The Clusters.
-    """
-    texts = [*(key.request for key in keys), *(normalize_request(text) for text in benchmark)]
-    clusters = cluster_texts(texts)
-    return Clusters(clusters[: len(keys)], frozenset(clusters[len(keys) :]))
-
-
-class Leaks(NamedTuple):
-    """What a split of shuffled rows, without regard to groups, would leak into training.
-
-    Attributes:
-        n_eval: Evaluation rows of that split.
-        exact: Evaluation rows whose request and tools are also those of a training row.
-        request: Further evaluation rows whose request is also that of a training row, with other tools.
-        near: Further evaluation rows whose request is a near duplicate of a training row's.
-    """
-
-    n_eval: int
-    exact: int
-    request: int
-    near: int
-
-
-def count_leaks(keys: Sequence[RowKey], clusters: Sequence[int], n_eval: int) -> Leaks:
-    """Count what would leak if the last rows, in the order given, were the evaluation rows.
+def count_leaks(keys: Sequence[RowKey], clusters: Sequence[int], n_eval: int) -> dict[str, int]:
+    """Count what would leak into training if the last rows, in the order given, were the evaluation rows.
 
     Args:
         keys: The rows' keys, in shuffled order.
@@ -121,21 +78,23 @@ def count_leaks(keys: Sequence[RowKey], clusters: Sequence[int], n_eval: int) ->
         n_eval: Evaluation rows wanted; at most half of the rows are taken.
 
     Returns:
-        The Leaks.
+        `n_eval`, the evaluation rows taken; and how many of them have their request and tools in a training row
+        (`exact`), have their request alone there (`request`), or have a near duplicate of their request there (`near`);
+        each counts once.
     """
     n_eval = min(n_eval, len(keys) // 2)
     cut = len(keys) - n_eval
     groups, requests = {key.group for key in keys[:cut]}, {key.request for key in keys[:cut]}
     trained = set(clusters[:cut])
-    exact = request = near = 0
+    leaks = {"n_eval": n_eval, "exact": 0, "request": 0, "near": 0}
     for key, cluster in zip(keys[cut:], clusters[cut:], strict=True):
         if key.group in groups:
-            exact += 1
+            leaks["exact"] += 1
         elif key.request in requests:
-            request += 1
+            leaks["request"] += 1
         else:
-            near += cluster in trained
-    return Leaks(n_eval, exact, request, near)
+            leaks["near"] += cluster in trained
+    return leaks
 
 
 def normalize_request(text: str) -> str:
@@ -161,14 +120,10 @@ def cluster_texts(texts: Sequence[str]) -> list[int]:
     first_of: dict[str, int] = {}
     for position, text in enumerate(texts):
         first_of.setdefault(text, position)
-    distinct = [text for text in first_of if text]
-    parents = {text: text for text in distinct}
-    if len(distinct) > 1:
-        _connect(distinct, parents)
-    heads: dict[str, int] = {}
-    for text in distinct:  # in the order of first sight
-        heads.setdefault(_find(parents, text), first_of[text])
-    return [heads[_find(parents, text)] if text else position for position, text in enumerate(texts)]
+    parents = {position: position for text, position in first_of.items() if text}
+    if len(parents) > 1:
+        _connect(texts, parents)
+    return [_find(parents, first_of[text]) if text else position for position, text in enumerate(texts)]
 
 
 def _shingles(text: str) -> frozenset[str]:
@@ -176,26 +131,26 @@ def _shingles(text: str) -> frozenset[str]:
     return frozenset(text[start : start + SHINGLE] for start in range(max(1, len(text) - SHINGLE + 1)))
 
 
-def _connect(distinct: Sequence[str], parents: dict[str, str]) -> None:
-    """Join near duplicates in `parents`, a union-find forest over the texts."""
+def _connect(texts: Sequence[str], parents: dict[int, int]) -> None:
+    """Join near duplicates in `parents`, a union-find forest over positions whose roots are the first of their tree."""
     from datasketch import MinHash, MinHashLSH
 
     index = MinHashLSH(threshold=_CANDIDATES * THRESHOLD, num_perm=_PERMUTATIONS, weights=(0.2, 0.8))
     blank = MinHash(num_perm=_PERMUTATIONS, seed=1, hashfunc=zlib.crc32)
-    for position, text in enumerate(distinct):
+    for position in parents:
         sketch = blank.copy()
-        sketch.update_batch([shingle.encode("utf-8", "surrogatepass") for shingle in sorted(_shingles(text))])
-        for candidate in sorted(index.query(sketch))[:_MAX_CHECKS]:
-            other = distinct[candidate]
-            one_root, other_root = _find(parents, text), _find(parents, other)
-            if one_root != other_root and compute_similarity(text, other) >= THRESHOLD:
-                parents[one_root] = other_root
+        shingles = sorted(_shingles(texts[position]))
+        sketch.update_batch([shingle.encode("utf-8", "surrogatepass") for shingle in shingles])
+        for other in sorted(index.query(sketch))[:_MAX_CHECKS]:
+            first, last = sorted((_find(parents, position), _find(parents, other)))
+            if first != last and compute_similarity(texts[position], texts[other]) >= THRESHOLD:
+                parents[last] = first
         index.insert(position, sketch, check_duplication=False)
 
 
-def _find(parents: dict[str, str], text: str) -> str:
-    """Return the root of a text's tree, shortening the path to it."""
-    while parents[text] != text:
-        parents[text] = parents[parents[text]]
-        text = parents[text]
-    return text
+def _find(parents: dict[int, int], position: int) -> int:
+    """Return the root of a position's tree, shortening the path to it."""
+    while parents[position] != position:
+        parents[position] = parents[parents[position]]
+        position = parents[position]
+    return position

@@ -32,7 +32,9 @@ _GLAIVE_CALL = re.compile(r"<functioncall>\s*(.*?)\s*(?:<\|endoftext\|>|$)", re.
 _GLAIVE_QUOTED = re.compile(r"""^\{\s*"name":\s*"([^"]*)"\s*,\s*"arguments":\s*'(.*)'\s*\}\s*$""", re.DOTALL)
 _TOOL_LIST = re.compile(r"<tools>(.*?)</tools>", re.DOTALL)
 _BFCL_CATEGORY = re.compile(r"_?\d+(?:-\d+)*$")
+_VALUE_START = re.compile(r"[{\[]")
 _ASSISTANTS = ("gpt", "assistant", "model")
+_ROLE, _CONTENT = ("from", "role"), ("value", "content")
 
 
 def guess_shape(row: Any) -> str:
@@ -49,11 +51,10 @@ def guess_shape(row: Any) -> str:
         return "unknown"
     has = {name for name, value in row.items() if value is not None}
     if "conversations" in has:
-        turns = _decoded(row["conversations"])
-        turns = turns if isinstance(turns, (list, tuple)) else []
+        turns = _items(row["conversations"])
         if any(isinstance(turn, Mapping) and (turn.get("tool_calls") or turn.get("function_call")) for turn in turns):
             return "openai"
-        return "toolace" if _calls_in_python(turns) else "hermes"
+        return "toolace" if any(_PYTHON_CALLS.match(_assistant_text(turn)) for turn in turns) else "hermes"
     if "messages" in has:
         return "mobile_actions" if row.get("metadata") in ("train", "eval") else "openai"
     for shape, columns in (
@@ -149,17 +150,19 @@ def _from_toolace(row: Raw) -> Raw:
 
 def _turn_with_blocks(turn: Any) -> Any:
     text = _assistant_text(turn)
-    if text is None or not _PYTHON_CALLS.match(text):
-        return turn
+    return {"from": "gpt", "value": _python_blocks(text)} if _PYTHON_CALLS.match(text) else turn
+
+
+def _python_blocks(text: str) -> str:
+    """Render calls that are written as Python; text that cannot be read becomes one block, counted as a broken call."""
     try:
-        calls = parse_python_calls(text)
+        return "\n".join(_block(call) for call in parse_python_calls(text))
     except (ValueError, RecursionError):
-        return {"from": "gpt", "value": f"<tool_call>\n{text}\n</tool_call>"}  # counted as a broken call
-    return {"from": "gpt", "value": "\n".join(_block(call) for call in calls)}
+        return f"<tool_call>\n{text}\n</tool_call>"
 
 
 def _from_openai(row: Raw) -> Raw:
-    messages = _decoded(row["messages"] if row.get("messages") is not None else row.get("conversations"))
+    messages = _decoded(_first_of(row, "messages", "conversations"))
     if not isinstance(messages, (list, tuple)):
         return {**row, "conversations": messages}
     tools = next((row[name] for name in ("tools", "functions") if row.get(name)), row.get("tools"))
@@ -184,25 +187,16 @@ def _is_wrapper(tool: Raw) -> bool:
 def _from_message(message: Any) -> Any:
     if not isinstance(message, Mapping):
         return {"from": None, "value": message}
-    calls = _decoded(message.get("tool_calls"))
-    calls = list(calls) if isinstance(calls, (list, tuple)) else []
+    calls = [*_items(message.get("tool_calls"))]
     if isinstance(message.get("function_call"), (Mapping, str)) and message["function_call"]:
         calls = [*calls, _decoded(message["function_call"])]
+    role, content = _first_of(message, *_ROLE), _first_of(message, *_CONTENT)
     if not calls:
-        return {"from": _role(message), "value": _content(message)}
-    content = _content(message)
+        return {"from": role, "value": content}
     if isinstance(content, (list, tuple)):
         content = "".join(str(part.get("text", "")) for part in content if isinstance(part, Mapping))
     said = [content] if isinstance(content, str) and content else []
-    return {"from": _role(message), "value": "\n".join([*said, *map(_block, calls)])}
-
-
-def _role(turn: Raw) -> Any:
-    return turn.get("from") if turn.get("from") is not None else turn.get("role")
-
-
-def _content(turn: Raw) -> Any:
-    return turn.get("value") if turn.get("value") is not None else turn.get("content")
+    return {"from": role, "value": "\n".join([*said, *map(_block, calls)])}
 
 
 def _from_trl(row: Raw) -> Raw:
@@ -229,14 +223,13 @@ def _from_glaive(row: Raw) -> Raw:
     chat, system = (row[name] if isinstance(row.get(name), str) else "" for name in ("chat", "system"))
     pieces = _GLAIVE_TURN.split(chat)
     turns = [_glaive_turn(role, text) for role, text in zip(pieces[1::2], pieces[2::2], strict=True)]
-    return _rewritten(row, turns, extract_tools(system if isinstance(system, str) else ""), ("chat", "system"))
+    return _rewritten(row, turns, extract_tools(system), ("chat", "system"))
 
 
 def _glaive_turn(role: str, text: str) -> dict[str, str]:
-    if role == "USER":
-        return {"from": "human", "value": text.replace("<|endoftext|>", "").strip()}
-    if role == "FUNCTION RESPONSE":
-        return {"from": "tool", "value": text.replace("<|endoftext|>", "").strip()}
+    speakers = {"USER": "human", "FUNCTION RESPONSE": "tool"}
+    if role in speakers:
+        return {"from": speakers[role], "value": text.replace("<|endoftext|>", "").strip()}
     blocks = [_glaive_call(found) for found in _GLAIVE_CALL.findall(text)]
     said = _GLAIVE_CALL.sub("", text).replace("<|endoftext|>", "").strip()
     return {"from": "gpt", "value": "\n".join([*([said] if said else []), *blocks])}
@@ -254,13 +247,10 @@ def _from_bfcl(row: Raw) -> Raw:
     if isinstance(question, str):
         question = [{"role": "user", "content": question}]
     first = question[0] if isinstance(question, (list, tuple)) and question else None
-    messages = (
-        first if isinstance(first, (list, tuple)) else question
-    )  # one list of messages per turn; the first is used
+    messages = first if isinstance(first, (list, tuple)) else question  # of a list of messages per turn, the first
     turns = [_from_message(message) for message in messages] if isinstance(messages, (list, tuple)) else []
     category = _BFCL_CATEGORY.sub("", row["id"]) if isinstance(row.get("id"), str) else ""
-    answer = next((row[name] for name in ("ground_truth", "possible_answer") if row.get(name) is not None), None)
-    answer = _decoded(answer)
+    answer = _decoded(_first_of(row, "ground_truth", "possible_answer"))
     more: dict[str, Any] = {"scenario_category": category} if category else {}
     if answer:
         listed = answer if isinstance(answer, (list, tuple)) else [answer]
@@ -275,10 +265,7 @@ def _from_bfcl(row: Raw) -> Raw:
 def _truth_block(truth: Any) -> str:
     """Render one expected call, with the first allowed value of each argument; "" means that it is left out."""
     if isinstance(truth, str):
-        try:
-            return "\n".join(_block(call) for call in parse_python_calls(truth))
-        except (ValueError, RecursionError):
-            return f"<tool_call>\n{truth}\n</tool_call>"
+        return _python_blocks(truth)
     if isinstance(truth, Mapping) and len(truth) == 1:
         name, arguments = next(iter(truth.items()))
         return _block({"name": name, "arguments": _first_allowed(arguments)})
@@ -325,43 +312,39 @@ def extract_tools(system: str) -> list[Any]:
     Returns:
         Definitions as they were written, lists flattened; [] where there are none.
     """
-    marked = _TOOL_LIST.findall(system)
+    marked = [text for text in _TOOL_LIST.findall(system) if text.strip()]
     found: list[Any] = []
-    for text in (part for part in marked if part.strip()) if any(part.strip() for part in marked) else [system]:
+    for text in marked or [system]:
         position = 0
-        while (start := _next_value(text, position)) >= 0:
-            values, end = parse_values(text, start)
+        while start := _VALUE_START.search(text, position):
+            values, end = parse_values(text, start.start())
             found.extend(item for value in values for item in (value if isinstance(value, list) else [value]))
-            position = max(end, start + 1)
+            position = max(end, start.end())
     return [item for item in found if isinstance(item, Mapping) and ("name" in item or "function" in item)]
 
 
-def _next_value(text: str, position: int) -> int:
-    starts = [start for start in (text.find("{", position), text.find("[", position)) if start >= 0]
-    return min(starts, default=-1)
-
-
 def _system_text(row: Raw) -> str:
-    turns = _decoded(row.get("conversations"))
-    texts = [row["system"]] if isinstance(row.get("system"), str) else []
-    for turn in turns if isinstance(turns, (list, tuple)) else []:
-        if isinstance(turn, Mapping) and _role(turn) in ("system", "developer"):
-            text = _content(turn)
-            texts.extend([text] if isinstance(text, str) else [])
-    return "\n".join(texts)
+    turns = [turn for turn in _items(row.get("conversations")) if isinstance(turn, Mapping)]
+    said = [_first_of(turn, *_CONTENT) for turn in turns if _first_of(turn, *_ROLE) in ("system", "developer")]
+    return "\n".join(text for text in (row.get("system"), *said) if isinstance(text, str))
 
 
-def _calls_in_python(turns: Sequence[Any]) -> bool:
-    texts = [_assistant_text(turn) for turn in turns]
-    return any(text is not None and _PYTHON_CALLS.match(text) for text in texts)
-
-
-def _assistant_text(turn: Any) -> str | None:
-    if not isinstance(turn, Mapping):
-        return None
-    role, text = _role(turn), _content(turn)
+def _assistant_text(turn: Any) -> str:
+    """Return the text of an assistant's turn; "" for any other turn."""
+    role, text = (_first_of(turn, *names) for names in (_ROLE, _CONTENT)) if isinstance(turn, Mapping) else ("", "")
     is_assistant = isinstance(role, str) and role.strip().lower() in _ASSISTANTS
-    return text if is_assistant and isinstance(text, str) else None
+    return text if is_assistant and isinstance(text, str) else ""
+
+
+def _first_of(fields: Raw, *names: str) -> Any:
+    """Return the first field that is there and not null, else None."""
+    return next((fields[name] for name in names if fields.get(name) is not None), None)
+
+
+def _items(value: Any) -> Sequence[Any]:
+    """Return a list, decoded from JSON text where it is text; an empty one for anything else."""
+    value = _decoded(value)
+    return value if isinstance(value, (list, tuple)) else []
 
 
 def _decoded(value: Any) -> Any:

@@ -108,7 +108,7 @@ class Prepared:
             "renamed": self.rowset.renamed,
             "split": {**counts, "train": len(self.train), "no_call_dropped": len(splits.train) - len(self.train)},
             "held_out_tools": list(splits.held_out_tools),
-            "row_wise_split_would_leak": leaks._asdict(),
+            "row_wise_split_would_leak": leaks,
         }
 
     def write(self, folder: Path) -> None:
@@ -170,7 +170,7 @@ def prepare(
         unseen_fraction=recipe.unseen_fraction,
         benchmark=benchmark,
     )
-    train = limit_no_call(splits.train, recipe.no_call_share, seed).rows
+    train = limit_no_call(splits.train, recipe.no_call_share, seed)
     require_rows(rowset, raw.origin, {"train": train, "eval": splits.eval})
     return Prepared(rowset, splits, train, n_eval, seed, raw.origin, recipe)
 
@@ -186,7 +186,7 @@ def load_requests(path: str | Path) -> list[str]:
 
     Raises:
         DataFileError: The file is malformed.
-        LocalRowsError: It does not exist or holds no rows.
+        SourceError: It does not exist or holds no rows.
     """
     if not path:
         return []

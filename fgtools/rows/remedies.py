@@ -75,35 +75,28 @@ def apply_remedies(row: Row, coverage: Coverage) -> tuple[Row, Counter[str]]:
         default_described, enum_described and so on.
     """
     applied: Counter[str] = Counter()
-    tools, renamed = [], {}
-    schemas: dict[str, Any] = {}
+    tools, gold, renamed = [], row["gold"], {}
     for tool in row["tools"]:
         function = tool["function"]
-        schemas[function["name"]] = function["parameters"]
-        new_names = replace_parameter_names(function["parameters"], coverage.hidden_names)
-        parameters = describe_facts(function["parameters"], coverage, applied)
-        if new_names:
-            old_to_new = {old: new for new, old in new_names.items()}
-            parameters = rename_parameters(parameters, old_to_new)
-            renamed[function["name"]] = new_names
-            applied["parameter_renamed"] += len(new_names)
-        changed = parameters != function["parameters"]
+        name, schema = function["name"], function["parameters"]
+        parameters = describe_facts(schema, coverage, applied)
+        if new_to_old := replace_parameter_names(schema, coverage.hidden_names):
+            new_names = {old: new for new, old in new_to_old.items()}
+            parameters = rename_parameters(parameters, new_names)
+            gold = [
+                {**call, "arguments": rename_arguments(call["arguments"], schema, new_names)}
+                if call["name"] == name
+                else call
+                for call in gold
+            ]
+            renamed[name] = new_to_old
+            applied["parameter_renamed"] += len(new_to_old)
+        changed = parameters != schema
         tools.append({**tool, "function": {**function, "parameters": parameters}} if changed else tool)
     if not applied:
         return row, applied
-    result = {**row, "tools": tools}
+    result = {**row, "tools": tools, "gold": gold}
     if renamed:
-        result["gold"] = [
-            {
-                **call,
-                "arguments": rename_arguments(
-                    call["arguments"],
-                    schemas.get(call["name"]),
-                    {old: new for new, old in renamed.get(call["name"], {}).items()},
-                ),
-            }
-            for call in row["gold"]
-        ]
         before = row.get("renamed", {"tools": {}, "parameters": {}})
         result["renamed"] = {**before, "parameters": {**before["parameters"], **renamed}}
     return result, applied

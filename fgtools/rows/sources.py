@@ -9,23 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from typing import Any
 
-from fgtools.files import FgtoolsError, InputError
+from fgtools.files import InputError
 from fgtools.profiles import HERMES
-from fgtools.rows.datafiles import SUFFIXES, LazyRows, LocalRowsError, TableRows, open_local_rows
-
-
-class SourceError(FgtoolsError, ValueError):
-    """The data cannot be found or loaded; the message says what to do."""
-
-
-class _Place(NamedTuple):
-    """Where a row is: the number of its part, its index in the part, and its position in all parts together."""
-
-    part: int
-    index: int
-    position: int
+from fgtools.rows.datafiles import SUFFIXES, SourceError, TableRows, open_local_rows
+from fgtools.rows.store import LazyRows, select_rows
 
 
 class OrderedRows(LazyRows):
@@ -35,18 +24,19 @@ class OrderedRows(LazyRows):
     row can be found in its file.
     """
 
-    def __init__(self, parts: Sequence[tuple[str, Sequence[Any]]], places: Sequence[_Place] | None = None) -> None:
+    def __init__(
+        self, parts: Sequence[tuple[str, Sequence[Any]]], places: Sequence[tuple[int, int, int]] | None = None
+    ) -> None:
         """Join parts.
 
         Args:
             parts: (name, rows), in order.
-            places: The rows to take; None for all, part after part.
+            places: The rows to take, each by its part, its index there and its position in all parts together; None for
+                all, part after part.
         """
         self._parts = list(parts)
-        if places is None:
-            every = ((part, index) for part, (_, rows) in enumerate(self._parts) for index in range(len(rows)))
-            places = [_Place(part, index, position) for position, (part, index) in enumerate(every)]
-        self._places = list(places)
+        every = ((part, index) for part, (_, rows) in enumerate(self._parts) for index in range(len(rows)))
+        self._places = [(*place, n) for n, place in enumerate(every)] if places is None else list(places)
 
     def __len__(self) -> int:
         return len(self._places)
@@ -55,30 +45,24 @@ class OrderedRows(LazyRows):
         """Return some of the rows, in the order of `indices`."""
         wanted: list[list[int]] = [[] for _ in self._parts]
         places = []
-        for place in (self._places[index] for index in indices):
-            places.append(_Place(place.part, len(wanted[place.part]), place.position))
-            wanted[place.part].append(place.index)
+        for part, place, position in (self._places[index] for index in indices):
+            places.append((part, len(wanted[part]), position))
+            wanted[part].append(place)
         chosen = zip(self._parts, wanted, strict=True)
-        return OrderedRows([(name, _select(rows, indices)) for (name, rows), indices in chosen], places)
+        return OrderedRows([(name, select_rows(rows, indices)) for (name, rows), indices in chosen], places)
 
     def __iter__(self) -> Iterator[Any]:
         """Read the rows one by one; raises DataFileError for a malformed line."""
         readers = [iter(rows) for _, rows in self.select(range(len(self)))._parts]
-        for place in self._places:
-            yield _labelled(next(readers[place.part]), place.position, self._parts[place.part][0])
-
-
-def _select(rows: Sequence[Any], indices: Sequence[int]) -> Sequence[Any]:
-    return rows.select(indices) if isinstance(rows, LazyRows) else [rows[index] for index in indices]
+        for part, _, position in self._places:
+            yield _labelled(next(readers[part]), position, self._parts[part][0])
 
 
 def _labelled(row: Any, position: int, name: str) -> Any:
     if not isinstance(row, dict):
         return row
     own = row.get("id") if isinstance(row.get("id"), (str, int)) and row["id"] != "" else position
-    label = {} if row.get("row_id") else {"row_id": str(own)}
-    label.update({} if "source" in row else {"source": name})
-    return {**row, **label} if label else row
+    return {**row, "row_id": row.get("row_id") or str(own), "source": row.get("source", name)}
 
 
 @dataclass(frozen=True)
@@ -132,10 +116,7 @@ def load_raw_rows(
         return _take([("", build_samples(n_total, seed))], n_total, seed, "offline sample")
     path = Path(data)
     if path.exists():
-        try:
-            return _take(open_local_rows(path), n_total, seed, path.name)
-        except LocalRowsError as error:
-            raise SourceError(str(error)) from error
+        return _take(open_local_rows(path), n_total, seed, path.name)
     if path.suffix in SUFFIXES or data.count("/") != 1 or data.startswith((".", "/", "~")):
         raise SourceError(
             f"DATA must be 'sample', an existing file or folder ({', '.join(SUFFIXES)}), or a hub data set id such as "

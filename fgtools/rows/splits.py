@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
 
 from fgtools.files import InputError
-from fgtools.rows.duplicates import SIDES, Clusters, RowKey, build_key, cluster_rows
+from fgtools.rows.duplicates import SIDES, RowKey, build_key, cluster_texts, normalize_request
 from fgtools.rows.store import PackedRows, Row, collect_keys, select_rows
 
-_PRIORITY = {"unseen": 2, "eval": 1, "train": 0}
+_BY_PROTECTION = ("", *SIDES)
+"""What a row may name, the most protected side last; "" for a row that is free to go to any."""
 
 
 @dataclass(frozen=True)
@@ -59,27 +59,8 @@ class Splits:
 
     def counts(self) -> dict[str, int]:
         """Return every count by name, the sizes of the sides included."""
-        return {
-            "train": len(self.train),
-            "eval": len(self.eval),
-            "unseen": len(self.unseen),
-            "duplicates": self.duplicates,
-            "conflicts": self.conflicts,
-            "conflict_rows": self.conflict_rows,
-            "leaks": self.leaks,
-            "set_aside": self.set_aside,
-            "overlaps": self.overlaps,
-            "near_within": self.near_within,
-            "near_across": self.near_across,
-            "held_out_tools": len(self.held_out_tools),
-        }
-
-
-class Limited(NamedTuple):
-    """Rows that were kept, and how many were dropped."""
-
-    rows: Sequence[Row]
-    dropped: int
+        values = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "clusters"}
+        return {name: value if isinstance(value, int) else len(value) for name, value in values.items()}
 
 
 def split_rows(
@@ -121,10 +102,11 @@ def split_rows(
     _check(n_eval, eval_fraction, by, unseen_fraction)
     wanted = n_eval if n_eval is not None else round((eval_fraction or 0.0) * len(rows))
     keys = collect_keys(rows)
-    found = cluster_rows(keys, benchmark)
+    clusters = cluster_texts([*(key.request for key in keys), *map(normalize_request, benchmark)])
+    clusters, tested = clusters[: len(keys)], frozenset(clusters[len(keys) :])
     if by == "rows":
-        return _split_as_given(rows, keys, found.clusters, min(wanted, len(rows) // 2))
-    return _split_by_group(rows, keys, found, wanted, random.Random(seed), unseen_fraction)
+        return _split_as_given(rows, keys, clusters, min(wanted, len(rows) // 2))
+    return _split_by_group(rows, keys, clusters, tested, wanted, random.Random(seed), unseen_fraction)
 
 
 def _check(n_eval: int | None, eval_fraction: float | None, by: str, unseen_fraction: float) -> None:
@@ -148,7 +130,7 @@ def _split_as_given(rows: Sequence[Row], keys: Sequence[RowKey], clusters: Seque
     for key in keys:
         golds.setdefault(key.group, Counter())[key.gold] += 1
     held_groups = {key.group for key in keys[cut:]}
-    sides: dict[int, str | None] = {index: "train" if index < cut else "eval" for index in range(len(keys))}
+    sides = {index: "train" if index < cut else "eval" for index in range(len(keys))}
     within, across = _count_near(clusters, sides)
     return Splits(
         train=select_rows(rows, range(cut)),
@@ -166,25 +148,30 @@ def _split_as_given(rows: Sequence[Row], keys: Sequence[RowKey], clusters: Seque
 def _split_by_group(
     rows: Sequence[Row],
     keys: Sequence[RowKey],
-    found: Clusters,
+    clusters: Sequence[int],
+    tested: frozenset[int],
     wanted: int,
     draw: random.Random,
     unseen_fraction: float,
 ) -> Splits:
-    clusters = found.clusters
     sides, counts = _merge_groups(keys)
     _follow_named(sides, clusters)
-    n_unseen = round(unseen_fraction * len(sides)) - sum(side == "unseen" for side in sides.values())
-    held_out, set_aside = _hold_out_tools(sides, keys, n_unseen, draw)
-    n_fixed = sum(side == "eval" for side in sides.values())
-    _draw_eval(sides, clusters, min(wanted, len(sides) // 2) - n_fixed, draw)
-    overlapping = [index for index in sides if sides[index] in (None, "train") and clusters[index] in found.tested]
+    named = Counter(sides.values())
+    held_out, set_aside = _hold_out_tools(sides, keys, round(unseen_fraction * len(sides)) - named["unseen"], draw)
+    free: dict[int, list[int]] = {}
+    for index in sorted(index for index, side in sides.items() if not side):
+        free.setdefault(clusters[index], []).append(index)
+    n_eval = min(wanted, len(sides) // 2) - named["eval"]
+    drawn = _draw_parts((free[cluster] for cluster in sorted(free)), n_eval, draw)
+    for index in sorted(index for index, side in sides.items() if not side):
+        sides[index] = "eval" if index in drawn else "train"
+    overlapping = [index for index, side in sides.items() if side == "train" and clusters[index] in tested]
     for index in overlapping:
         del sides[index]
     within, across = _count_near(clusters, sides)
     by_side: dict[str, list[int]] = {side: [] for side in SIDES}
     for index in sorted(sides):
-        by_side[sides[index] or "train"].append(index)
+        by_side[sides[index]].append(index)
     return Splits(
         **{side: select_rows(rows, indices) for side, indices in by_side.items()},
         **counts,
@@ -197,20 +184,21 @@ def _split_by_group(
     )
 
 
-def _merge_groups(keys: Sequence[RowKey]) -> tuple[dict[int, str | None], dict[str, int]]:
+def _merge_groups(keys: Sequence[RowKey]) -> tuple[dict[int, str], dict[str, int]]:
     """Choose the one row that is kept of each group.
 
     Returns:
-        The side that each kept row's group names (None: free), by position; and the counts duplicates, conflicts,
+        The side that each kept row's group names, "" for none, by position; and the counts duplicates, conflicts,
         conflict_rows and leaks of `Splits`.
     """
     groups: dict[str, list[int]] = {}
     for index, key in enumerate(keys):
         groups.setdefault(key.group, []).append(index)
-    sides: dict[int, str | None] = {}
+    sides: dict[int, str] = {}
     counts = dict.fromkeys(("duplicates", "conflicts", "conflict_rows", "leaks"), 0)
     for members in groups.values():
-        side, stay = _protected(keys, members)
+        side = max((keys[index].side for index in members), key=_BY_PROTECTION.index)
+        stay = [index for index in members if keys[index].side in ("", side)]
         chosen, golds = _majority(keys, stay)
         agreeing = 0 if chosen is None else golds[keys[chosen].gold]
         counts["leaks"] += len(members) - len(stay)
@@ -222,15 +210,6 @@ def _merge_groups(keys: Sequence[RowKey]) -> tuple[dict[int, str | None], dict[s
     return sides, counts
 
 
-def _protected(keys: Sequence[RowKey], members: list[int]) -> tuple[str | None, list[int]]:
-    """Return the side a group belongs to (None: free) and the members that are kept."""
-    named = {keys[index].side for index in members} - {""}
-    if not named:
-        return None, members
-    side = max(named, key=_PRIORITY.__getitem__)
-    return side, [index for index in members if keys[index].side in ("", side)]
-
-
 def _majority(keys: Sequence[RowKey], members: list[int]) -> tuple[int | None, Counter[str]]:
     """Return the first row with the most frequent gold of a group (None at a tie), and the count of each gold."""
     golds = Counter(keys[index].gold for index in members)
@@ -240,31 +219,29 @@ def _majority(keys: Sequence[RowKey], members: list[int]) -> tuple[int | None, C
     return next(index for index in members if keys[index].gold == winner), golds
 
 
-def _follow_named(sides: dict[int, str | None], clusters: Sequence[int]) -> None:
+def _follow_named(sides: dict[int, str], clusters: Sequence[int]) -> None:
     """Put each free row on the most protected side that one of its near duplicates names."""
     named: dict[int, str] = {}
     for index, side in sides.items():
-        if side is not None:
-            named[clusters[index]] = max(side, named.get(clusters[index], side), key=_PRIORITY.__getitem__)
+        named[clusters[index]] = max(side, named.get(clusters[index], ""), key=_BY_PROTECTION.index)
     for index, side in sides.items():
-        if side is None and clusters[index] in named:
-            sides[index] = named[clusters[index]]
+        sides[index] = side or named[clusters[index]]
 
 
 def _hold_out_tools(
-    sides: dict[int, str | None], keys: Sequence[RowKey], n_rows: int, draw: random.Random
+    sides: dict[int, str], keys: Sequence[RowKey], n_rows: int, draw: random.Random
 ) -> tuple[frozenset[str], int]:
     """Move free rows that call held-out tools to the unseen side, and drop others that declare them.
 
     Returns:
         The tools held out, and how many rows were dropped.
     """
-    held_out = choose_tools([keys[index] for index in sorted(sides) if sides[index] is None], n_rows, draw)
+    held_out = choose_tools([keys[index] for index in sorted(sides) if not sides[index]], n_rows, draw)
     set_aside = 0
-    for index in [index for index, side in sides.items() if side in (None, "train")]:
+    for index in [index for index, side in sides.items() if side in ("", "train")]:
         if held_out.isdisjoint(keys[index].declared):
             continue
-        if sides[index] is None and not held_out.isdisjoint(keys[index].called):
+        if not sides[index] and not held_out.isdisjoint(keys[index].called):
             sides[index] = "unseen"
         else:
             set_aside += 1
@@ -272,28 +249,24 @@ def _hold_out_tools(
     return held_out, set_aside
 
 
-def _draw_eval(sides: dict[int, str | None], clusters: Sequence[int], wanted: int, draw: random.Random) -> None:
-    """Move free rows to the evaluation side, whole clusters of near duplicates at a time, until `wanted` are there."""
-    members: dict[int, list[int]] = {}
-    for index in sorted(index for index, side in sides.items() if side is None):
-        members.setdefault(clusters[index], []).append(index)
-    order = sorted(members)
+def _draw_parts(parts: Iterable[list[int]], wanted: int, draw: random.Random) -> set[int]:
+    """Draw parts of rows at random, each of them whole, as long as they fit into the number of rows wanted."""
+    order = list(parts)
     draw.shuffle(order)
-    for cluster in order:
-        if wanted <= 0:
-            break
-        if len(members[cluster]) <= wanted:
-            sides.update(dict.fromkeys(members[cluster], "eval"))
-            wanted -= len(members[cluster])
+    drawn: set[int] = set()
+    for part in order:
+        if len(drawn) + len(part) <= wanted:
+            drawn.update(part)
+    return drawn
 
 
-def _count_near(clusters: Sequence[int], sides: Mapping[int, str | None]) -> tuple[int, int]:
+def _count_near(clusters: Sequence[int], sides: Mapping[int, str]) -> tuple[int, int]:
     """Count rows with a near duplicate earlier on their own side, and held-out rows with one on the training side."""
     seen: set[tuple[str, int]] = set()
     within = 0
-    trained = {clusters[index] for index, side in sides.items() if side in (None, "train")}
+    trained = {clusters[index] for index, side in sides.items() if side == "train"}
     for index in sorted(sides):
-        place = (sides[index] or "train", clusters[index])
+        place = (sides[index], clusters[index])
         within += place in seen
         seen.add(place)
     across = sum(side in ("eval", "unseen") and clusters[index] in trained for index, side in sides.items())
@@ -346,16 +319,12 @@ def hold_out(rows: Sequence[Row], n: int, seed: int = 40) -> tuple[list[Row], li
         The rows to train on and the rows held out, each in their order.
     """
     keys = [build_key(row) for row in rows]
+    clusters = cluster_texts([key.request for key in keys])
     together: dict[int, list[int]] = {}
     by_group: dict[str, int] = {}
-    for index, (key, cluster) in enumerate(zip(keys, cluster_rows(keys).clusters, strict=True)):
+    for index, (key, cluster) in enumerate(zip(keys, clusters, strict=True)):
         together.setdefault(by_group.setdefault(key.group, cluster), []).append(index)
-    parts = list(together.values())
-    random.Random(seed).shuffle(parts)
-    held: set[int] = set()
-    for part in parts:
-        if len(held) + len(part) <= min(n, len(rows) // 2):
-            held.update(part)
+    held = _draw_parts(together.values(), min(n, len(rows) // 2), random.Random(seed))
     return ([row for index, row in enumerate(rows) if index not in held], [rows[index] for index in sorted(held)])
 
 
@@ -366,7 +335,7 @@ def find_calling(rows: Sequence[Row]) -> list[bool]:
     return [bool(row["gold"]) for row in rows]
 
 
-def limit_no_call(rows: Sequence[Row], share: float, seed: int = 40) -> Limited:
+def limit_no_call(rows: Sequence[Row], share: float, seed: int = 40) -> Sequence[Row]:
     """Keep at most a share of rows whose right answer is no call.
 
     Args:
@@ -375,7 +344,7 @@ def limit_no_call(rows: Sequence[Row], share: float, seed: int = 40) -> Limited:
         seed: Seed of the draw among them.
 
     Returns:
-        The rows that are kept, in their order, and how many were dropped.
+        The rows that are kept, in their order.
 
     Raises:
         ValueError: The share is not in [0, 1].
@@ -388,4 +357,4 @@ def limit_no_call(rows: Sequence[Row], share: float, seed: int = 40) -> Limited:
     limit = len(without) if share == 1.0 else min(len(without), int(share * n_calls / (1.0 - share) + 1e-9))
     stay = set(random.Random(seed).sample(without, limit))
     kept = [index for index, calls in enumerate(calling) if calls or index in stay]
-    return Limited(select_rows(rows, kept), len(calling) - len(kept))
+    return select_rows(rows, kept)

@@ -39,7 +39,18 @@ def pack_row(row: Row) -> PackedRow:
     return PackedRow(row["row_id"], text, build_key(row))
 
 
-class PackedRows(Sequence[Row]):
+class LazyRows(Sequence[Any]):
+    """Rows that are read when they are asked for; a slice is again of this kind.
+
+    Subclasses have `__len__`, `__iter__` and `select(indices)`, the rows at these positions in this order.
+    """
+
+    def __getitem__(self, index: Any) -> Any:
+        chosen = range(len(self))[index]
+        return self.select(chosen) if isinstance(index, slice) else next(iter(self.select([chosen])))
+
+
+class PackedRows(LazyRows):
     """Rows kept as JSON text, so that tens of thousands fit in memory and pass between processes.
 
     A row is decoded each time it is asked for; changing one changes nothing here.
@@ -52,9 +63,8 @@ class PackedRows(Sequence[Row]):
     def __len__(self) -> int:
         return len(self._packed)
 
-    def __getitem__(self, index: Any) -> Any:
-        found = self._packed[index]
-        return PackedRows(found) if isinstance(index, slice) else {"row_id": found.row_id, **json.loads(found.text)}
+    def __iter__(self) -> Iterator[Row]:
+        return ({"row_id": row.row_id, **json.loads(row.text)} for row in self._packed)
 
     @property
     def keys(self) -> list[RowKey]:
@@ -71,9 +81,9 @@ class PackedRows(Sequence[Row]):
             yield f'{{"row_id": {json.dumps(row.row_id, ensure_ascii=False)}, {row.text[1:].decode("utf-8")}'
 
 
-def select_rows(rows: Sequence[Row], indices: Sequence[int]) -> Sequence[Row]:
-    """Return some of the rows, in the order of `indices`: packed rows as packed rows, others as a tuple."""
-    return rows.select(indices) if isinstance(rows, PackedRows) else tuple(rows[index] for index in indices)
+def select_rows(rows: Sequence[Any], indices: Sequence[int]) -> Sequence[Any]:
+    """Return some of the rows, in the order of `indices`: lazy rows as lazy rows, others as a tuple."""
+    return rows.select(indices) if isinstance(rows, LazyRows) else tuple(rows[index] for index in indices)
 
 
 def collect_keys(rows: Sequence[Row]) -> Sequence[RowKey]:

@@ -94,7 +94,7 @@ def test_the_steps_one_by_one_write_the_same_bytes(path, tmp_path, recipe, sides
         unseen_fraction=recipe.unseen_fraction,
         benchmark=benchmark,
     )
-    train = limit_no_call(splits.train, recipe.no_call_share, 40).rows
+    train = limit_no_call(splits.train, recipe.no_call_share, 40)
     Prepared(rowset, splits, train, 90, 40, raw.origin, recipe).write(tmp_path / "steps")
     prepare(raw, recipe, 90, 40, coverage=COVERAGE, benchmark=benchmark).write(tmp_path / "prepare")
     written = {file.name: file.read_bytes() for file in (tmp_path / "steps").iterdir()}

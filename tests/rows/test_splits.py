@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fgtools.rows import Splits, split_rows
-from fgtools.rows.duplicates import build_key, cluster_rows, count_leaks
+from fgtools.rows.duplicates import build_key, cluster_texts, count_leaks
 from fgtools.rows.splits import hold_out, limit_no_call
 
 
@@ -88,15 +88,16 @@ def test_a_row_without_a_side_follows_its_near_duplicate():
 def test_a_split_of_rows_as_given_counts_near_duplicates_across():
     rows = [asking("a", LONG.format("Oslo")), *MANY[:6], asking("b", LONG.format("Oslo!"))]
     assert split_rows(rows, n_eval=1, by="rows").near_across == 1
-    leaks = count_leaks([build_key(one) for one in rows], cluster_rows([build_key(one) for one in rows]).clusters, 1)
-    assert leaks == (1, 0, 0, 1)
+    keys = [build_key(one) for one in rows]
+    leaks = count_leaks(keys, cluster_texts([key.request for key in keys]), 1)
+    assert leaks == {"n_eval": 1, "exact": 0, "request": 0, "near": 1}
 
 
 @pytest.mark.parametrize("n_eval", [3, 300])
 def test_leaks_are_counted_over_at_most_half_of_the_rows(n_eval):
     rows = [asking(str(number), f"question {number}", group=group) for number, group in enumerate("ABCAECA")]
     keys = [build_key(one) for one in rows]
-    assert count_leaks(keys, range(7), n_eval) == (3, 2, 0, 0)
+    assert count_leaks(keys, range(7), n_eval) == {"n_eval": 3, "exact": 2, "request": 0, "near": 0}
 
 
 def test_a_benchmarks_questions_leave_training():
@@ -222,12 +223,12 @@ def test_no_rows_split_into_none():
 def test_no_call_rows_are_capped_at_their_share():
     rows = [row(f"c{n}") for n in range(70)] + [row(f"n{n}", gold=None) for n in range(60)]
     limited = limit_no_call(rows, 0.3)
-    assert (len(limited.rows), limited.dropped) == (100, 30)
+    assert len(limited) == 100
     assert limited == limit_no_call(rows, 0.3)
-    assert [item for item in rows if item in limited.rows] == list(limited.rows)
-    assert limit_no_call(rows, 0.0) == (tuple(rows[:70]), 60)
-    assert limit_no_call(rows, 1.0).dropped == 0
-    assert limit_no_call(rows[68:75], 0.6).dropped == 2  # 3 of 5, though 0.6 * 2 / 0.4 is less than 3 in floats
+    assert [item for item in rows if item in limited] == list(limited)
+    assert limit_no_call(rows, 0.0) == tuple(rows[:70])
+    assert len(limit_no_call(rows, 1.0)) == 130
+    assert len(limit_no_call(rows[68:75], 0.6)) == 5  # 3 without a call, though 0.6 * 2 / 0.4 is less than 3 in floats
 
 
 def test_rows_held_out_to_choose_a_checkpoint_are_whole_clusters_and_at_most_half():

@@ -20,10 +20,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from jsonschema import Draft4Validator
 from transformers import PreTrainedTokenizerBase
 
 from fgtools.calls import CONTROL_TOKENS, END_CALL, ESCAPE, START_CALL, render_key, render_value
 from fgtools.files import FgtoolsError
+from fgtools.generate.kv_cache import Choose
 from fgtools.models.load import stop_ids
 from fgtools.profiles import Recipe, get_recipe
 from fgtools.prompts.encode import neutralize_control_tokens
@@ -54,7 +56,8 @@ pair ::= (string | [^{_CLASS},:{{}}[\\]]+) ":" any
 
 _NEVER = re.compile(f"^<unused|[{_CLASS}]")
 
-_SIMPLE = {name: name for name in ("string", "integer", "number", "boolean", "null")}
+_SIMPLE = ("string", "integer", "number", "boolean", "null")
+"""The types whose rule has the name of the type."""
 
 
 class ConstraintError(FgtoolsError, RuntimeError):
@@ -107,15 +110,7 @@ def _literal(text: str) -> str:
 
 
 def _add_arguments(schema: Any, rules: list[str]) -> str:
-    """Add a rule for a mapping of declared properties, each at most once and the required ones always.
-
-    Args:
-        schema: The schema of the mapping.
-        rules: The rules so far; new ones are appended.
-
-    Returns:
-        The name of the rule.
-    """
+    """Add a rule for a mapping of declared properties, each written once at most and the required ones always."""
     properties, required = normalize_object(schema)
     place = len(rules)
     rules.append("")  # reserves the number while values add rules of their own
@@ -165,16 +160,7 @@ def _add_alternatives(schema: Mapping[str, Any], rules: list[str]) -> list[str]:
 
 def _is_of_type(value: Any, kind: Any) -> bool:
     """Return whether a value of an enum has the declared type; other values would never be valid."""
-    of_kind = {
-        "string": isinstance(value, str),
-        "integer": isinstance(value, int) and not isinstance(value, bool),
-        "number": isinstance(value, (int, float)) and not isinstance(value, bool),
-        "boolean": isinstance(value, bool),
-        "null": value is None,
-        "array": isinstance(value, list),
-        "object": isinstance(value, Mapping),
-    }
-    return of_kind.get(kind, True) if isinstance(kind, str) else True
+    return kind not in (*_SIMPLE, "array", "object") or Draft4Validator.TYPE_CHECKER.is_type(value, kind)
 
 
 def _add_of_type(kind: Any, schema: Mapping[str, Any], rules: list[str]) -> str:
@@ -183,7 +169,7 @@ def _add_of_type(kind: Any, schema: Mapping[str, Any], rules: list[str]) -> str:
         return _add(rules, f'"[" ({item} ("," {item})*)? "]"')
     if kind == "object":
         return _add_arguments(schema, rules) if normalize_object(schema).properties else "mapping"
-    return _SIMPLE.get(kind, "any") if isinstance(kind, str) else "any"
+    return kind if kind in _SIMPLE else "any"
 
 
 class Constraints:
@@ -207,30 +193,25 @@ class Constraints:
                 "leave it off"
             ) from error
         self.xgrammar, self.stops, self.tokenizer = xgrammar, stop_ids(tokenizer), tokenizer
+        self.vocabulary = vocabulary
         words = [""] * vocabulary  # a token without text is never allowed
         control = set(CONTROL_TOKENS) | {
             token.content for token in tokenizer.added_tokens_decoder.values() if token.special
         }
         never = control | {_BYTE_OF_MARKS}
         for token, number in tokenizer.get_vocab().items():
-            if number < vocabulary and token in _MARKS:
-                words[number] = _MARKS[token]
-            elif number < vocabulary and token not in never and not _NEVER.search(token):
-                words[number] = token
+            if number < vocabulary and (token in _MARKS or (token not in never and not _NEVER.search(token))):
+                words[number] = _MARKS.get(token, token)
         kind = xgrammar.VocabType.BYTE_FALLBACK
         information = xgrammar.TokenizerInfo(words, kind, vocab_size=vocabulary, stop_token_ids=self.stops)
         self.compiler = xgrammar.GrammarCompiler(information)
-        self.vocabulary = vocabulary
         self.control = {number for token, number in tokenizer.get_vocab().items() if token in CONTROL_TOKENS}
 
     def render_grammars(self, rows: Sequence[Mapping[str, Any]]) -> list[str]:
-        """Render the grammars of rows, before any of them is answered.
+        """Return one grammar a row; they are rendered before any row is answered.
 
         Args:
             rows: Row dicts.
-
-        Returns:
-            One grammar a row.
 
         Raises:
             ConstraintError: A row's tools cannot be written as a grammar.
@@ -247,10 +228,29 @@ class Constraints:
                 ) from error
         return grammars
 
-    def build_choice(self, grammars: Sequence[str]) -> Choice:
-        """Return what chooses the tokens of a batch from the grammar of each of its rows, in their order."""
-        compiled = [self.compiler.compile_grammar(grammar) for grammar in grammars]
-        return Choice(self, [self.xgrammar.GrammarMatcher(grammar) for grammar in compiled])
+    def build_choice(self, grammars: Sequence[str]) -> Choose:
+        """Return what chooses the tokens of a batch.
+
+        Args:
+            grammars: The grammar of each row.
+
+        Returns:
+            A function of some rows' numbers in the batch and their logits, [rows, vocabulary]; it returns the most
+            likely token that each row's grammar allows.
+        """
+        matchers = [self.xgrammar.GrammarMatcher(self.compiler.compile_grammar(grammar)) for grammar in grammars]
+        mask = self.xgrammar.allocate_token_bitmask(len(matchers), self.vocabulary)
+
+        def choose(rows: Sequence[int], logits: torch.Tensor) -> list[int]:
+            for place, row in enumerate(rows):
+                matchers[row].fill_next_token_bitmask(mask, place)
+            self.xgrammar.apply_token_bitmask_inplace(logits, mask[: len(rows)].to(logits.device))
+            chosen = logits.argmax(-1).tolist()
+            for row, token in zip(rows, chosen, strict=True):
+                matchers[row].accept_token(token)
+            return chosen
+
+        return choose
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of a reply; control tokens that ordinary tokens spell out get a space after their "<"."""
@@ -259,30 +259,3 @@ class Constraints:
             text = self.tokenizer.decode(list(part), clean_up_tokenization_spaces=False)
             parts.append(text if is_control else neutralize_control_tokens(text))
         return "".join(parts)
-
-
-class Choice:
-    """Chooses the most likely allowed token for every row of a batch."""
-
-    def __init__(self, constraints: Constraints, matchers: Sequence[Any]) -> None:
-        """Start a batch: one grammar matcher a row."""
-        self.xgrammar, self.stops, self.matchers = constraints.xgrammar, set(constraints.stops), matchers
-        self.mask = self.xgrammar.allocate_token_bitmask(len(matchers), constraints.vocabulary)
-
-    def __call__(self, rows: Sequence[int], logits: torch.Tensor) -> list[int]:
-        """Return the most likely token that each row's grammar allows.
-
-        Args:
-            rows: Numbers of the rows in the batch.
-            logits: [rows, vocabulary].
-
-        Returns:
-            One token id a row.
-        """
-        for place, row in enumerate(rows):
-            self.matchers[row].fill_next_token_bitmask(self.mask, place)
-        self.xgrammar.apply_token_bitmask_inplace(logits, self.mask[: len(rows)].to(logits.device))
-        chosen = logits.argmax(-1).tolist()
-        for row, token in zip(rows, chosen, strict=True):
-            self.matchers[row].accept_token(token)
-        return chosen

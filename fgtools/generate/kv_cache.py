@@ -13,7 +13,6 @@ between a prompt and its reply, sliding windows stay exact, and in fp32 the toke
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -33,42 +32,31 @@ ATTENTION = ("sdpa", "eager")
 """The attention implementations of transformers that take additive masks."""
 
 
-@dataclass
-class _Span:
-    """What all layers of a cache share: its size, and the rows and slots that the current forward pass writes.
-
-    It is an object of its own because a layer must not refer to the KVCache that holds it: Python frees objects that
-    refer to each other only at its next garbage collection, and until then the memory of finished batches adds up.
-    """
-
-    n_rows: int
-    n_slots: int
-    first: int = 0
-    last: int = 0
-    at: int = 0
+Choose = Callable[[Sequence[int], Tensor], list[int]]
+"""Returns a token for each of some rows, from their numbers in the batch and their logits."""
 
 
 class _CacheLayer(DynamicLayer):
     """One layer's tensors; `keys` and `values` are views of the rows and slots that the current pass attends to."""
 
-    def __init__(self, span: _Span) -> None:
+    def __init__(self, n_rows: int, n_slots: int) -> None:
         super().__init__()
-        self.span = span
+        self.n_rows, self.n_slots = n_rows, n_slots
+        self.rows, self.at = slice(n_rows), 0  # what the current pass writes: these rows, from this slot on
         self.stored: tuple[Tensor, Tensor] | None = None
         self.is_initialized = True
         self.keys = self.values = torch.empty(0)
 
     def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
-        """Write the keys and values of a pass into its span; return all that its queries may attend to."""
-        span, width = self.span, key_states.shape[-2]
+        """Write the keys and values of a pass; return all that its queries may attend to."""
+        _, heads, width, size = key_states.shape
         if self.stored is None:
-            _, heads, _, size = key_states.shape
-            shape = (span.n_rows, heads, span.n_slots, size)
-            self.stored = (key_states.new_empty(shape), value_states.new_empty(shape))
-        first, last, at = span.first, span.last, span.at
+            shape = (self.n_rows, heads, self.n_slots, size)
+            self.stored = (key_states.new_zeros(shape), value_states.new_zeros(shape))  # masked slots must hold numbers
+        end = self.at + width
         for stored, states in zip(self.stored, (key_states, value_states), strict=True):
-            stored[first:last, :, at : at + width] = states
-        self.keys, self.values = (stored[first:last, :, : at + width] for stored in self.stored)
+            stored[self.rows, :, self.at : end] = states
+        self.keys, self.values = (stored[self.rows, :, :end] for stored in self.stored)
         return self.keys, self.values
 
 
@@ -95,8 +83,7 @@ class KVCache:
             )
         self.model = model
         self.window = config.sliding_window or n_slots
-        self.span = _Span(n_rows, n_slots)
-        self.layers = [_CacheLayer(self.span) for _ in range(config.num_hidden_layers)]
+        self.layers = [_CacheLayer(n_rows, n_slots) for _ in range(config.num_hidden_layers)]
         self.cache = Cache(layers=self.layers)
         self.positions = torch.full((n_rows, n_slots), NO_POSITION, device=model.device)
 
@@ -112,10 +99,11 @@ class KVCache:
         Returns:
             Hidden states, [rows, width, hidden].
         """
-        rows, width = ids.shape
-        self.span.first, self.span.last, self.span.at = first, first + rows, at
-        self.positions[first : first + rows, at : at + width] = positions
-        seen = self.positions[first : first + rows, : at + width]
+        rows, end = slice(first, first + len(ids)), at + ids.shape[1]
+        for layer in self.layers:
+            layer.rows, layer.at = rows, at
+        self.positions[rows, at:end] = positions
+        seen = self.positions[rows, :end]
         output = self.model.model(
             input_ids=ids,
             attention_mask=self._masks(positions, seen, nothing_before=at == 0),
@@ -148,20 +136,10 @@ class KVCache:
 
     def copy_prefix(self, row: int, targets: Sequence[int], length: int) -> None:
         """Copy the first slots of a row to other rows."""
-        if not length:
-            return
         self.positions[list(targets), :length] = self.positions[row, :length]
         for layer in self.layers:
             for stored in layer.stored:
                 stored[list(targets), :, :length] = stored[row, :, :length].clone()
-
-    def zero_padding(self, lengths: Sequence[int]) -> None:
-        """Write zeros after each prompt, up to the longest: masked slots count nothing, but must hold numbers."""
-        longest = max(lengths)
-        for layer in self.layers:
-            for stored in layer.stored:
-                for row, length in enumerate(lengths):
-                    stored[row, :, length:longest] = 0
 
     def keep_rows(self, rows: Sequence[int]) -> list[int]:
         """Drop all other rows; the last of those that stay move into the places of those that leave.
@@ -216,7 +194,6 @@ def prefill(cache: KVCache, prompts: Sequence[Sequence[int]], groups: Sequence[S
         positions = positions.masked_fill(positions >= lengths[:, None], NO_POSITION)
         hidden = cache.forward(ids, positions, first, base)
         states.append(hidden[torch.arange(len(parts), device=device), lengths - 1 - base])
-    cache.zero_padding([len(prompt) for prompt in prompts])
     return torch.cat(states)
 
 
@@ -249,7 +226,7 @@ def decode_greedily(
     states: Tensor,
     stops: Collection[int],
     budgets: Sequence[int],
-    choose: Callable[[Sequence[int], Tensor], list[int]] | None = None,
+    choose: Choose | None = None,
 ) -> Iterator[tuple[int, list[int]]]:
     """Decode the replies of a batch, the most likely token each time.
 

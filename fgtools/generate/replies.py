@@ -3,14 +3,15 @@
 Knows a model, its tokenizer and rows; not scores. The forward passes are in `kv_cache`; decided here is which rows go
 together: prompts are sorted by their ids, so that rows with the same tools are neighbours and their shared prefix is
 computed once, and a batch holds as many rows as fit the memory. A reply ends at a stop id: FunctionGemma writes
-<start_function_response> after its last call, so parallel calls are whole. In fp32 the replies are those of one row at
-a time.
+<start_function_response> after its last call, so parallel calls are whole.
 """
 
 from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -18,13 +19,10 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from fgtools.files import InputError, is_watched
-from fgtools.generate.kv_cache import KVCache, common_prefix_length, decode_greedily, prefill
+from fgtools.generate.kv_cache import Choose, KVCache, common_prefix_length, decode_greedily, prefill
 from fgtools.models.device import CACHE_SHARE, free_memory_bytes
 from fgtools.models.load import stop_ids
 from fgtools.prompts.encode import encode_prompt
-
-Choose = Callable[[Sequence[int], torch.Tensor], list[int]]
-"""Returns a token for each of some rows, from their numbers in the batch and their logits."""
 
 CPU_CACHE_BYTES = 2**30
 """Memory for keys and values of one batch on a CPU."""
@@ -72,9 +70,17 @@ def generate_replies(
             "notebook, where it means the profile's own"
         )
     prompts = [encode_prompt(row, tokenizer) for row in rows]
-    decode, choices = _plain_decoder(tokenizer), None
+    decode, choices = partial(tokenizer.decode, clean_up_tokenization_spaces=False), None
     if constrained:
-        decode, choices = _build_constraints(model, tokenizer, rows)
+        from fgtools.generate.constrained import Constraints
+
+        constraints = Constraints(tokenizer, model.config.get_text_config().vocab_size)
+        grammars = constraints.render_grammars(rows)
+        decode = constraints.decode
+
+        def choices(batch: Sequence[int]) -> Choose:
+            return constraints.build_choice([grammars[number] for number in batch])
+
     replies = [""] * len(rows)
     with tqdm(total=len(rows), desc="replies", unit="row", disable=not is_watched()) as bar:
 
@@ -84,24 +90,9 @@ def generate_replies(
             if on_reply is not None:
                 on_reply(number, replies[number])
 
-        budgets = [max_new_tokens] * len(rows)
-        generate_tokens(model, prompts, stop_ids(tokenizer), budgets, finish, batch_size=batch_size, choices=choices)
+        stops, budgets = stop_ids(tokenizer), [max_new_tokens] * len(rows)
+        generate_tokens(model, prompts, stops, budgets, finish, batch_size=batch_size, choices=choices)
     return replies
-
-
-def _plain_decoder(tokenizer: PreTrainedTokenizerBase) -> Callable[[Sequence[int]], str]:
-    return lambda ids: tokenizer.decode(ids, clean_up_tokenization_spaces=False)
-
-
-def _build_constraints(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, rows: Sequence[Mapping[str, Any]]
-) -> tuple[Callable[[Sequence[int]], str], Callable[[Sequence[int]], Choose]]:
-    """Return what decodes the ids of a constrained reply, and what chooses the tokens of a batch, by row numbers."""
-    from fgtools.generate.constrained import Constraints
-
-    constraints = Constraints(tokenizer, model.config.get_text_config().vocab_size)
-    grammars = constraints.render_grammars(rows)
-    return constraints.decode, lambda numbers: constraints.build_choice([grammars[number] for number in numbers])
 
 
 def generate_tokens(
@@ -138,7 +129,7 @@ def generate_tokens(
         while waiting:
             ahead = waiting[:limit]
             sizes = [len(prompts[number]) + budgets[number] for number in ahead]
-            batch, ended, short = ahead[: _count_fitting(sizes, inner)], set(), False
+            batch, ended = ahead[: _count_fitting(sizes, inner)], set()
             parts, ends = [prompts[number] for number in batch], [budgets[number] for number in batch]
             try:
                 with torch.inference_mode():
@@ -149,19 +140,14 @@ def generate_tokens(
             except RuntimeError as error:
                 if len(batch) == 1 or not _is_out_of_memory(error):
                     raise
-                short = True  # memory is freed below: here the error's traceback still refers to the batch
-            if short:
                 limit = len(batch) // 2
-                _free_memory(limit)
+            if limit < len(batch):  # not freed above, where the error's traceback still refers to the batch
+                print(f"out of memory: {limit} rows at once from here on", flush=True)
+                gc.collect()
+                torch.cuda.empty_cache()
             waiting = [number for number in waiting if number not in ended]
     finally:
         model.train(was_training)
-
-
-def _free_memory(limit: int) -> None:
-    print(f"out of memory: {limit} rows at once from here on", flush=True)
-    gc.collect()
-    torch.cuda.empty_cache()
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:
@@ -185,14 +171,11 @@ def _generate_batch(
 
 
 def group_prompts(prompts: Sequence[Sequence[int]], tokens: int) -> list[list[int]]:
-    """Decide which neighbouring prompts go through the model in one pass.
+    """Return the numbers of the neighbouring prompts that go through the model in one pass, pass by pass.
 
     Args:
         prompts: Token ids, sorted.
         tokens: Tokens of one pass at most, padding included.
-
-    Returns:
-        Prompt numbers by pass.
     """
     groups: list[list[int]] = []
     for number, prompt in enumerate(prompts):
@@ -214,9 +197,7 @@ def _count_fitting(sizes: Sequence[int], model: PreTrainedModel) -> int:
     per_token = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * model.dtype.itemsize
     on_gpu = free_memory_bytes(model.device)
     free = CPU_CACHE_BYTES if on_gpu is None else int(CACHE_SHARE * on_gpu)
-    longest = 0
-    for count, size in enumerate(sizes, start=1):
-        longest = max(longest, size)
+    for count, longest in enumerate(accumulate(sizes, max), start=1):
         if count * longest * per_token > free:
             return max(1, count - 1)
     return len(sizes)

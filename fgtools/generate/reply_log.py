@@ -33,9 +33,6 @@ def identify_replies(
         stops: Ids that end a reply.
         max_new_tokens: Budget of one reply, in tokens.
         constrained: Whether only the rows' tools can be called.
-
-    Returns:
-        The hash.
     """
     digest = hashlib.sha256(json.dumps([model, list(stops), max_new_tokens, constrained]).encode())
     for row, prompt in zip(rows, prompts, strict=True):
@@ -45,7 +42,7 @@ def identify_replies(
 
 
 def shard_rows(rows: Sequence[Mapping[str, Any]], rank: int, world: int) -> list[Mapping[str, Any]]:
-    """Return the rows that one of several processes answers.
+    """Return the rows that one of several processes answers; all of them for one process.
 
     Rows with the same tools stay together, so that the shared prefix of their prompts is still computed once, and every
     process gets about the same number of characters.
@@ -54,9 +51,6 @@ def shard_rows(rows: Sequence[Mapping[str, Any]], rank: int, world: int) -> list
         rows: All rows.
         rank: Number of the process, from 0.
         world: Number of processes.
-
-    Returns:
-        Its rows; all of them for one process.
     """
     if world == 1:
         return list(rows)
@@ -84,7 +78,7 @@ class ReplyLog:
         """
         self.path, self.identity, self.world = path, identity, world
         self.own = path.with_name(f"{path.name}.{rank}") if rank else path
-        self.replies = self._load_all()
+        self.replies = self._load()
         self._wait()  # no process writes before all have loaded the same replies
         lines = [{"identity": identity}, *({"row_id": name, "reply": text} for name, text in self.replies.items())]
         write_text(self.own, "".join(json.dumps(line) + "\n" for line in lines))  # drops a line that was cut short
@@ -98,7 +92,7 @@ class ReplyLog:
     def gather(self) -> dict[str, str]:
         """Wait for all processes and return the replies of all by row id."""
         self._wait()
-        replies = {**self._load_all(), **self.replies}
+        replies = {**self._load(), **self.replies}
         self._wait()  # no process deletes the files before all have loaded them
         return replies
 
@@ -108,20 +102,18 @@ class ReplyLog:
 
             PartialState().wait_for_everyone()
 
-    def _load_all(self) -> dict[str, str]:
+    def _load(self) -> dict[str, str]:
         replies: dict[str, str] = {}
         for path in find_parts(self.path):
-            replies |= self._load(path)
+            lines = [_parse_line(line) for line in path.read_bytes().splitlines()]
+            if not lines or lines[0] != {"identity": self.identity}:
+                print(f"{path.name} answers other rows or is another model's: starting from the first row")
+                continue
+            for line in lines[1:]:
+                row_id, reply = line.get("row_id"), line.get("reply")
+                if set(line) == {"row_id", "reply"} and isinstance(row_id, str) and isinstance(reply, str):
+                    replies[row_id] = reply
         return replies
-
-    def _load(self, path: Path) -> dict[str, str]:
-        lines = path.read_bytes().splitlines()
-        if not lines or _parse_line(lines[0]) != {"identity": self.identity}:
-            print(f"{path.name} answers other rows or is another model's: starting from the first row")
-            return {}
-        records = [_parse_line(line) for line in lines[1:]]
-        texts = [(one["row_id"], one["reply"]) for one in records if set(one) == {"row_id", "reply"}]
-        return {row_id: reply for row_id, reply in texts if isinstance(row_id, str) and isinstance(reply, str)}
 
 
 def _parse_line(line: bytes) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """Where a model runs and in which number format it computes: device, dtype, precision and free memory, with reasons.
 
-Knows torch and GPUs; not models, rows or trainers. What a compute capability is good for is said once, in
-`profiles.fastest_format`.
+Knows torch and GPUs; not models, rows or trainers. `profiles.fastest_format` says what a compute capability can do.
 """
 
 from __future__ import annotations
@@ -75,26 +74,17 @@ def detect_capability(device: torch.device | None = None) -> tuple[int, int] | N
     return torch.cuda.get_device_capability(device or 0)
 
 
-def choose_device_and_dtype(capability: tuple[int, int] | None, dtype: str = "auto") -> Decision:
+def choose_device_and_dtype(capability: tuple[int, int] | None) -> Decision:
     """Decide where a model runs and in which dtype its weights are.
 
     Args:
         capability: As `detect_capability` returns it. It decides, and not torch.cuda.is_bf16_supported(), which says
             yes on a T4 that only emulates bf16.
-        dtype: "auto", or "float32", "bfloat16" or "float16" to overrule.
 
     Returns:
         The Decision; where several processes run, each has the GPU of its LOCAL_RANK.
-
-    Raises:
-        ValueError: The dtype is unknown.
     """
     device = "cpu" if capability is None else f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
-    if dtype != "auto":
-        names = {str(known).removeprefix("torch."): known for known in DTYPES.values()}
-        if dtype not in names:
-            raise InputError(f"DTYPE must be 'auto' or one of {sorted(names)}, got {dtype!r}")
-        return Decision(device, names[dtype], "asked for by name")
     fastest, fact = fastest_format(capability)
     if capability is None:
         return Decision(device, torch.float32, f"{fact}, and a CPU is exact in fp32")
@@ -104,14 +94,11 @@ def choose_device_and_dtype(capability: tuple[int, int] | None, dtype: str = "au
 
 
 def choose_precision(capability: tuple[int, int] | None, precision: str = "auto") -> Precision:
-    """Decide in which number format a training computes.
+    """Return the number format that a training computes in, with the reason.
 
     Args:
         capability: As for `choose_device_and_dtype`.
         precision: "auto", or "fp32", "bf16" or "fp16" to overrule.
-
-    Returns:
-        The Precision.
 
     Raises:
         ValueError: The name is unknown.

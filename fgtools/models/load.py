@@ -53,29 +53,28 @@ def find_model(name: str) -> Path:
     Raises:
         ModelError: Nothing has that name, the download fails, or the folder holds no model.
     """
-    if name == STANDIN:
-        return _require(CHECKPOINT, "config.json", "the stand-in's")
-    path = Path(name)
-    if name and path.is_dir():
-        return _require(path, "config.json", "the model")
-    if path.is_file():
+    folder = CHECKPOINT if name == STANDIN else Path(name)
+    if folder.is_file():
         raise ModelError(f"MODEL must be a folder, got the file {name!r}: give the folder it lies in")
-    if name.startswith((".", "/", "~")):
-        raise ModelError(f"MODEL must be an existing folder, but {name!r} does not exist: check the path")
-    if _KAGGLE_HANDLE.match(name):
-        return _require(_fetch_from_kaggle(name), "config.json", "the fetched")
-    if _HUB_ID.match(name):
-        return _require(_fetch_from_hub(name), "config.json", "the fetched")
-    raise ModelError(
-        f"MODEL must be {STANDIN!r}, an existing folder, a hub id such as 'google/functiongemma-270m-it' or a "
-        f"kagglehub handle such as {FUNCTIONGEMMA!r}, got {name!r}"
-    )
-
-
-def _require(folder: Path, file: str, what: str) -> Path:
-    if not (folder / file).is_file():
-        raise ModelError(f"{what} folder {folder.name!r} must hold {file}, but does not: check MODEL")
+    if not name or not folder.is_dir():
+        if name.startswith((".", "/", "~")):
+            raise ModelError(f"MODEL must be an existing folder, but {name!r} does not exist: check the path")
+        if _KAGGLE_HANDLE.match(name):
+            folder = _fetch_from_kaggle(name)
+        elif _HUB_ID.match(name):
+            folder = _fetch_from_hub(name)
+        else:
+            raise ModelError(
+                f"MODEL must be {STANDIN!r}, an existing folder, a hub id such as 'google/functiongemma-270m-it' or a "
+                f"kagglehub handle such as {FUNCTIONGEMMA!r}, got {name!r}"
+            )
+    _require(folder, "config.json")
     return folder
+
+
+def _require(folder: Path, file: str) -> None:
+    if not (folder / file).is_file():
+        raise ModelError(f"the model folder {folder.name!r} must hold {file}, but does not: check MODEL")
 
 
 def _fetch_from_kaggle(handle: str) -> Path:
@@ -127,7 +126,14 @@ def load_tokenizer(name_or_path: str | Path, chat_template: str | Path = "") -> 
     Raises:
         ModelError: It cannot be loaded, has no chat template or pad token, or splits a control token.
     """
-    template = _read_template(chat_template)
+    template = ""
+    if chat_template:
+        path = CHECKPOINT / "chat_template.jinja" if str(chat_template) == STANDIN else Path(chat_template)
+        if not path.is_file():
+            raise ModelError(
+                f"the chat template {str(chat_template)!r} must be a Jinja file or {STANDIN!r}: check the path"
+            )
+        template = path.read_text(encoding="utf-8")
     bare = Path(name_or_path) / "tokenizer.json"
     if template and bare.is_file() and not bare.with_name("tokenizer_config.json").exists():
         folder = bare.parent
@@ -136,7 +142,7 @@ def load_tokenizer(name_or_path: str | Path, chat_template: str | Path = "") -> 
         )
     else:
         folder = find_model(str(name_or_path))
-        _require(folder, "tokenizer_config.json", "the model")
+        _require(folder, "tokenizer_config.json")
         try:
             tokenizer = AutoTokenizer.from_pretrained(folder)
         except (OSError, ValueError) as error:
@@ -169,25 +175,11 @@ def require_control_tokens(tokenizer: PreTrainedTokenizerBase, name: str = "") -
             )
 
 
-def _read_template(chat_template: str | Path) -> str:
-    if not chat_template:
-        return ""
-    path = CHECKPOINT / "chat_template.jinja" if str(chat_template) == STANDIN else Path(chat_template)
-    if not path.is_file():
-        raise ModelError(
-            f"the chat template {str(chat_template)!r} must be a Jinja file or {STANDIN!r}: check the path"
-        )
-    return path.read_text(encoding="utf-8")
-
-
-def load_model(
-    name_or_path: str | Path, *, dtype: str = "auto", device: str | None = None, quiet: bool = False
-) -> PreTrainedModel:
+def load_model(name_or_path: str | Path, *, device: str | None = None, quiet: bool = False) -> PreTrainedModel:
     """Load a model onto its device, and print device, dtype and the reason.
 
     Args:
         name_or_path: As for find_model.
-        dtype: As for device.choose_device_and_dtype.
         device: A device to use instead, such as "cpu".
         quiet: Whether to print nothing.
 
@@ -202,8 +194,7 @@ def load_model(
         raise ModelError(
             f"the model folder {folder.name!r} must hold weights ({_WEIGHTS[0]}), but holds none: was it saved whole?"
         )
-    capability = None if device == "cpu" else detect_capability()
-    decision = choose_device_and_dtype(capability, dtype)
+    decision = choose_device_and_dtype(None if device == "cpu" else detect_capability())
     try:
         model, loading = AutoModelForCausalLM.from_pretrained(folder, dtype=decision.dtype, output_loading_info=True)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
@@ -240,15 +231,14 @@ def fingerprint_model(model: PreTrainedModel) -> str:
 
 
 def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: str | Path) -> Path:
-    """Save a model so that plain transformers loads it: weights, tokenizer with template, generation settings.
+    """Save a model so that plain transformers loads it, and return the folder.
+
+    Weights, tokenizer with template and generation settings are saved.
 
     Args:
         model: The model; `use_cache` of its config is set, and the stop ids of its generation settings.
         tokenizer: Its tokenizer.
         folder: Where to; an older folder is replaced when the new one is complete.
-
-    Returns:
-        The folder.
     """
     folder = Path(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)

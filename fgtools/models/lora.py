@@ -10,32 +10,25 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from fgtools.files import FgtoolsError
-
-
-class AdapterError(FgtoolsError, RuntimeError):
-    """Adapters cannot be trained; the message says what to do."""
+from fgtools.files import InputError
 
 
 def add_adapters(model: PreTrainedModel, rank: int) -> Any:
-    """Return the model to train: itself, or with LoRA adapters on every linear layer but the head.
+    """Return the model to train: itself, or a PEFT model around it with LoRA on every linear layer but the head.
 
     Args:
         model: The model.
         rank: Rank of the adapters, whose alpha is twice as much; 0 for none.
 
-    Returns:
-        The model, or a PEFT model around it.
-
     Raises:
-        AdapterError: peft is not installed.
+        InputError: There is a rank, and peft is not installed.
     """
     if not rank:
         return model
     try:
         from peft import LoraConfig, get_peft_model
     except ImportError as error:
-        raise AdapterError("LORA_RANK needs the package peft, which is not installed: pip install peft") from error
+        raise InputError("LORA_RANK needs the package peft, which is not installed: pip install peft") from error
     settings = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM")
     return get_peft_model(model, settings)
 

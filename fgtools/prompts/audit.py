@@ -26,7 +26,7 @@ NO_LIMIT = 10**9
 
 
 class AuditError(FgtoolsError, RuntimeError):
-    """The audit found errors, or was made with something else than the training; the message says what to do."""
+    """The audit found errors; the message says what to do."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Audit:
     @property
     def errors(self) -> tuple[Check, ...]:
         """The checks that must not fail and did."""
-        return tuple(check for check in self.checks if check.is_error)
+        return tuple(check for check in self.checks if check.severity == ERROR and check.count)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the content of audit.json."""
@@ -122,59 +122,30 @@ def identify_audit(
     }
 
 
-def require_clean(
-    audit: Mapping[str, Any], ignore: bool = False, identity: Mapping[str, str | int] | None = None
-) -> None:
-    """Raise an error if an audit found errors, or was not made with what training will use.
+def require_clean(audit: Mapping[str, Any], ignore: bool = False) -> None:
+    """Raise an error if an audit found errors.
 
     Args:
         audit: The content of audit.json.
         ignore: Whether to go on all the same; what would have been raised is printed then.
-        identity: As `identify_audit` returns it for the training to come; None: not compared.
 
     Raises:
-        AuditError: There are errors, each named with its count, its examples and its remedy; or the audit was made with
-            something else, and each difference is named.
+        AuditError: There are errors, each named with its count, its examples and its remedy.
     """
-    for message, remedy in (_describe_differences(audit, identity or {}), _describe_errors(audit)):
-        if not message:
-            continue
-        if not ignore:
-            raise AuditError(f"{message}\n{remedy}, or say IGNORE_AUDIT = True (--ignore-audit) to train all the same.")
-        print(f"the audit is ignored: {message}")
-
-
-def _describe_differences(audit: Mapping[str, Any], identity: Mapping[str, str | int]) -> tuple[str, str]:
-    """Return what the audit was made with and the training is not, and the remedy; ("", "") if they agree."""
-    made_with = audit.get("made_with", {})
-    lines = []
-    for name, wanted in identity.items():
-        found = made_with.get(name, "not recorded")
-        if found != wanted:
-            values = f"{_abbreviate(found)} in the audit, {_abbreviate(wanted)} in this training"
-            lines.append(f"\n  {name}: {values}")
-    if not lines:
-        return "", ""
-    message = f"the audit must be made with what training uses, but differs in {len(lines)}:{''.join(lines)}"
-    return message, "Run notebook 2 (or python -m fgtools audit) again with the same model and parameters"
-
-
-def _abbreviate(value: str | int) -> str:
-    """Return a value for people: the first digits are enough of a hash."""
-    return f"{value[:12]}..." if isinstance(value, str) and len(value) == 64 else str(value)
-
-
-def _describe_errors(audit: Mapping[str, Any]) -> tuple[str, str]:
-    """Return the errors that an audit found, and the remedy; ("", "") if there are none."""
     failed = [check for check in audit["checks"] if check["severity"] == ERROR and check["count"]]
     if not failed:
-        return "", ""
+        return
     lines = [
         f"\n  {check['name']}: {check['count']} of {check['n']} {check['what']} (e.g. {', '.join(check['examples'])}): "
         f"{check['remedy']}"
         for check in failed
     ]
-    return f"training needs an audit without errors, got {len(failed)}:{''.join(lines)}", "Mend the data"
+    message = f"training needs an audit without errors, got {len(failed)}:{''.join(lines)}"
+    if not ignore:
+        raise AuditError(
+            f"{message}\nMend the data, or say IGNORE_AUDIT = True (--ignore-audit) to train all the same."
+        )
+    print(f"the audit is ignored: {message}")
 
 
 def audit_rows(
@@ -185,7 +156,7 @@ def audit_rows(
     coverage: Coverage,
     max_length: int | None = None,
 ) -> Audit:
-    """Check rows as training and evaluation will read them.
+    """Return the audit of rows, which are checked as training and evaluation will read them.
 
     Args:
         sides: Row dicts by side; "train" is what is trained on, the others are held out.
@@ -193,15 +164,12 @@ def audit_rows(
         recipe: "native", "tutorial" or a Recipe.
         coverage: What the template hides, as `probe_template` returns it.
         max_length: Budget of a training text, in tokens; None: the recipe's.
-
-    Returns:
-        The Audit.
     """
     recipe = get_recipe(recipe)
     rows = [row for side in sides.values() for row in side]
     n_train = len(sides.get("train", ()))
     made_with = identify_audit(tokenizer, recipe, max_length)
-    budget = max_length or recipe.max_length
+    budget = made_with["max_length"]
     encoded = encode_rows(rows, tokenizer, recipe, NO_LIMIT).encoded
     lengths = [len(one.input_ids) for one in encoded[:n_train]]
     beyond = sum(one.n_prompt >= budget for one in encoded[:n_train])

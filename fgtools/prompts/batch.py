@@ -23,15 +23,7 @@ from transformers import PreTrainedTokenizerBase
 from fgtools.calls import END_DECLARATION, START_DECLARATION
 from fgtools.files import track
 from fgtools.profiles import Recipe, get_recipe
-from fgtools.prompts.encode import (
-    Encoded,
-    TooLong,
-    add_bos,
-    encode_row,
-    join_ids,
-    render_completion,
-    render_prompt,
-)
+from fgtools.prompts.encode import Encoded, TooLong, add_bos, encode_row, join_ids, render_completion, render_prompt
 from fgtools.rows import Row
 from fgtools.rows.build import paused_collector
 
@@ -40,6 +32,9 @@ BATCH = 512
 
 COMPARED = 24
 """Rows that are compared with `encode_row`: the first ones, and as many spread over the rest."""
+
+PRUNING_SEED = 40
+"""Seed of the order in which declarations are dropped."""
 
 _PLACEHOLDER = {"name": "f", "description": "", "parameters": {"type": "object", "properties": {}, "required": []}}
 """A tool whose declaration marks the place where a template puts a row's declarations."""
@@ -71,7 +66,6 @@ def encode_rows(
     tokenizer: PreTrainedTokenizerBase,
     recipe: str | Recipe = "native",
     max_length: int | None = None,
-    seed: int = 40,
 ) -> EncodedRows:
     """Encode rows, with a progress bar when a person is watching.
 
@@ -80,7 +74,6 @@ def encode_rows(
         tokenizer: A tokenizer with a chat template.
         recipe: Says what is supervised and what happens to a row over the budget.
         max_length: The budget, in tokens; None: the recipe's.
-        seed: Seed of the order in which declarations are dropped, where the recipe drops some.
 
     Returns:
         The EncodedRows; what `encode_row` returns for every row that is not made smaller to fit.
@@ -93,7 +86,22 @@ def encode_rows(
     except _UnlikeError:
         print("encoding row by row: the chat template does not render declarations one after the other")
         results = [encode_row(row, tokenizer, recipe, budget) for row in track(rows, len(rows), "encoding")]
-    return _shrink(rows, results, tokenizer, recipe, budget, seed)
+    encoded: list[Encoded] = []
+    too_long: list[TooLong] = []
+    changed: dict[str, list[str]] = {"context": [], "declarations": []}
+    for row, result in zip(rows, results, strict=True):
+        if isinstance(result, Encoded):
+            encoded.append(result)
+            continue
+        for lost, smaller in _smaller_rows(row, recipe):
+            fitted = encode_row(smaller, tokenizer, recipe, budget)
+            if isinstance(fitted, Encoded):
+                encoded.append(fitted)
+                changed[lost].append(result.row_id)
+                break
+        else:
+            too_long.append(result)
+    return EncodedRows(tuple(encoded), tuple(too_long), tuple(changed["context"]), tuple(changed["declarations"]))
 
 
 def _encode_in_batches(
@@ -123,13 +131,7 @@ class _Encoder:
 
     def encode(self, rows: Sequence[Mapping[str, Any]]) -> list[Encoded | TooLong]:
         tools = [[json.dumps(tool) for tool in row["tools"]] for row in rows]
-        self._learn_declarations(
-            {
-                key: tool
-                for keys, row in zip(tools, rows, strict=True)
-                for key, tool in zip(keys, row["tools"], strict=True)
-            }
-        )
+        self._learn_declarations(list({key for keys in tools for key in keys} - self.declarations.keys()))
         parts = [self._split_prompt(row) for row in rows]
         new = list({head for head, _ in parts} - self.heads.keys())
         self.heads |= zip(new, self.tokenize(new), strict=True)
@@ -155,12 +157,11 @@ class _Encoder:
             raise _UnlikeError
         return head, tail
 
-    def _learn_declarations(self, tools: Mapping[str, Mapping[str, Any]]) -> None:
-        """Render and tokenize the declarations of new tools, by the tool as JSON."""
-        new = {key: tool for key, tool in tools.items() if key not in self.declarations}
+    def _learn_declarations(self, new: Sequence[str]) -> None:
+        """Render and tokenize the declarations of tools, given as JSON."""
         if not new:
             return
-        text = self._render([{"role": "user", "content": "x"}], list(new.values()))
+        text = self._render([{"role": "user", "content": "x"}], [json.loads(tool) for tool in new])
         start, end = text.find(START_DECLARATION), text.rfind(END_DECLARATION)
         if start < 0 or end < 0:
             raise _UnlikeError
@@ -186,42 +187,12 @@ def _batch_tokenizer(tokenizer: PreTrainedTokenizerBase) -> Callable[[Sequence[s
     return lambda texts: [one.ids for one in backend.encode_batch_fast(list(texts), add_special_tokens=False)]
 
 
-# rows over the budget
-
-
-def _shrink(
-    rows: Sequence[Mapping[str, Any]],
-    results: Sequence[Encoded | TooLong],
-    tokenizer: PreTrainedTokenizerBase,
-    recipe: Recipe,
-    budget: int,
-    seed: int,
-) -> EncodedRows:
-    """Replace rows that are too long by the first smaller version that fits."""
-    encoded: list[Encoded] = []
-    too_long: list[TooLong] = []
-    changed: dict[str, list[str]] = {"context": [], "declarations": []}
-    for row, result in zip(rows, results, strict=True):
-        if isinstance(result, Encoded):
-            encoded.append(result)
-            continue
-        for lost, smaller in _smaller_rows(row, recipe, seed):
-            fitted = encode_row(smaller, tokenizer, recipe, budget)
-            if isinstance(fitted, Encoded):
-                encoded.append(fitted)
-                changed[lost].append(result.row_id)
-                break
-        else:
-            too_long.append(result)
-    return EncodedRows(tuple(encoded), tuple(too_long), tuple(changed["context"]), tuple(changed["declarations"]))
-
-
-def _smaller_rows(row: Mapping[str, Any], recipe: Recipe, seed: int) -> Iterator[tuple[str, Row]]:
+def _smaller_rows(row: Mapping[str, Any], recipe: Recipe) -> Iterator[tuple[str, Row]]:
     """Yield smaller versions of a row, the least loss first, and what each has lost."""
     for smaller in drop_context(row):
         yield "context", smaller
     if recipe.over_length == "prune":
-        for smaller in drop_declarations(row, seed):
+        for smaller in drop_declarations(row, PRUNING_SEED):
             yield "declarations", smaller
 
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections import Counter
-from collections.abc import Mapping, Sequence, Set
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,13 +32,17 @@ from fgtools.metrics import has_valid_arguments
 from fgtools.profiles import Recipe
 from fgtools.prompts.encode import IGNORED, Encoded, neutralize_control_tokens
 from fgtools.prompts.template import find_hidden_names
-from fgtools.rows.duplicates import RowKey, build_key, cluster_texts
+from fgtools.rows.duplicates import build_key, cluster_texts
 from fgtools.rows.remedies import Coverage, describe_facts
 from fgtools.schema.names import parameter_names
 
 ERROR, WARNING, NOTE = "error", "warning", "note"
 
+_PLAIN_NAME = re.compile(r"[A-Za-z_][\w.\-]*")
+"""A parameter name that templates render; they may fail on any other."""
+
 _SINGLE = (START_TURN, START_DECLARATION, END_DECLARATION, START_CALL, END_CALL, START_RESPONSE, ESCAPE)
+_PLACES = ("messages", "tools", "gold")
 
 
 @dataclass(frozen=True)
@@ -63,31 +67,20 @@ class Check:
     remedy: str = ""
     examples: tuple[str, ...] = ()
 
-    @property
-    def is_error(self) -> bool:
-        """Whether training should not start."""
-        return self.severity == ERROR and self.count > 0
-
 
 class _Finder:
-    """Counts rows by the name of a finding and keeps the first ids."""
+    """Collects the ids of rows by the name of a finding."""
 
     def __init__(self) -> None:
-        self.counts: Counter[str] = Counter()
-        self.ids: dict[str, list[str]] = {}
+        self.ids: defaultdict[str, list[str]] = defaultdict(list)
 
     def note(self, name: str, row: Mapping[str, Any]) -> None:
-        """Count a row."""
-        self.counts[name] += 1
-        if len(self.ids.setdefault(name, [])) < 3:
-            self.ids[name].append(str(row.get("row_id", "")))
+        self.ids[name].append(str(row.get("row_id", "")))
 
-    def check(self, name: str, severity: str, n: int, what: str, remedy: str = "") -> Check:
-        """Return the count as a Check."""
-        return Check(name, severity, self.counts[name], n, what, remedy, tuple(self.ids.get(name, ())))
-
-
-# ids and labels
+    def check(self, name: str, severity: str, n: int, what: str, remedy: str) -> Check:
+        """Return the rows of a finding as a Check."""
+        ids = self.ids[name]
+        return Check(name, severity, len(ids), n, what, remedy, tuple(ids[:3]))
 
 
 def token_checks(
@@ -96,16 +89,15 @@ def token_checks(
     tokenizer: PreTrainedTokenizerBase,
     recipe: Recipe,
 ) -> list[Check]:
-    """Check ids and labels: one <bos>, the recipe's labels, targets that parse to their gold, no text as control token.
+    """Return the Checks of ids and labels.
+
+    They are: one <bos>, the recipe's labels, targets that parse to their gold, no text as control token.
 
     Args:
         rows: Row dicts.
         encoded: Their encodings, none cut or left out.
         tokenizer: The tokenizer that made them.
         recipe: The recipe they were made by.
-
-    Returns:
-        The Checks.
     """
     split = [token for token in _SINGLE if len(tokenizer(token, add_special_tokens=False)["input_ids"]) != 1]
     vocabulary = Check(
@@ -125,12 +117,13 @@ def token_checks(
             found.note("bos", row)
         if prompt.count(turn) != len(row["messages"]) + 1 or call in prompt:
             found.note("active_control_tokens", row)
-        if not _labels_are_right(one, recipe):
+        if one.labels != (one.input_ids if recipe.loss == "all" else [IGNORED] * one.n_prompt + completion):
             found.note("label_mask", row)
         if not reads_back(row, tokenizer.decode(completion, skip_special_tokens=False), recipe):
             found.note("round_trip", row)
-        for place in _control_token_places(row):
-            found.note(f"control_tokens_in_{place}", row)
+        for place in _PLACES:
+            if CONTROL_TOKEN.search(_to_json(row[place])):
+                found.note(f"control_tokens_in_{place}", row)
     n = len(rows)
     promise = "the whole text" if recipe.loss == "all" else "exactly the completion"
     return [
@@ -141,66 +134,47 @@ def token_checks(
         found.check("active_control_tokens", ERROR, n, "prompts hold a turn or call that is text", "report the row"),
         *(
             found.check(f"control_tokens_in_{place}", NOTE, n, f"rows hold one in {place}", "neutralised with a space")
-            for place in ("messages", "tools", "gold")
+            for place in _PLACES
         ),
     ]
 
 
-def _labels_are_right(one: Encoded, recipe: Recipe) -> bool:
-    if recipe.loss == "all":
-        return one.labels == one.input_ids
-    start = one.n_prompt
-    return all(label == IGNORED for label in one.labels[:start]) and one.labels[start:] == one.input_ids[start:]
-
-
 def reads_back(row: Mapping[str, Any], text: str, recipe: Recipe) -> bool:
-    """Return whether a completion parses to exactly the gold: names, values and types.
+    """Return whether a completion parses to exactly the gold (names, values, types); also if neither holds a call.
 
     Args:
         row: A row dict.
         text: The completion, control tokens kept.
         recipe: The recipe it was written by.
-
-    Returns:
-        Also true where neither holds a call.
     """
     reply = parse_reply(text, recipe.call_style)
     wanted = [[call.name, neutralize_control_tokens(call.arguments)] for call in row_calls(row)]
     got = [[call.name, call.arguments] for call in reply.calls]
-    return not reply.problems and _typed(got) == _typed(wanted)
+    return not reply.problems and _to_json(got) == _to_json(wanted)
 
 
-def _typed(value: Any) -> str:
+def _to_json(value: Any) -> str:
     return json.dumps(value, sort_keys=True, ensure_ascii=False)
-
-
-def _control_token_places(row: Mapping[str, Any]) -> list[str]:
-    return [place for place in ("messages", "tools", "gold") if CONTROL_TOKEN.search(_typed(row[place]))]
-
-
-# schemas and gold
 
 
 def schema_checks(
     rows: Sequence[Mapping[str, Any]], tokenizer: PreTrainedTokenizerBase, recipe: Recipe, coverage: Coverage
 ) -> list[Check]:
-    """Check tools and gold against each other and against what the prompt shows of them.
+    """Return the Checks of tools and gold against each other and against what the prompt shows of them.
 
     Args:
         rows: Row dicts.
         tokenizer: A tokenizer with the chat template.
         recipe: The recipe; hidden gold arguments are an error where it renames hidden parameters.
         coverage: What the template hides.
-
-    Returns:
-        The Checks.
     """
     found, facts = _Finder(), Counter()
     names = {
         name for row in rows for tool in row["tools"] for name in parameter_names(tool["function"].get("parameters"))
     }
     hidden = coverage.hidden_names & names
-    hidden |= find_hidden_names(_unusual(names - hidden), tokenizer)
+    unusual = {name for name in names - hidden if not _PLAIN_NAME.fullmatch(name)}
+    hidden |= find_hidden_names(unusual, tokenizer)
     for row in rows:
         schemas = {tool["function"]["name"]: tool["function"].get("parameters") or {} for tool in row["tools"]}
         before = facts.total()
@@ -212,58 +186,40 @@ def schema_checks(
             found.note("hidden_parameters", row)
         if row.get("renamed"):
             found.note("renamed", row)
-        _check_gold(row, schemas, hidden, found)
-    golds = "golds use a parameter that the prompt does not show" if hidden else "golds use hidden parameters"
-    not_shown = "rows hold facts that are not shown"
-    counts = ", ".join(f"{name.removesuffix('_described')} {count}" for name, count in facts.most_common())
+        calls = row_calls(row)
+        if any(hidden & set(call.arguments) & parameter_names(schemas.get(call.name)) for call in calls):
+            found.note("hidden_gold_arguments", row)
+        if any(call.name not in schemas for call in calls):
+            found.note("undeclared_tool", row)
+        if calls and not has_valid_arguments(calls, schemas):
+            found.note("gold_fails_schema", row)
+    golds, not_shown = "golds use hidden parameters", "rows hold facts that are not shown"
+    if hidden:
+        golds = f"golds use a parameter that the prompt does not show ({', '.join(sorted(hidden))})"
+    if facts:
+        counts = ", ".join(f"{name.removesuffix('_described')} {count}" for name, count in facts.most_common())
+        not_shown += f" ({counts})"
     severity = ERROR if recipe.apply_remedies else WARNING
     n, n_calls = len(rows), sum(bool(row_calls(row)) for row in rows)
     texts = (
         ("undeclared_tool", ERROR, n, "golds call a tool that is not declared", "drop the rows"),
-        ("hidden_gold_arguments", severity, n_calls, golds + _listed(sorted(hidden)), "the native recipe renames them"),
+        ("hidden_gold_arguments", severity, n_calls, golds, "the native recipe renames them"),
         ("hidden_parameters", WARNING, n, "rows declare a parameter that is not shown", "as above"),
-        ("hidden_facts", WARNING, n, not_shown + _listed([counts]), "the native recipe says them in the description"),
+        ("hidden_facts", WARNING, n, not_shown, "the native recipe says them in the description"),
         ("renamed", NOTE, n, "rows hold names that were replaced", "names.restore_calls puts them back"),
         ("gold_fails_schema", WARNING, n_calls, "golds do not fit their own schema", "mend or drop them at the source"),
     )
     return [found.check(*text) for text in texts]
 
 
-def _listed(words: Sequence[str]) -> str:
-    """Return words in brackets, with a space before; "" where there are none."""
-    return f" ({', '.join(words)})" if any(words) else ""
-
-
-def _check_gold(row: Mapping[str, Any], schemas: Mapping[str, Any], hidden: Set[str], found: _Finder) -> None:
-    """Check the gold of a row against its tools: declared, shown and valid."""
-    calls = row_calls(row)
-    if any(hidden & set(call.arguments) & parameter_names(schemas.get(call.name)) for call in calls):
-        found.note("hidden_gold_arguments", row)
-    if any(call.name not in schemas for call in calls):
-        found.note("undeclared_tool", row)
-    if calls and not has_valid_arguments(calls, schemas):
-        found.note("gold_fails_schema", row)
-
-
-def _unusual(names: set[str]) -> set[str]:
-    """Return the names that are not plain words: a template may fail to render these too."""
-    return {name for name in names if not re.fullmatch(r"[A-Za-z_][\w.\-]*", name)}
-
-
-# lengths and sides
-
-
 def length_check(rows: Sequence[Mapping[str, Any]], lengths: Sequence[int], budget: int, recipe: Recipe) -> Check:
-    """Check which training rows exceed the budget.
+    """Return the Check of training rows that exceed the budget.
 
     Args:
         rows: Row dicts.
         lengths: Their lengths in tokens.
         budget: The longest text that is trained on whole, in tokens.
         recipe: The recipe; says what happens to longer rows.
-
-    Returns:
-        The Check.
     """
     found = _Finder()
     for row, length in zip(rows, lengths, strict=True):
@@ -280,53 +236,39 @@ def length_check(rows: Sequence[Mapping[str, Any]], lengths: Sequence[int], budg
 
 
 def leak_checks(sides: Mapping[str, Sequence[Mapping[str, Any]]], recipe: Recipe) -> list[Check]:
-    """Check for copies and near duplicates across the sides, copies within training, and training rows without a call.
+    """Return the Checks of duplicates across the sides, copies within training, and training rows without a call.
 
     Args:
         sides: Row dicts by side; all but "train" are held out.
         recipe: The recipe; a leak is an error where it splits by group.
-
-    Returns:
-        The Checks.
     """
     found = _Finder()
-    keys = {side: [_key(row) for row in rows] for side, rows in sides.items()}
-    everything = [key for side in keys.values() for key in side]
-    clusters = iter(cluster_texts([key.request for key in everything]))
-    by_side = {side: [next(clusters) for _ in rows] for side, rows in keys.items()}
-    trained_groups = {key.group for key in keys.get("train", ())}
-    trained = set(by_side.get("train", ()))
-    n_held = 0
-    for side in set(sides) - {"train"}:
-        for row, key, cluster in zip(sides[side], keys[side], by_side[side], strict=True):
-            n_held += 1
-            if key.group in trained_groups:
-                found.note("leaks", row)
-            elif key.request and cluster in trained:
-                found.note("near_leaks", row)
+    train = sides.get("train", ())
+    held = [row for side, rows in sides.items() if side != "train" for row in rows]
+    keys = [build_key({"group": str(row.get("row_id", "")), **row}) for row in [*train, *held]]
+    clusters = cluster_texts([key.request for key in keys])
+    n_train, n_held = len(train), len(held)
+    trained_groups, trained_clusters = {key.group for key in keys[:n_train]}, set(clusters[:n_train])
+    for row, key, cluster in zip(held, keys[n_train:], clusters[n_train:], strict=True):
+        if key.group in trained_groups:
+            found.note("leaks", row)
+        elif key.request and cluster in trained_clusters:
+            found.note("near_leaks", row)
     seen: set[tuple[str, str]] = set()
-    for row, key in zip(sides.get("train", ()), keys.get("train", ()), strict=True):
+    for row, key in zip(train, keys[:n_train], strict=True):
         if (key.group, key.gold) in seen:
             found.note("duplicates", row)
         seen.add((key.group, key.gold))
-    n_train = len(keys.get("train", ()))
-    severity = ERROR if recipe.split == "group" else WARNING
+    leak = ERROR if recipe.split == "group" else WARNING
+    n_no_call = sum(not row["gold"] for row in train)
+    no_call = "training rows have no call as their right answer"
+    no_call_remedy = f"NO_CALL_SHARE; at most {recipe.no_call_share:.0%} here"
+    texts = (
+        ("leaks", leak, n_held, "held-out rows have their request and tools in training", "split anew"),
+        ("near_leaks", WARNING, n_held, "held-out rows have nearly their request in training", "compare with care"),
+        ("duplicates", WARNING, n_train, "training rows are copies", "prepare the data anew"),
+    )
     return [
-        found.check("leaks", severity, n_held, "held-out rows have their request and tools in training", "split anew"),
-        found.check(
-            "near_leaks", WARNING, n_held, "held-out rows have nearly their request in training", "compare with care"
-        ),
-        found.check("duplicates", WARNING, n_train, "training rows are copies", "prepare the data anew"),
-        Check(
-            "no_call_rows",
-            NOTE,
-            sum(not key.called for key in keys.get("train", ())),
-            n_train,
-            "training rows have no call as their right answer",
-            f"NO_CALL_SHARE; at most {recipe.no_call_share:.0%} here",
-        ),
+        *(found.check(*text) for text in texts),
+        Check("no_call_rows", NOTE, n_no_call, n_train, no_call, no_call_remedy),
     ]
-
-
-def _key(row: Mapping[str, Any]) -> RowKey:
-    return build_key(row if "group" in row else {**row, "group": str(row.get("row_id", ""))})

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
@@ -117,15 +118,12 @@ def add_bos(ids: list[int], tokenizer: PreTrainedTokenizerBase) -> list[int]:
 
 
 def render_completion(row: Mapping[str, Any], recipe: str | Recipe = "native") -> str:
-    """Render what the model is to answer, the token that ends its turn included.
+    """Return the text that the model is to answer, the token that ends its turn included.
 
     Args:
         row: A row dict.
         recipe: "native": the calls and <start_function_response>, after which FunctionGemma waits for the tool, or
             the row's reply and <end_of_turn>. "tutorial": the call and the <eos> that its trainer appended.
-
-    Returns:
-        The text.
 
     Raises:
         ValueError: The grammar cannot express the calls.
@@ -164,7 +162,7 @@ def encode_row(
 def join_ids(
     row: Mapping[str, Any], prompt: Sequence[int], completion: Sequence[int], recipe: Recipe, budget: int
 ) -> Encoded | TooLong:
-    """Join the ids of a prompt and its completion, set the labels, and cut or refuse a row over the budget.
+    """Return the Encoded row, or TooLong, from the ids of a prompt and its completion, as `encode_row` does.
 
     Args:
         row: The row dict; only its id is used.
@@ -172,9 +170,6 @@ def join_ids(
         completion: Token ids.
         recipe: Says what is supervised and what happens to a row over the budget.
         budget: The budget, in tokens.
-
-    Returns:
-        As `encode_row`.
     """
     ids = [*prompt, *completion]
     labels = list(ids) if recipe.loss == "all" else [IGNORED] * len(prompt) + list(completion)
@@ -204,14 +199,9 @@ def token_budget(longest: int) -> int:
 
 def render_supervised(encoded: Encoded, tokenizer: PreTrainedTokenizerBase) -> str:
     """Render a training example as text, with ⟦ ⟧ around the tokens that carry labels."""
-    parts: list[str] = []
-    start = 0
-    while start < len(encoded.input_ids):
-        labelled = encoded.labels[start] != IGNORED
-        end = start
-        while end < len(encoded.input_ids) and (encoded.labels[end] != IGNORED) == labelled:
-            end += 1
-        text = tokenizer.decode(encoded.input_ids[start:end], skip_special_tokens=False)
+    parts = []
+    tokens = zip(encoded.input_ids, encoded.labels, strict=True)
+    for labelled, run in groupby(tokens, lambda token: token[1] != IGNORED):
+        text = tokenizer.decode([token_id for token_id, _ in run], skip_special_tokens=False)
         parts.append(f"⟦{text}⟧" if labelled else text)
-        start = end
     return "".join(parts)

@@ -20,17 +20,17 @@ from fgtools.rows.remedies import Coverage
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _MESSAGES = [{"role": "developer", "content": "x"}, {"role": "user", "content": "y"}]
 
-_BASES: dict[str, dict[str, Any]] = {
-    "string": {"type": "string"},
-    "integer": {"type": "integer"},
-    "number": {"type": "number"},
-    "boolean": {"type": "boolean"},
-    "array": {"type": "array", "items": {"type": "string"}},
-    "object": {"type": "object", "properties": {"inner": {"type": "string", "description": "d"}}},
-    "null": {"type": "null"},
+_KINDS: dict[str, tuple[dict[str, Any], Any]] = {
+    "string": ({}, "ab"),
+    "integer": ({}, 7),
+    "number": ({}, 7.5),
+    "boolean": ({}, True),
+    "array": ({"items": {"type": "string"}}, ["ab"]),
+    "object": ({"properties": {"inner": {"type": "string", "description": "d"}}}, {"inner": "ab"}),
+    "null": ({}, None),
 }
-_SAMPLES: dict[str, Any] = {"string": "ab", "integer": 7, "number": 7.5, "boolean": True, "array": ["ab"]}
-_SAMPLES |= {"object": {"inner": "ab"}, "null": None}
+"""The rest of a schema, and a value that fits it, by type."""
+
 _FACTS: dict[str, Any] = {
     "minimum": 3,
     "maximum": 9,
@@ -65,10 +65,10 @@ def probe_template(tokenizer: PreTrainedTokenizerBase) -> Coverage:
     """
     _render({}, tokenizer)  # raises here if there is no template; later every fact would seem hidden
     facts = set()
-    for kind, base in _BASES.items():
+    for kind, (rest, sample) in _KINDS.items():
+        base = {"type": kind, **rest}
         plain = _render({"probe": base}, tokenizer)
-        samples = {"enum": [_SAMPLES[kind]], "const": _SAMPLES[kind], "default": _SAMPLES[kind], **_FACTS}
-        samples["examples"] = [_SAMPLES[kind]]
+        samples = {"enum": [sample], "const": sample, "default": sample, "examples": [sample], **_FACTS}
         facts |= {
             (kind, word)
             for word, value in samples.items()

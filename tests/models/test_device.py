@@ -35,12 +35,6 @@ def test_each_process_has_its_own_gpu(monkeypatch):
     assert choose_device_and_dtype((9, 0)).device == "cuda:1" and choose_device_and_dtype(None).device == "cpu"
 
 
-def test_a_dtype_asked_for_by_name_is_taken_and_a_wrong_one_named():
-    assert choose_device_and_dtype((7, 5), "float16").dtype == torch.float16
-    with pytest.raises(ValueError, match=r"DTYPE must be 'auto' or one of \['bfloat16', 'float16', 'float32'\]"):
-        choose_device_and_dtype(None, "fp8")
-
-
 @pytest.mark.parametrize(
     ("capability", "name", "reason"),
     [

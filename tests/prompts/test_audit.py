@@ -158,10 +158,9 @@ def test_percentiles_are_of_the_nearest_rank():
     assert Audit({"recipe": "native"}, (), lengths, None).errors == ()
 
 
-def test_an_audit_made_with_something_else_is_refused_and_the_difference_named(tokenizer, coverage, capsys):
+def test_an_audit_says_what_it_was_made_with(tokenizer, coverage):
     saved = json.loads(json.dumps(audit_of(one_row(), tokenizer, coverage).to_dict()))
     same = identify_audit(tokenizer, "native")
-    require_clean(saved, identity=same)
     assert saved["made_with"] == same and saved["recipe"] == same["recipe"] == "native"
     other_template, other_vocabulary = copy.deepcopy(tokenizer), copy.deepcopy(tokenizer)
     other_template.chat_template += " "
@@ -174,16 +173,8 @@ def test_an_audit_made_with_something_else_is_refused_and_the_difference_named(t
         "over_length": identify_audit(tokenizer, adapt_recipe(RECIPES["native"], over_length="prune")),
     }
     for name, other in others.items():
-        with pytest.raises(AuditError, match=r"(?s)must be made with what training uses.*Run notebook 2") as caught:
-            require_clean(saved, identity=other)
-        assert f"{name}: " in str(caught.value)
-        assert name == "recipe" or "differs in 1:" in str(caught.value)
-    with pytest.raises(AuditError, match="max_length: 2048 in the audit, 99 in this training"):
-        require_clean(saved, identity=others["max_length"])
-    with pytest.raises(AuditError, match="recipe: not recorded in the audit, native in this training"):
-        require_clean({"checks": []}, identity=same)
-    require_clean(saved, ignore=True, identity=others["max_length"])
-    assert "the audit is ignored: the audit must be made with" in capsys.readouterr().out
+        changed = {entry for entry in same if other[entry] != same[entry]}
+        assert name in changed and (name == "recipe" or changed == {name})
 
 
 def test_a_request_that_is_nearly_in_training_is_a_near_leak(tokenizer, coverage):

@@ -161,6 +161,7 @@ def test_pruning_keeps_the_gold_tool_and_is_seeded(tokenizer):
     budget = len(encode_row(pruned[-1], tokenizer, "native", LIMIT).input_ids)
     result = encode_rows([row], tokenizer, recipe, budget)
     assert result.pruned == ("r",) and not result.too_long
+    assert result == encode_rows([row], tokenizer, recipe, budget)
     text = tokenizer.decode(result.encoded[0].input_ids)
     assert parse_reply(text.rpartition("model\n")[2]).calls == row_calls(row)
 

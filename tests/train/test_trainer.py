@@ -5,8 +5,9 @@ import dataclasses
 import pytest
 import torch
 
+from fgtools.files import InputError
 from fgtools.models.device import Precision
-from fgtools.models.lora import AdapterError, add_adapters, merge_adapters
+from fgtools.models.lora import add_adapters, merge_adapters
 from fgtools.profiles import adapt_recipe, get_recipe
 from fgtools.prompts import encode_rows
 from fgtools.train.arguments import TrainingError
@@ -230,7 +231,7 @@ def test_adapters_start_from_the_same_model_and_are_merged(tokenizer, encoded):
 
 def test_adapters_without_peft_say_what_to_install(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "peft", None)
-    with pytest.raises(AdapterError, match="LORA_RANK needs the package peft"):
+    with pytest.raises(InputError, match="LORA_RANK needs the package peft"):
         add_adapters(None, 4)
 
 

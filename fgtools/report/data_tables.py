@@ -1,6 +1,6 @@
-"""Tables of the data as data frames: where every raw row went, what was changed in its tools, what the audit found.
+"""Tables of the data as data frames: where every raw row went, what the template hides, what the audit found.
 
-Knows funnels, schema changes, remedies and audits; not how a table looks (`layout`).
+Knows funnels, tools, remedies and audits; not how a table looks (`layout`).
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import pandas
 
 from fgtools.rows.remedies import Coverage
-from fgtools.schema import SchemaError, parse_tools
 from fgtools.schema.types import JSON_TYPES
 
 if TYPE_CHECKING:
@@ -64,15 +63,6 @@ def build_parameters_table(tools: Sequence[Mapping[str, Any]]) -> pandas.DataFra
             kind = spec.get("type") if isinstance(spec, Mapping) else None
             rows.append((function["name"], name, kind, name in schema.get("required", ())))
     return pandas.DataFrame(rows, columns=["tool", "parameter", "type", "required"])
-
-
-def build_changes_table(raw_tools: Any) -> pandas.DataFrame:
-    """Return what the normal form changed in a tools field, tool by tool; none where the field cannot be read."""
-    try:
-        changes = parse_tools(raw_tools).changes
-    except SchemaError:
-        changes = ()
-    return pandas.DataFrame([tuple(change) for change in changes], columns=["tool", "change", "detail"])
 
 
 def build_audit_table(audit: Audit) -> pandas.DataFrame:

@@ -11,8 +11,7 @@ from typing import Any
 
 import pandas
 
-from fgtools.files import InputError
-from fgtools.metrics import Change, Comparison, Ratio, Scores, Share
+from fgtools.metrics import Change, Comparison, Scores, Share
 from fgtools.metrics.behaviours import BEHAVIOURS
 from fgtools.metrics.breakdowns import Parts, require_same_parts
 from fgtools.metrics.protocol import TOKENS_AFTER, TOKENS_BEFORE, Protocol
@@ -41,18 +40,15 @@ LABELS = {
 }
 """What a measure is called in tables and figures, in the order of the ladder's table."""
 
-FORGETTING = ("false_calls", "right_behaviour", "missed_calls")
-"""What a model that learns to call tools may lose."""
-
 RIGHT = "right"
 """What a row without an error is called."""
 
 _FIGURES = {
-    "eval loss": "eval_loss",
-    "tokens right": "eval_mean_token_accuracy",
-    "rows right": "eval_exact_match",
+    "eval_loss": "eval loss",
+    "eval_mean_token_accuracy": "tokens right",
+    "eval_exact_match": "rows right",
 }
-"""Columns of an evaluation during training -> their keys in the trainer's log."""
+"""Keys of an evaluation in the trainer's log -> the columns that show them."""
 
 
 def build_ladder_table(scores: Scores) -> pandas.DataFrame:
@@ -60,15 +56,10 @@ def build_ladder_table(scores: Scores) -> pandas.DataFrame:
 
     The row on golds that break their own schema belongs to it: a reply that copies such a gold has no valid arguments.
     """
-    measures = [getattr(scores, name) for name in LABELS]
     how = ", constrained replies" if scores.constrained else ""
-    return pandas.DataFrame(
-        {
-            "measure": list(LABELS.values()),
-            f"k/n = value [95 % interval]{how}": [str(measure) for measure in measures],
-            "rate": [measure.rate for measure in measures],
-        }
-    )
+    measures = [(label, getattr(scores, name)) for name, label in LABELS.items()]
+    rows = [(label, str(measure), measure.rate) for label, measure in measures]
+    return pandas.DataFrame(rows, columns=["measure", f"k/n = value [95 % interval]{how}", "rate"])
 
 
 def build_comparison_table(comparison: Comparison) -> pandas.DataFrame:
@@ -77,35 +68,26 @@ def build_comparison_table(comparison: Comparison) -> pandas.DataFrame:
     Differences are in percentage points for a share and in the ratio's own unit for a ratio; they are missing where a
     side has no denominator. What McNemar's test does not apply to has no `fixed`, `broken` and `p`.
     """
-    tested = [change.p is not None and not math.isnan(change.difference) for change in comparison.changes]
-    pairs = list(zip(comparison.changes, tested, strict=True))
-    table = _build_changes(comparison.changes)
-    table["fixed"] = pandas.array([change.fixed if known else None for change, known in pairs], dtype="Int64")
-    table["broken"] = pandas.array([change.broken if known else None for change, known in pairs], dtype="Int64")
-    table["p"] = pandas.Series([change.p if known else math.nan for change, known in pairs], dtype=float)
+    rows = [
+        {**_describe_change(change), "fixed": change.fixed, "broken": change.broken, "p": change.p}
+        for change in comparison.changes
+    ]
+    table = pandas.DataFrame(rows).astype({"fixed": "Int64", "broken": "Int64", "p": float})
+    table.loc[table["difference"].isna() | table["p"].isna(), ["fixed", "broken", "p"]] = None
     return table
 
 
-def _build_changes(changes: Sequence[Change]) -> pandas.DataFrame:
-    """Return the columns measure, before, after, difference and its 95 % interval."""
-    factors = [100 if isinstance(change.before, Share) else 1 for change in changes]
-    pairs = list(zip(changes, factors, strict=True))
-    return pandas.DataFrame(
-        {
-            "measure": [LABELS[change.name] for change in changes],
-            "before": [str(change.before) for change in changes],
-            "after": [str(change.after) for change in changes],
-            "difference": [factor * change.difference for change, factor in pairs],
-            "95 % interval": [_format_interval(change, factor) for change, factor in pairs],
-        }
-    )
-
-
-def _format_interval(change: Change, factor: int) -> str:
-    if math.isnan(change.difference):
-        return ""
-    digits = 1 if factor == 100 else 3
-    return f"[{factor * change.low:+.{digits}f}, {factor * change.high:+.{digits}f}]"
+def _describe_change(change: Change) -> dict[str, Any]:
+    """Return a change's cells: measure, before, after, difference and its 95 % interval."""
+    factor, digits = (100, 1) if isinstance(change.before, Share) else (1, 3)
+    interval = f"[{factor * change.low:+.{digits}f}, {factor * change.high:+.{digits}f}]"
+    return {
+        "measure": LABELS[change.name],
+        "before": str(change.before),
+        "after": str(change.after),
+        "difference": factor * change.difference,
+        "95 % interval": "" if math.isnan(change.difference) else interval,
+    }
 
 
 def build_forgetting_table(comparison: Comparison, unseen: Comparison | None = None) -> pandas.DataFrame:
@@ -118,13 +100,13 @@ def build_forgetting_table(comparison: Comparison, unseen: Comparison | None = N
     Returns:
         One row a measure; `reading` is what the evidence says of it.
     """
-    changes = [("evaluation rows", comparison.change(name)) for name in FORGETTING]
+    may_be_lost = ("false_calls", "right_behaviour", "missed_calls")
+    changes = [("evaluation rows", comparison.change(name)) for name in may_be_lost]
     if unseen is not None:
         changes += [("unseen tools", unseen.change(name)) for name in ("right_tools", "ast_match")]
-    table = _build_changes([change for _, change in changes])
-    table.insert(0, "rows", [where for where, _ in changes])
-    table["reading"] = [change.reading for _, change in changes]
-    return table
+    return pandas.DataFrame(
+        [{"rows": where, **_describe_change(change), "reading": change.reading} for where, change in changes]
+    )
 
 
 def shorten_code(code: str) -> str:
@@ -147,25 +129,15 @@ def list_codes(comparison: Comparison, limit: int = 8) -> list[str]:
     return ["", *sorted(counts, key=lambda code: (-counts[code], code))[:limit]]
 
 
-def count_outcomes(comparison: Comparison) -> dict[str, int]:
-    """Count the rows by what became of their AST match: both right, fixed, broken, both wrong; the sum is n."""
+def build_outcomes_table(comparison: Comparison) -> pandas.DataFrame:
+    """Return the rows by what became of their AST match, with counts and shares; every row is in one outcome."""
     counts = dict.fromkeys(("both right", "fixed", "broken", "both wrong"), 0)
     for before, after, count in comparison.transitions:
         name = ("both wrong" if after else "fixed") if before else ("broken" if after else "both right")
         counts[name] += count
-    return counts
-
-
-def build_outcomes_table(comparison: Comparison) -> pandas.DataFrame:
-    """Return the four outcomes of a pair of replies with their counts and shares."""
-    counts = count_outcomes(comparison)
-    return pandas.DataFrame(
-        {
-            "outcome": list(counts),
-            "rows": [str(Share(count, comparison.n)) for count in counts.values()],
-            "share": [Share(count, comparison.n).rate for count in counts.values()],
-        }
-    )
+    shares = [(name, Share(count, comparison.n)) for name, count in counts.items()]
+    rows = [(name, str(share), share.rate) for name, share in shares]
+    return pandas.DataFrame(rows, columns=["outcome", "rows", "share"])
 
 
 def build_transitions_table(comparison: Comparison) -> pandas.DataFrame:
@@ -175,14 +147,13 @@ def build_transitions_table(comparison: Comparison) -> pandas.DataFrame:
     return pandas.DataFrame(rows, columns=["before", "after", "rows"])
 
 
-def build_breakdown_table(before: Parts, after: Parts, label: str, measure: str = "ast_match") -> pandas.DataFrame:
-    """Return a measure part by part, before and after; by tools seen in training or not, with split_by_seen's parts.
+def build_breakdown_table(before: Parts, after: Parts, label: str) -> pandas.DataFrame:
+    """Return the AST match part by part, before and after.
 
     Args:
-        before: Parts of the first model's scores.
+        before: Parts of the first model's scores, such as split_by_seen's.
         after: Parts of the second one's, of the same rows split in the same way.
         label: What the parts are.
-        measure: A Share of Scores.
 
     Returns:
         One row a part.
@@ -191,28 +162,8 @@ def build_breakdown_table(before: Parts, after: Parts, label: str, measure: str 
         ValueError: The parts are not of the same rows.
     """
     require_same_parts(before, after)
-    rows = [(name, str(getattr(before[name], measure)), str(getattr(after[name], measure))) for name in before]
-    return pandas.DataFrame(rows, columns=[label, f"{LABELS[measure]}, before", "after"])
-
-
-def build_types_table(before: Mapping[str, Ratio], after: Mapping[str, Ratio]) -> pandas.DataFrame:
-    """Return the right arguments by JSON type, before and after.
-
-    Args:
-        before: What count_argument_types returns of the first model's scores.
-        after: The same of the second one's, of the same rows.
-
-    Returns:
-        One row a type.
-
-    Raises:
-        ValueError: The rows are not the same.
-    """
-    sizes = [{kind: ratio.denominator for kind, ratio in types.items()} for types in (before, after)]
-    if sizes[0] != sizes[1]:
-        raise InputError(f"both must count the same arguments, got {sizes[0]} and {sizes[1]}: count the same rows")
-    rows = [(kind, str(ratio), str(after[kind])) for kind, ratio in before.items()]
-    return pandas.DataFrame(rows, columns=["type of argument", "right, before", "after"])
+    rows = [(name, str(scores.ast_match), str(after[name].ast_match)) for name, scores in before.items()]
+    return pandas.DataFrame(rows, columns=[label, f"{LABELS['ast_match']}, before", "after"])
 
 
 def build_behaviours_table(scores: Scores) -> pandas.DataFrame:
@@ -244,18 +195,12 @@ def build_evaluations_table(training: Mapping[str, Any]) -> pandas.DataFrame:
     Returns:
         One row an evaluation; a figure that was not taken is missing.
     """
+    evaluations = [entry for entry in training["history"] if "eval_loss" in entry]
+    table = pandas.DataFrame(evaluations, columns=["step", *_FIGURES]).rename(columns=_FIGURES)
     generated = {one["step"]: f"{one['right']}/{one['rows']}" for one in training["candidates"]}
-    rows = [
-        {
-            "step": entry["step"],
-            **{name: entry.get(key, math.nan) for name, key in _FIGURES.items()},
-            "generated calls right": generated.get(entry["step"], ""),
-            "saved": "saved" if entry["step"] == training["saved_step"] else "",
-        }
-        for entry in training["history"]
-        if "eval_loss" in entry
-    ]
-    return pandas.DataFrame(rows, columns=["step", *_FIGURES, "generated calls right", "saved"])
+    table["generated calls right"] = [generated.get(step, "") for step in table["step"]]
+    table["saved"] = ["saved" if step == training["saved_step"] else "" for step in table["step"]]
+    return table
 
 
 def build_seeds_table(trainings: Mapping[int, Mapping[str, Any]]) -> pandas.DataFrame:
@@ -267,14 +212,11 @@ def build_seeds_table(trainings: Mapping[int, Mapping[str, Any]]) -> pandas.Data
     Returns:
         One row a seed, with the evaluation figures of the saved step; then their mean and standard deviation.
     """
-    rows = []
-    for training in trainings.values():
-        saved = [one for one in training["history"] if "eval_loss" in one and one["step"] == training["saved_step"]]
-        rows.append({name: saved[-1].get(key, math.nan) for name, key in _FIGURES.items()})
-    figures = pandas.DataFrame(rows, columns=list(_FIGURES), dtype=float)
+    evaluations = [build_evaluations_table(training) for training in trainings.values()]
+    saved = pandas.concat([table[table["saved"] != ""].tail(1) for table in evaluations])
+    figures = saved[list(_FIGURES.values())].astype(float)
     summary = pandas.DataFrame([figures.mean(skipna=False), figures.std(skipna=False)])
     table = pandas.concat([figures, summary], ignore_index=True)
     table.insert(0, "seed", [*map(str, trainings), "mean", "sd"])
-    steps = [*(training["saved_step"] for training in trainings.values()), None, None]
-    table.insert(1, "saved step", pandas.array(steps, dtype="Int64"))
+    table.insert(1, "saved step", pandas.array([*saved["step"], None, None], dtype="Int64"))
     return table

@@ -7,7 +7,6 @@ from fgtools.prompts.audit import Lengths
 from fgtools.prompts.checks import Check
 from fgtools.report.data_tables import (
     build_audit_table,
-    build_changes_table,
     build_coverage_table,
     build_examples_table,
     build_funnel_by_table,
@@ -29,9 +28,6 @@ def test_tables_of_data_show_counts_and_examples():
     assert by.values.tolist() == [["a", 3, 2, 1], ["(none)", 1, 1, 0]]
     examples = build_examples_table({"no_call": [{"row_id": "r", "detail": "d"}]})
     assert examples.values.tolist() == [["no_call", "r", "d"]]
-    changes = build_changes_table([{"name": "f", "parameters": {"a": {"type": "str"}}}])
-    assert ["f", "type_word", "str -> string"] in changes.values.tolist()
-    assert build_changes_table(3).empty and list(build_changes_table(3).columns) == ["tool", "change", "detail"]
     coverage = Coverage(frozenset({"type"}), frozenset({("string", "default"), ("string", "format")}))
     hidden = build_coverage_table(coverage, {"default_described": 4, "parameter_renamed": 2})
     assert hidden.values.tolist() == [

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -43,16 +44,21 @@ _PANELS = (
 
 def new_axes(width: float = 7.0, height: float = 4.0) -> Axes:
     """Open a figure with one pair of axes; sizes in inches."""
-    _, axes = plt.subplots(figsize=(width, height), layout="constrained")
-    _tidy_axes(axes)
-    return axes
+    return _tidy_axes(plt.subplots(figsize=(width, height), layout="constrained")[1])
 
 
-def _tidy_axes(axes: Axes) -> None:
+def _tidy_axes(axes: Axes) -> Axes:
     """Remove the upper and right spine and draw a faint grid."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="x", color="#e5e5e5", linewidth=0.8)
     axes.set_axisbelow(True)
+    return axes
+
+
+def _name_axes(axes: Axes, title: str, xlabel: str, ylabel: str = "") -> Axes:
+    axes.set(xlabel=xlabel, ylabel=ylabel)
+    axes.set_title(title, loc="left", fontsize=11)
+    return axes
 
 
 def save_figure(axes: Axes, path: Path, caveat: str = "") -> Path:
@@ -75,15 +81,13 @@ def save_figure(axes: Axes, path: Path, caveat: str = "") -> Path:
 
 def plot_funnel(funnel: Mapping[str, int], axes: Axes) -> Axes:
     """Draw the rows by fate, the kept ones first."""
-    names, total = list(funnel), sum(funnel.values())
-    colours = [AFTER if name == "kept" else MUTED for name in names]
-    bars = axes.barh(names, list(funnel.values()), color=colours)
+    total = sum(funnel.values())
+    colours = [AFTER if name == "kept" else MUTED for name in funnel]
+    bars = axes.barh(list(funnel), list(funnel.values()), color=colours)
     axes.bar_label(bars, [f"{count} ({count / max(1, total):.1%})" for count in funnel.values()], padding=4, fontsize=9)
     axes.invert_yaxis()
     axes.margins(x=0.18)
-    axes.set_xlabel(f"rows, of {total}")
-    axes.set_title("Where every raw row went", loc="left", fontsize=11)
-    return axes
+    return _name_axes(axes, "Where every raw row went", f"rows, of {total}")
 
 
 def plot_lengths(lengths: Sequence[int], budget: int, axes: Axes) -> Axes:
@@ -102,10 +106,7 @@ def plot_lengths(lengths: Sequence[int], budget: int, axes: Axes) -> Axes:
         fontsize=9,
         color=BEFORE,
     )
-    axes.set_xlabel("tokens of a training text")
-    axes.set_ylabel("rows")
-    axes.set_title("How long the rows are", loc="left", fontsize=11)
-    return axes
+    return _name_axes(axes, "How long the rows are", "tokens of a training text", "rows")
 
 
 def plot_comparison(comparison: Comparison, axes: Axes) -> Axes:
@@ -126,43 +127,37 @@ def plot_comparison(comparison: Comparison, axes: Axes) -> Axes:
             )
     axes.set_yticks(range(len(LADDER)), [LABELS[name] for name in LADDER])
     axes.invert_yaxis()
-    axes.set_xlim(0, 112)
-    axes.set_xticks(range(0, 101, 20))
-    axes.set_xlabel(f"% of {comparison.n} held-out rows, with 95 % interval")
+    axes.set(xlim=(0, 112), xticks=range(0, 101, 20))
     axes.figure.legend(_handles(), ["before", "after"], frameon=False, loc="outside upper right", ncols=2)
-    axes.set_title("Before and after", loc="left", fontsize=11)
-    return axes
+    return _name_axes(axes, "Before and after", f"% of {comparison.n} held-out rows, with 95 % interval")
 
 
 def plot_errors(before: Scores, after: Scores, axes: Axes) -> Axes:
     """Draw the rows by kind of error, before and after."""
-    was, now = before.errors, after.errors
-    codes = sorted({*was, *now}, key=lambda code: (-was.get(code, 0), -now.get(code, 0), code))
+    was, now = Counter(before.errors), Counter(after.errors)
+    codes = sorted({*was, *now}, key=lambda code: (-was[code], -now[code], code))
     if not codes:
         axes.text(0.5, 0.5, "no errors", ha="center", transform=axes.transAxes)
         return axes
-    for scores, colour, offset, label in ((before, BEFORE, -0.2, "before"), (after, AFTER, 0.2, "after")):
-        counts = [scores.errors.get(code, 0) for code in codes]
+    for counts, colour, offset, label in ((was, BEFORE, -0.2, "before"), (now, AFTER, 0.2, "after")):
         places = [position + offset for position in range(len(codes))]
-        axes.bar_label(axes.barh(places, counts, height=0.38, color=colour, label=label), padding=3, fontsize=8)
+        bars = axes.barh(places, [counts[code] for code in codes], height=0.38, color=colour, label=label)
+        axes.bar_label(bars, padding=3, fontsize=8)
     axes.set_yticks(range(len(codes)), [shorten_code(code) for code in codes])
     axes.invert_yaxis()
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set_xlabel(f"rows, of {len(before.rows)}")
     axes.legend(frameon=False)
-    axes.set_title("Errors by kind", loc="left", fontsize=11)
-    return axes
+    return _name_axes(axes, "Errors by kind", f"rows, of {len(before.rows)}")
 
 
-def plot_breakdown(before: Parts, after: Parts, label: str, axes: Axes, measure: str = "ast_match") -> Axes:
-    """Draw a share part by part, before and after, with 95 % intervals.
+def plot_breakdown(before: Parts, after: Parts, label: str, axes: Axes) -> Axes:
+    """Draw the AST match part by part, before and after, with 95 % intervals.
 
     Args:
         before: Parts of the first model's scores.
         after: Parts of the second one's, with the same labels.
         label: What the parts are.
         axes: What is drawn on.
-        measure: A Share of Scores.
 
     Returns:
         The axes.
@@ -171,8 +166,8 @@ def plot_breakdown(before: Parts, after: Parts, label: str, axes: Axes, measure:
         ValueError: The parts are not of the same rows.
     """
     require_same_parts(before, after)
-    sides = [{name: getattr(scores, measure) for name, scores in parts.items()} for parts in (before, after)]
-    return plot_shares(*sides, label, f"{LABELS[measure]}, %", axes)
+    sides = [{name: scores.ast_match for name, scores in parts.items()} for parts in (before, after)]
+    return plot_shares(*sides, label, f"{LABELS['ast_match']}, %", axes)
 
 
 def plot_shares(
@@ -196,27 +191,20 @@ def plot_shares(
     Returns:
         The axes.
     """
-    names = list(before)
     for shares, colour, offset in ((before, BEFORE, -0.09), (after, AFTER, 0.09)):
-        for position, name in enumerate(names):
+        for position, name in enumerate(before):
             if math.isnan(shares[name].rate):
                 continue
             low, high = shares[name].interval
             axes.plot([position + offset] * 2, [100 * low, 100 * high], color=colour, linewidth=1.8)
             axes.plot(position + offset, 100 * shares[name].rate, "o", color=colour, clip_on=False)
-    axes.set_xticks(range(len(names)), [f"{name}\n{_count(before[name])} {unit}" for name in names], fontsize=8)
-    axes.set_xlim(-0.5, len(names) - 0.5)
-    axes.set_ylim(0, 100)
-    axes.set_ylabel(measure)
-    axes.set_xlabel(label)
+    sizes = [share.n if isinstance(share, Share) else share.denominator for share in before.values()]
+    ticks = [f"{name}\n{size} {unit}" for name, size in zip(before, sizes, strict=True)]
+    axes.set_xticks(range(len(ticks)), ticks, fontsize=8)
+    axes.set(xlim=(-0.5, len(ticks) - 0.5), ylim=(0, 100))
     axes.legend(_handles(), ["before", "after"], frameon=False, fontsize=8)
     axes.grid(axis="y", color="#e5e5e5", linewidth=0.8)
-    axes.set_title(f"By {label}", loc="left", fontsize=11)
-    return axes
-
-
-def _count(measure: Share | Ratio) -> int:
-    return measure.n if isinstance(measure, Share) else measure.denominator
+    return _name_axes(axes, f"By {label}", label, measure)
 
 
 def _handles() -> list[plt.Line2D]:
@@ -243,10 +231,7 @@ def plot_transitions(comparison: Comparison, axes: Axes) -> Axes:
     axes.set_xticks(range(len(names)), names, rotation=40, ha="right", fontsize=8)
     axes.set_yticks(range(len(names)), names, fontsize=8)
     axes.grid(visible=False)
-    axes.set_xlabel(f"after; {comparison.n} rows")
-    axes.set_ylabel("before")
-    axes.set_title("What became of every row", loc="left", fontsize=11)
-    return axes
+    return _name_axes(axes, "What became of every row", f"after; {comparison.n} rows", "before")
 
 
 def plot_training(history: Sequence[Mapping[str, float]]) -> Axes:
@@ -271,9 +256,9 @@ def plot_training(history: Sequence[Mapping[str, float]]) -> Axes:
         axes.set_title(title, loc="left", fontsize=11 if name in "AB" else 9)
         axes.set_xlabel("step", fontsize=9)
         axes.tick_params(labelsize=8)
-        if name in "CDE":
+        if name in "AB":
+            axes.legend(frameon=False, fontsize=9)
+        else:
             axes.ticklabel_format(axis="y", style="sci", scilimits=(-3, 4))
             axes.set_ylim(0, 1.15 * max([entry[key] for key, *_ in lines for entry in history if key in entry] or [1]))
-    panels["A"].legend(frameon=False, fontsize=9)
-    panels["B"].legend(frameon=False, fontsize=9)
     return figure.axes[0]

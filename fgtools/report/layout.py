@@ -20,9 +20,6 @@ from fgtools.metrics.intervals import format_p
 DECIDES = "AST match"
 """The measure that decides; where a table has a column "measure", its row is bold."""
 
-WIDTH = 60
-"""Longest line of a cell in a terminal, in characters; longer text is wrapped."""
-
 
 _FORMATS: Mapping[str, Callable[[float], str]] = {
     "share": "{:.1%}".format,
@@ -34,9 +31,6 @@ _FORMATS: Mapping[str, Callable[[float], str]] = {
     "rows right": "{:.4f}".format,
 }
 """How the numbers of a column are written, by its name; other numbers are written as Python writes them."""
-
-_BARS = ("share", "rate")
-"""Columns of numbers from 0 to 1, drawn as bars in a notebook."""
 
 
 def build_pairs_table(name: str, value: str, pairs: Mapping[str, Any]) -> pandas.DataFrame:
@@ -57,42 +51,36 @@ class StyledTable(Styler):
         return render_table(self.data)
 
 
-def style_table(frame: pandas.DataFrame, caption: str = "") -> StyledTable:
+def style_table(frame: pandas.DataFrame) -> StyledTable:
     """Return a table as notebooks show it: whole, aligned to the left, with bars for shares, the deciding row bold.
 
     Args:
         frame: The table; its index is not shown. It is the result's `data`.
-        caption: Text above the table.
 
     Returns:
         A pandas Styler; the same table always gives the same HTML.
     """
-    content = render_markdown_table(frame) + caption
-    styler = StyledTable(frame, uuid=hashlib.sha256(content.encode()).hexdigest()[:10], cell_ids=False)
-    # Styler writes a cell that it is to format as HTML, so what comes from rows has to be escaped here
+    identity = hashlib.sha256(render_markdown_table(frame).encode()).hexdigest()[:10]
+    styler = StyledTable(frame, uuid=identity, cell_ids=False)
+    # Styler takes formatted cells for HTML, so text from rows has to be escaped here
     styler.format({name: _html_formatter(name) for name in frame.columns})
     styler.format_index(lambda name: html.escape(str(name)), axis="columns").hide(axis="index")
-    styler.set_table_styles(
-        [
-            {"selector": "th, td", "props": "text-align: left; vertical-align: top"},
-            {"selector": "caption", "props": "caption-side: top; text-align: left"},
-        ]
-    )
-    for name in set(_BARS) & set(frame.columns):
+    styler.set_table_styles([{"selector": "th, td", "props": "text-align: left; vertical-align: top"}])
+    for name in {"share", "rate"} & set(frame.columns):  # numbers from 0 to 1 are drawn as bars
         if frame[name].notna().any():
             styler.bar(subset=[name], color="#2f6f9f55", vmin=0, vmax=max(1.0, frame[name].max()), width=90)
     if "measure" in frame.columns:
         bold = frame["measure"] == DECIDES
         styler.set_properties(subset=pandas.IndexSlice[frame.index[bold], :], **{"font-weight": "bold"})
-    return styler.set_caption(html.escape(caption)) if caption else styler
+    return styler
 
 
-def render_table(frame: pandas.DataFrame, width: int = WIDTH) -> str:
+def render_table(frame: pandas.DataFrame, width: int = 60) -> str:
     """Write a table for a terminal: columns of text, nothing left out, long cells wrapped.
 
     Args:
         frame: The table; its index is not shown.
-        width: Longest line of a cell, in characters.
+        width: Longest line of a cell, in characters; longer text is wrapped.
 
     Returns:
         Lines; rows stand apart where one of them has cells of several lines.

@@ -111,7 +111,8 @@ def test_the_rows_of_rare_errors_are_shown_together():
 
 def test_a_part_without_such_rows_is_named_and_not_drawn(sides):
     parts = split_by_calls(sides[0]), split_by_calls(sides[1])
-    axes = figures.plot_breakdown(*parts, "calls due", figures.new_axes(), "false_calls")
+    shares = ({name: scores.false_calls for name, scores in side.items()} for side in parts)
+    axes = figures.plot_shares(*shares, "calls due", "false calls, %", figures.new_axes())
     assert [label.get_text().split("\n")[0] for label in axes.get_xticklabels()] == list(parts[0])
     assert len(axes.lines) == 4  # a dot and an interval of the one part that has rows without a call, twice
     with pytest.raises(ValueError, match="the same rows in the same parts"):

@@ -1,43 +1,29 @@
-"""Two texts side by side, character by character: where they agree, and what only one of them holds.
+"""Two texts one above the other, character by character: where they agree, and what only one of them holds.
 
-Knows texts; not what they mean. The alignment is one of fewest edits (Levenshtein), as rapidfuzz finds it, so the
-characters that differ are those a character error rate counts.
+Knows texts; not what they mean. The alignment has the fewest edits (Levenshtein, by rapidfuzz), so the characters that
+differ are those that a character error rate counts.
 """
 
 from __future__ import annotations
 
 import html
-from dataclasses import dataclass
-from functools import cached_property
-from typing import NamedTuple
+from collections.abc import Sequence
+from itertools import groupby, zip_longest
 
 GAP = "·"
 """Stands where one text holds nothing."""
 
 LIMIT = 4000
-"""Longest text that is aligned, in characters; the rest is left out, and said to be."""
+"""Longest text that is aligned, in characters; how much is left out is written at its end."""
 
-_STYLES = {
-    "predicted": "background:#f8d7da;color:#000;text-decoration:underline",
-    "gold": "background:#d1e7dd;color:#000;text-decoration:underline",
-}
+WIDTH = 84
+"""Characters in a line."""
 
-
-class Piece(NamedTuple):
-    """A stretch of the alignment.
-
-    Attributes:
-        same: Whether both texts hold the same here.
-        predicted: What the first text holds; "" for a gap.
-        gold: What the second one holds; "" for a gap.
-    """
-
-    same: bool
-    predicted: str
-    gold: str
+Column = tuple[bool, str, str]
+"""Whether both texts hold the same here, the predicted character, the gold one; GAP where one text holds nothing."""
 
 
-def align_characters(predicted: str, gold: str) -> tuple[Piece, ...]:
+def align_characters(predicted: str, gold: str) -> list[Column]:
     """Align two texts with the fewest edits.
 
     Args:
@@ -45,82 +31,51 @@ def align_characters(predicted: str, gold: str) -> tuple[Piece, ...]:
         gold: The second one.
 
     Returns:
-        Pieces that, joined, give both texts back.
+        Columns; without their gaps, they hold both texts.
     """
     from rapidfuzz.distance import Levenshtein
 
-    return tuple(
-        Piece(one.tag == "equal", predicted[one.src_start : one.src_end], gold[one.dest_start : one.dest_end])
-        for one in Levenshtein.opcodes(predicted, gold)
-    )
+    columns: list[Column] = []
+    for edit in Levenshtein.opcodes(predicted, gold):
+        sides = predicted[edit.src_start : edit.src_end], gold[edit.dest_start : edit.dest_end]
+        columns.extend((edit.tag == "equal", *pair) for pair in zip_longest(*sides, fillvalue=GAP))
+    return columns
 
 
-@dataclass(frozen=True)
-class Alignment:
-    """A predicted text over its gold: two lines a stretch in a terminal, coloured and underlined in a notebook.
+def render_alignment(predicted: str, gold: str) -> str:
+    """Return a predicted text over its gold as HTML, what differs coloured and underlined.
 
-    Attributes:
+    Args:
         predicted: The first text.
         gold: The second one.
-        width: Characters of a line.
+
+    Returns:
+        A <pre> element: two lines for every WIDTH characters. Line breaks are shown as ↵, texts are escaped.
     """
-
-    predicted: str
-    gold: str
-    width: int = 84
-
-    @cached_property
-    def columns(self) -> tuple[tuple[bool, str, str], ...]:
-        """(same, predicted character, gold character), GAP where there is none; line breaks are shown as ↵."""
-        pieces = align_characters(_cut(self.predicted), _cut(self.gold))
-        columns: list[tuple[bool, str, str]] = []
-        for piece in pieces:
-            length = max(len(piece.predicted), len(piece.gold))
-            pair = (_visible(text).ljust(length, GAP) for text in piece[1:])
-            columns.extend((piece.same, *characters) for characters in zip(*pair, strict=True))
-        return tuple(columns)
-
-    def _lines(self) -> list[tuple[tuple[bool, str, str], ...]]:
-        return [self.columns[start : start + self.width] for start in range(0, len(self.columns), self.width)]
-
-    def __str__(self) -> str:
-        lines = []
-        for line in self._lines():
-            lines.append("predicted  " + "".join(column[1] for column in line))
-            lines.append("gold       " + "".join(column[2] for column in line))
-            marks = "".join(" " if column[0] else "^" for column in line).rstrip()
-            lines.extend(["           " + marks] if marks else [])
-        return "\n".join(lines) or "both are empty"
-
-    __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        lines = []
-        for line in self._lines():
-            lines.append("predicted  " + _mark(line, 1, _STYLES["predicted"]))
-            lines.append("gold       " + _mark(line, 2, _STYLES["gold"]) + "\n")
-        text = "\n".join(lines) or "both are empty"
-        return f"<pre style='line-height:1.4;overflow-x:auto'>{text}</pre>"
+    columns = align_characters(_shorten(predicted), _shorten(gold))
+    lines = []
+    for start in range(0, len(columns), WIDTH):
+        line = columns[start : start + WIDTH]
+        lines.append("predicted  " + _mark_differences(line, 1, "#f8d7da"))
+        lines.append("gold       " + _mark_differences(line, 2, "#d1e7dd") + "\n")
+    text = "\n".join(lines) or "both are empty"
+    return f"<pre style='line-height:1.4;overflow-x:auto'>{text}</pre>"
 
 
-def _cut(text: str) -> str:
+def _shorten(text: str) -> str:
     left_out = len(text) - LIMIT
     return text if left_out <= 0 else f"{text[:LIMIT]} … {left_out} more characters"
 
 
-def _visible(text: str) -> str:
-    return "".join("↵" if one == "\n" else one if one.isprintable() else "\ufffd" for one in text)
-
-
-def _mark(line: tuple[tuple[bool, str, str], ...], side: int, style: str) -> str:
-    """Write one side of a line as HTML, each stretch that differs in a span."""
-    parts: list[str] = []
-    start = 0
-    while start < len(line):
-        end = start
-        while end < len(line) and line[end][0] == line[start][0]:
-            end += 1
-        text = html.escape("".join(column[side] for column in line[start:end]))
-        parts.append(text if line[start][0] else f"<span style='{style}'>{text}</span>")
-        start = end
+def _mark_differences(line: Sequence[Column], side: int, colour: str) -> str:
+    """Return one side of a line as HTML, each stretch that differs in a span."""
+    parts = []
+    for same, stretch in groupby(line, key=lambda column: column[0]):
+        text = html.escape("".join(_make_visible(column[side]) for column in stretch))
+        style = f"background:{colour};color:#000;text-decoration:underline"
+        parts.append(text if same else f"<span style='{style}'>{text}</span>")
     return "".join(parts)
+
+
+def _make_visible(character: str) -> str:
+    return "↵" if character == "\n" else character if character.isprintable() else "\ufffd"

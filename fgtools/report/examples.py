@@ -1,6 +1,6 @@
-"""Single rows and single answers: which are worth looking at, and how they are shown.
+"""Single rows: which are worth looking at, and how they are shown.
 
-Knows rows, replies, scores and answers; computes no score.
+Knows rows, replies and scores; computes no score.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from fgtools.calls import ToolCall, parse_reply, row_calls
 from fgtools.metrics import Scores, score_row
 from fgtools.metrics.scores import require_same_ids
 from fgtools.report.tables import RIGHT
-from fgtools.serve import Answer
 
 LIMIT = 400
 """Longest text of a cell, in characters; the rest is left out."""
@@ -84,24 +83,13 @@ def _inspect(index: int, row: Mapping[str, Any], reply: str, style: str) -> tupl
     return index, str(row["row_id"]), _cut("".join(request)), _cut(predicted), _cut(wanted), verdict
 
 
-def build_answer_table(answer: Answer) -> pandas.DataFrame:
-    """Return an answer's parts: prompt, raw reply, parsed call(s), validity."""
-    parts = {
-        "prompt": answer.prompt,
-        "raw reply": answer.reply,
-        "parsed": render_plain_calls(answer.calls) or f"(no call) {answer.text}",
-        "validity": answer.validity,
-    }
-    return pandas.DataFrame({"part": list(parts), "answer": list(parts.values())})
-
-
 def render_plain_calls(calls: Sequence[ToolCall]) -> str:
-    """Write calls for people, one a line: name(argument=JSON value, ...)."""
-    return "\n".join(f"{call.name}({_render_arguments(call)})" for call in calls)
-
-
-def _render_arguments(call: ToolCall) -> str:
-    return ", ".join(f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in call.arguments.items())
+    """Return calls as people read them, one a line: name(argument=JSON value, ...)."""
+    lines = []
+    for call in calls:
+        arguments = (f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in call.arguments.items())
+        lines.append(f"{call.name}({', '.join(arguments)})")
+    return "\n".join(lines)
 
 
 def _cut(text: str) -> str:

@@ -6,7 +6,7 @@ Knows scores, comparisons and what train.json holds; computes no score, and does
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import pandas

@@ -1,8 +1,8 @@
 """What a person tries by hand in a notebook: a browser over scored rows, and a playground for the model.
 
-Knows ipywidgets, scores and answers; computes no score. Where nobody watches (papermill, nbval, a saved Kaggle
-version) or ipywidgets is missing, the same objects show a static table; where a page cannot run widgets, it falls back
-to that table too, since every display carries it.
+Knows ipywidgets, scores and answers; computes no score. A static table stands in for the widget where nobody watches
+(papermill, nbval, a saved Kaggle version) or ipywidgets is missing. Every display carries that table too, for pages
+that cannot run widgets.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import html
 import importlib.util
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -19,9 +19,10 @@ from fgtools.calls import STOP_TOKENS, parse_reply, render_calls, row_calls
 from fgtools.files import InputError, is_watched
 from fgtools.metrics import Scores
 from fgtools.profiles import Recipe, get_recipe
-from fgtools.report.alignment import Alignment
-from fgtools.report.examples import build_answer_table, build_inspection_table, render_plain_calls
-from fgtools.report.layout import style_table
+from fgtools.report.alignment import render_alignment
+from fgtools.report.examples import build_inspection_table, render_plain_calls
+from fgtools.report.layout import build_pairs_table, style_table
+from fgtools.report.tables import RIGHT
 from fgtools.schema import normalize_tools
 from fgtools.serve import Answer, answer_request
 
@@ -34,16 +35,8 @@ VERDICTS = ("all", "right", "wrong")
 
 FIXED, BROKEN = "fixed", "broken"
 
-_VIEW = "application/vnd.jupyter.widget-view+json"
-"""How a notebook is told to show a widget, in every version of ipywidgets."""
-
 ANY_ERROR = "any"
 """The filter that lets every error class pass."""
-
-
-def has_front_end() -> bool:
-    """Return whether widgets can be used: a person watches, and ipywidgets is installed."""
-    return is_watched() and importlib.util.find_spec("ipywidgets") is not None
 
 
 def select_rows(
@@ -63,10 +56,10 @@ def select_rows(
     Raises:
         ValueError: The verdict is unknown, or needs scores before training.
     """
-    if verdict not in (*VERDICTS, FIXED, BROKEN) or (verdict in (FIXED, BROKEN) and before is None):
-        known = (*VERDICTS, *((FIXED, BROKEN) if before else ()))
+    known = VERDICTS if before is None else (*VERDICTS, FIXED, BROKEN)
+    if verdict not in known:
         raise InputError(f"the verdict must be one of {', '.join(known)}, got {verdict!r}")
-    old = before.rows if before is not None else scores.rows
+    old = scores.rows if before is None else before.rows
     keeps = {
         "all": lambda was, now: True,
         "right": lambda was, now: now,
@@ -82,27 +75,17 @@ def select_rows(
     ]
 
 
-class _Shown:
-    """A widget that is a static table where there is no front end."""
-
-    def static(self) -> pandas.DataFrame:
-        """Return the table that stands in for the widget."""
-        raise NotImplementedError
-
-    def build(self) -> Any:
-        """Build the ipywidgets widget."""
-        raise NotImplementedError
-
-    def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
-        table = style_table(self.static())
-        plain = {"text/plain": repr(table), "text/html": table._repr_html_()}
-        if not has_front_end():
-            return plain
-        view = {"version_major": 2, "version_minor": 0, "model_id": self.build().model_id}
-        return {**plain, _VIEW: view}
+def _build_bundle(table: pandas.DataFrame, build: Callable[[], Any]) -> dict[str, Any]:
+    """Return the forms of a display by MIME type: a table, and the widget that `build` returns where it can be used."""
+    styled = style_table(table)
+    bundle = {"text/plain": repr(styled), "text/html": styled._repr_html_()}
+    if is_watched() and importlib.util.find_spec("ipywidgets") is not None:
+        view = {"version_major": 2, "version_minor": 0, "model_id": build().model_id}
+        bundle["application/vnd.jupyter.widget-view+json"] = view
+    return bundle
 
 
-class RowBrowser(_Shown):
+class RowBrowser:
     """Scored rows, one at a time: filtered by verdict and error class, predicted and gold character by character."""
 
     def __init__(
@@ -137,50 +120,43 @@ class RowBrowser(_Shown):
         self.style = get_recipe(recipe).call_style
         self.first = [index for index in first if 0 <= index < len(rows)]
 
-    def static(self) -> pandas.DataFrame:
-        """Return the rows `first` as a table."""
-        return build_inspection_table(self.rows, self.replies, self.first, style=self.style)
-
-    def align(self, index: int) -> Alignment:
-        """Align a row's reply with the right one, both as the model writes them, without the token that ends a turn."""
-        row = self.rows[index]
-        gold = render_calls(row_calls(row), self.style) if row["gold"] else str(row.get("reply", ""))
-        reply = self.replies[index]
-        for token in STOP_TOKENS:
-            reply = reply.removesuffix(token)
-        return Alignment(reply, gold)
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
+        table = build_inspection_table(self.rows, self.replies, self.first, style=self.style)
+        return _build_bundle(table, self.build)
 
     def render_row(self, index: int) -> str:
-        """Write one row as HTML: request, tools, calls, alignment; everything of the row is escaped."""
-        row, score = self.rows[index], self.scores.rows[index]
-        calls = parse_reply(self.replies[index], self.style).calls
+        """Return one row as HTML: request, tools, calls, reply and gold side by side; all of its text is escaped."""
+        row, score, reply = self.rows[index], self.scores.rows[index], self.replies[index]
         tools = [tool["function"] for tool in row["tools"]]
         said = "".join(
-            f"<div><b>{html.escape(message['role'])}</b> {_text(str(message.get('content') or ''))}</div>"
+            f"<div><b>{html.escape(message['role'])}</b> {_escape(str(message.get('content') or ''))}</div>"
             for message in row["messages"]
             if message["role"] != "developer"
         )
-        verdict = score.error or "right"
+        verdict = score.error or RIGHT
         if self.before is not None:
-            verdict = f"{self.before.rows[index].error or 'right'} → {verdict}"
-        pairs = (("predicted", calls), ("gold", row_calls(row)))
+            verdict = f"{self.before.rows[index].error or RIGHT} → {verdict}"
+        pairs = (("predicted", parse_reply(reply, self.style).calls), ("gold", row_calls(row)))
         shown = "".join(
-            f"<div><b>{name}</b> <code>{_text(render_plain_calls(calls) or '(no call)')}</code></div>"
+            f"<div><b>{name}</b> <code>{_escape(render_plain_calls(calls) or '(no call)')}</code></div>"
             for name, calls in pairs
         )
         declared = json.dumps(tools, ensure_ascii=False, indent=1)
         names = ", ".join(str(tool["name"]) for tool in tools)
+        gold = render_calls(row_calls(row), self.style) if row["gold"] else str(row.get("reply", ""))
+        for token in STOP_TOKENS:
+            reply = reply.removesuffix(token)
         return (
             f"<div><b>row {index}</b> {html.escape(str(row['row_id']))} · {html.escape(verdict)}</div>{said}"
             f"<details><summary>{len(tools)} tools: {html.escape(names)}</summary>"
-            f"<pre>{html.escape(declared)}</pre></details>{shown}{self.align(index)._repr_html_()}"
+            f"<pre>{html.escape(declared)}</pre></details>{shown}{render_alignment(reply, gold)}"
         )
 
     def build(self) -> Any:
         """Build the widget: two filters, previous and next, the row."""
         import ipywidgets
 
-        verdicts = [*VERDICTS, *((FIXED, BROKEN) if self.before is not None else ())]
+        verdicts = VERDICTS if self.before is None else (*VERDICTS, FIXED, BROKEN)
         verdict = ipywidgets.Dropdown(options=verdicts, description="verdict")
         error = ipywidgets.Dropdown(options=[("any", ANY_ERROR)], description="error")
         place = ipywidgets.BoundedIntText(value=1, min=1, description="shown", layout=ipywidgets.Layout(width="11em"))
@@ -220,7 +196,7 @@ class RowBrowser(_Shown):
         return ipywidgets.VBox([ipywidgets.HBox([verdict, error]), ipywidgets.HBox([back, place, count, ahead]), view])
 
 
-class Playground(_Shown):
+class Playground:
     """A model to try by hand: type a request, edit the tools, see prompt, raw reply, parsed call and validity."""
 
     def __init__(
@@ -251,9 +227,8 @@ class Playground(_Shown):
         options = {"max_new_tokens": self.max_new_tokens, "constrained": constrained}
         return answer_request(self.model, self.tokenizer, request, tools, self.recipe, **options)
 
-    def static(self) -> pandas.DataFrame:
-        """Return the answer to the first request as a table."""
-        return build_answer_table(self._first)
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
+        return _build_bundle(build_answer_table(self._first), self.build)
 
     @cached_property
     def _first(self) -> Answer:
@@ -288,13 +263,23 @@ class Playground(_Shown):
         return ipywidgets.VBox([request, tools, ipywidgets.HBox([button, constrained]), view])
 
 
+def build_answer_table(answer: Answer) -> pandas.DataFrame:
+    """Return an answer's parts: prompt, raw reply, parsed call(s), validity."""
+    parts = {
+        "prompt": answer.prompt,
+        "raw reply": answer.reply,
+        "parsed": render_plain_calls(answer.calls) or f"(no call) {answer.text}",
+        "validity": answer.validity,
+    }
+    return build_pairs_table("part", "answer", parts)
+
+
 def _render_answer(answer: Answer) -> str:
-    """Write an answer as HTML: a prompt that can be scrolled, the rest as a table."""
+    """Return an answer as HTML: the prompt in a box that scrolls, the rest as a table."""
     style = "max-height:14em;overflow:auto;white-space:pre-wrap;line-height:1.3;border:1px solid #ccc;padding:4px"
-    table = build_answer_table(answer)
-    rest = style_table(table[table["part"] != "prompt"])
+    rest = style_table(build_answer_table(answer)[1:])
     return f"<b>prompt</b><pre style='{style}'>{html.escape(answer.prompt)}</pre>{rest._repr_html_()}"
 
 
-def _text(text: str) -> str:
+def _escape(text: str) -> str:
     return html.escape(text).replace("\n", "<br>")

@@ -2,10 +2,8 @@
 
 import pytest
 
-from fgtools.calls import ToolCall
 from fgtools.metrics import score
-from fgtools.report.examples import build_answer_table, build_inspection_table, select_examples, select_worse
-from fgtools.serve import Answer
+from fgtools.report.examples import build_inspection_table, select_examples, select_worse
 from tests.report.four_rows import RIGHT, ROWS, WRONG
 
 
@@ -33,15 +31,3 @@ def test_examples_are_chosen_by_rule():
         select_worse(right, score(ROWS[::-1], RIGHT[::-1]))
     with pytest.raises(ValueError, match="at place 3 'r3' stands beside None"):
         select_worse(right, score(ROWS[:3], RIGHT[:3]))
-
-
-def test_an_answer_without_a_call_shows_what_was_said():
-    said = build_answer_table(Answer("prompt", "reply", (), "I cannot.", (), ()))
-    assert dict(zip(said["part"], said["answer"], strict=True)) == {
-        "prompt": "prompt",
-        "raw reply": "reply",
-        "parsed": "(no call) I cannot.",
-        "validity": "no call",
-    }
-    calls = ToolCall("f", {"a": "ü", "b": [1]}), ToolCall("g", {})
-    assert build_answer_table(Answer("", "", calls, "", (), ()))["answer"][2] == 'f(a="ü", b=[1])\ng()'

@@ -1,14 +1,25 @@
 """The browser and the playground: what they choose and show, with a front end and without; what they never run."""
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fgtools.calls import render_calls, row_calls
+from fgtools.calls import ToolCall, render_calls, row_calls
 from fgtools.metrics import Scores, find_violations, has_valid_arguments, score
 from fgtools.metrics.cer import count_edits
-from fgtools.report.alignment import GAP, Alignment, align_characters
-from fgtools.report.widgets import ANY_ERROR, BROKEN, FIXED, Playground, RowBrowser, select_rows
+from fgtools.report.alignment import GAP, align_characters, render_alignment
+from fgtools.report.widgets import (
+    ANY_ERROR,
+    BROKEN,
+    FIXED,
+    Playground,
+    RowBrowser,
+    build_answer_table,
+    select_rows,
+)
+from fgtools.serve import Answer
 from tests.toys import small_rows
 
 LIVE = "application/vnd.jupyter.widget-view+json"
@@ -39,25 +50,32 @@ def watched(monkeypatch):
 
 @given(st.text(alphabet="abc<\n", max_size=40), st.text(alphabet="abc<\n", max_size=40))
 def test_an_alignment_holds_both_texts_and_no_more_edits_than_needed(predicted, gold):
-    pieces = align_characters(predicted, gold)
-    assert "".join(piece.predicted for piece in pieces) == predicted
-    assert "".join(piece.gold for piece in pieces) == gold
-    edits = sum(max(len(piece.predicted), len(piece.gold)) for piece in pieces if not piece.same)
-    assert edits == count_edits(predicted, gold)
+    columns = align_characters(predicted, gold)
+    assert "".join(column[1] for column in columns).replace(GAP, "") == predicted
+    assert "".join(column[2] for column in columns).replace(GAP, "") == gold
+    assert [same for same, *_ in columns] == [one == other for _, one, other in columns]
+    assert sum(not same for same, *_ in columns) == count_edits(predicted, gold)
 
 
-def test_an_alignment_is_read_in_a_terminal():
-    assert str(Alignment("call:f{a:1}", "call:f{a:12,b}")) == (
-        f"predicted  call:f{{a:1{GAP * 3}}}\ngold       call:f{{a:12,b}}\n                     ^^^"
-    )
-    assert "^" not in str(Alignment("same", "same")) and str(Alignment("", "")) == "both are empty"
-    assert max(map(len, str(Alignment("x" * 500, "y" * 400)).splitlines())) == 84 + 11
-    assert "more" not in str(Alignment("x" * 4000, "y"))
-    assert "996000 more characters" in str(Alignment("x" * 1_000_000, "y")).replace("predicted  ", "").replace("\n", "")
+def shown_lines(predicted, gold):
+    """The lines of an alignment without their markup."""
+    return re.sub("<[^>]*>", "", render_alignment(predicted, gold)).splitlines()
+
+
+def test_an_alignment_stands_in_lines_and_marks_what_differs():
+    lines = [f"predicted  call:f{{a:1{GAP * 3}}}", "gold       call:f{a:12,b}"]
+    assert shown_lines("call:f{a:1}", "call:f{a:12,b}") == lines
+    marked = re.findall("<span style='background:(#\\w+)[^>]*>(.*?)</span>", render_alignment("a1\nc", "a2\nc"))
+    assert marked == [("#f8d7da", "1"), ("#d1e7dd", "2")] and "a1↵c" in shown_lines("a1\nc", "a2\nc")[0]
+    assert "<span" not in render_alignment("same", "same") and shown_lines("", "") == ["both are empty"]
+    assert max(map(len, shown_lines("x" * 500, "y" * 400))) == 84 + 11
+    assert not any("more" in line for line in shown_lines("x" * 4000, "y"))
+    predicted = "".join(line.removeprefix("predicted  ") for line in shown_lines("x" * 1_000_000, "y")[::3])
+    assert "996000 more characters" in predicted
 
 
 def test_an_alignment_runs_nothing_of_what_it_shows():
-    shown = Alignment("<script>alert(1)</script>", "<escape>\x1b[0m")._repr_html_()
+    shown = render_alignment("<script>alert(1)</script>", "<escape>\x1b[0m")
     assert "<script" not in shown and "<escape" not in shown and "\x1b" not in shown and "&lt;" in shown
 
 
@@ -122,7 +140,7 @@ def test_a_row_is_shown_whole_and_escaped():
     shown = browser.render_row(0)
     assert "<img" not in shown and "&lt;img src=x" in shown and "&lt;escape&gt;" in shown
     assert all(tool["function"]["name"] in shown for tool in row["tools"]) and "right" in shown
-    assert browser.align(0).predicted == browser.align(0).gold  # the stop token is no difference
+    assert "<span" not in shown  # the stop token is no difference
 
 
 def test_a_browser_takes_one_evaluation(watched):
@@ -172,3 +190,15 @@ def test_violations_are_named():
     found = find_violations(wrong, tools)
     assert found[0] == "nothing: no such tool is declared" and any(call.name in one for one in found[1:])
     assert not has_valid_arguments(wrong, tools)
+
+
+def test_an_answer_without_a_call_shows_what_was_said():
+    said = build_answer_table(Answer("prompt", "reply", (), "I cannot.", (), ()))
+    assert dict(zip(said["part"], said["answer"], strict=True)) == {
+        "prompt": "prompt",
+        "raw reply": "reply",
+        "parsed": "(no call) I cannot.",
+        "validity": "no call",
+    }
+    calls = ToolCall("f", {"a": "ü", "b": [1]}), ToolCall("g", {})
+    assert build_answer_table(Answer("", "", calls, "", (), ()))["answer"][2] == 'f(a="ü", b=[1])\ng()'

@@ -24,7 +24,7 @@ NEEDED = ("run", "funnel", "train", "compare")
 
 
 def render_card(facts: Mapping[str, Mapping[str, Any]], repo_id: str = "", banner: str = "") -> str:
-    """Write the card of a tuned model.
+    """Return the card of a tuned model.
 
     Args:
         facts: The run's JSON objects by name without suffix; those in NEEDED must be there.
@@ -43,10 +43,14 @@ def render_card(facts: Mapping[str, Mapping[str, Any]], repo_id: str = "", banne
     run, funnel, training = facts["run"], facts["funnel"], facts["train"]
     numbers = training["arguments"]
     comparison = Comparison.from_dict(facts["compare"])
-    title = repo_id or "FunctionGemma, tuned"
+    split = ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in funnel["split"].items())
+    choice = (
+        f" The weights after step {training['saved_step']} were saved: {training['n_eval']} training rows, held out, "
+        "chose them; the evaluation rows had no part in it."
+    )
     parts = [
-        _metadata(run),
-        f"# {title}",
+        _render_metadata(run["model"]),
+        f"# {repo_id or 'FunctionGemma, tuned'}",
         *([f"> **{banner}**"] if banner else []),
         f"`{_public_name(run['model'])}`, fine-tuned to call the tools of `{funnel['origin']}` with the recipe "
         f"`{run['recipe']}`.",
@@ -59,7 +63,7 @@ def render_card(facts: Mapping[str, Mapping[str, Any]], repo_id: str = "", banne
         "## Data",
         f"{funnel['rows_in']} raw rows from {funnel['origin']}. What became of them:",
         render_markdown_table(build_funnel_table(funnel["funnel"])),
-        _render_split(funnel["split"]),
+        f"Split: {split}.",
         *_render_names(funnel.get("renamed", {})),
         "## Training",
         f"{training['n_train']} rows ({training['n_too_long']} were too long and left out), {training['steps']} steps, "
@@ -67,7 +71,7 @@ def render_card(facts: Mapping[str, Mapping[str, Any]], repo_id: str = "", banne
         f"{numbers['learning_rate']:g}, {numbers['num_train_epochs']:g} epochs, "
         f"{numbers['per_device_train_batch_size']} x {numbers['gradient_accumulation_steps']} rows a step, seed "
         f"{numbers['seed']}, {run['dtype']}; computed in "
-        f"{training['precision']}.{_render_choice(training)}",
+        f"{training['precision']}.{choice if numbers['load_best_model_at_end'] else ''}",
         "## What it is not for",
         "It was scored on one turn at a time, on tools like those of its data. It was not scored on safety, on long "
         "conversations, or on tools of other kinds. Check every call against your schema before you carry it out.",
@@ -77,34 +81,26 @@ def render_card(facts: Mapping[str, Mapping[str, Any]], repo_id: str = "", banne
     return "\n\n".join(parts) + "\n"
 
 
-def _render_choice(training: Mapping[str, Any]) -> str:
-    if not training["arguments"]["load_best_model_at_end"]:
-        return ""
-    return (
-        f" The weights after step {training['saved_step']} were saved: {training['n_eval']} training rows, held out, "
-        "chose them; the evaluation rows had no part in it."
-    )
-
-
-def _metadata(run: Mapping[str, Any]) -> str:
+def _render_metadata(model: str) -> str:
+    """Return the YAML that the hub reads; a base model is named where it is one of the hub."""
     lines = ["---", "license: gemma", "library_name: transformers", "pipeline_tag: text-generation"]
-    if run["model"].count("/") == 1 and not run["model"].startswith((".", "/")):
-        lines.append(f"base_model: {run['model']}")
-    elif run["model"].startswith("google/functiongemma/"):
+    if model.count("/") == 1 and not model.startswith((".", "/")):
+        lines.append(f"base_model: {model}")
+    elif model.startswith("google/functiongemma/"):
         lines.append("base_model: google/functiongemma-270m-it")
     return "\n".join([*lines, "tags: [function-calling, functiongemma]", "---"])
 
 
 def _public_name(model: str) -> str:
-    """Give a model's name without the folders of this machine."""
+    """Return a model's name without the folders of this machine."""
     return Path(model).name if Path(model).is_absolute() or model.startswith(".") else model
 
 
 def _render_names(renamed: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Say which names the model uses in place of the author's, since a server has to put these back."""
-    tools = [(new, "", old) for new, old in renamed.get("tools", {}).items()]
-    named = renamed.get("parameters", {})
-    rows = tools + [(tool, new, old) for tool, names in named.items() for new, old in names.items()]
+    """Return the paragraphs on names the model uses in place of the author's, which a server has to put back."""
+    rows = [(new, "", old) for new, old in renamed.get("tools", {}).items()]
+    for tool, names in renamed.get("parameters", {}).items():
+        rows.extend((tool, new, old) for new, old in names.items())
     if not rows:
         return []
     shown = pandas.DataFrame(rows[:MAX_NAMES], columns=["tool", "parameter", "its author's name"])
@@ -115,7 +111,3 @@ def _render_names(renamed: Mapping[str, Mapping[str, Any]]) -> list[str]:
         render_markdown_table(shown),
         *more,
     ]
-
-
-def _render_split(split: Mapping[str, Any]) -> str:
-    return "Split: " + ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in split.items()) + "."

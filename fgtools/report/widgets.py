@@ -166,8 +166,7 @@ class RowBrowser:
 
         def show(_: Any = None) -> None:
             count.value = f"of {len(chosen)}"
-            inside = chosen and 1 <= place.value <= len(chosen)
-            view.value = self.render_row(chosen[place.value - 1]) if inside else "no such rows"
+            view.value = self.render_row(chosen[place.value - 1]) if chosen else "no such rows"
 
         def choose(_: Any = None) -> None:
             chosen[:] = select_rows(self.scores, verdict.value, error.value or ANY_ERROR, self.before)
@@ -182,7 +181,7 @@ class RowBrowser:
             choose()
 
         def step(by: int) -> None:
-            place.value = min(max(1, place.value + by), max(1, len(chosen)))
+            place.value += by  # stays from 1 to place.max
 
         back.on_click(lambda _: step(-1))
         ahead.on_click(lambda _: step(1))
@@ -224,8 +223,8 @@ class Playground:
 
     def answer(self, request: str, tools: Any, constrained: bool = False) -> Answer:
         """Let the model answer; raises as `answer_request`."""
-        options = {"max_new_tokens": self.max_new_tokens, "constrained": constrained}
-        return answer_request(self.model, self.tokenizer, request, tools, self.recipe, **options)
+        how = {"max_new_tokens": self.max_new_tokens, "constrained": constrained}
+        return answer_request(self.model, self.tokenizer, request, tools, self.recipe, **how)
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
         return _build_bundle(build_answer_table(self._first), self.build)
@@ -251,8 +250,7 @@ class Playground:
         def ask(_: Any = None) -> None:
             button.disabled = True
             try:
-                answer = self.answer(request.value, tools.value, constrained.value)
-                view.value = _render_answer(answer)
+                view.value = _render_answer(self.answer(request.value, tools.value, constrained.value))
             except (ValueError, RuntimeError) as error:  # what people typed, or a missing xgrammar: said, not raised
                 view.value = f"<pre>{html.escape(str(error))}</pre>"
             finally:

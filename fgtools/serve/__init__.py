@@ -3,8 +3,7 @@
 Knows prompts, replies and names; not training.
 """
 
-from fgtools.serve.answer import Answer, answer_request
-from fgtools.serve.names import restore_calls
+from fgtools.serve.answer import Answer, answer_request, restore_calls
 
 __all__ = [
     "Answer",

@@ -1,14 +1,15 @@
-"""One request to a model, with tools of one's own: the prompt, the raw reply, the calls in it, and what is wrong.
+"""One request to a model, with the caller's own tools: the prompt, the raw reply, the calls in it, and what is wrong.
 
-Knows a model, its tokenizer and a recipe; shows nothing. Tools are parsed and shown to the model as in training: what
-its chat template would hide is renamed or described, and the calls get the caller's own names back.
+Knows a model, its tokenizer, a recipe, and which names a row replaced; shows nothing. Tools are parsed and shown to the
+model as in training: what its chat template would hide is renamed or described, and the calls get the caller's own
+names back.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +18,10 @@ from fgtools.files import InputError
 from fgtools.gold import developer_text
 from fgtools.metrics import find_violations
 from fgtools.profiles import Recipe, get_recipe
-from fgtools.prompts import probe_template
+from fgtools.prompts import probe_template, render_prompt
 from fgtools.rows.remedies import apply_remedies
 from fgtools.schema import normalize_tools, parse_tools
-from fgtools.serve.names import restore_calls
+from fgtools.schema.names import rename_arguments
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -90,17 +91,21 @@ def answer_request(
     """
     from fgtools.generate import generate_replies
     from fgtools.generate.constrained import require_native
-    from fgtools.prompts import render_prompt
 
     recipe = get_recipe(recipe)
     if constrained:
         require_native(recipe)
-    declared = _normalize(request, tools, recipe)
-    row = _build_row(request, declared, before)
+    if not request.strip():
+        raise InputError("a request must be there, got empty text: type what a user would say")
+    declared = normalize_tools(tools, recipe)
+    if _SURROGATE.search(request + json.dumps(declared, ensure_ascii=False)):
+        raise InputError("request and tools must be Unicode text, got halves of surrogate pairs: paste them again")
+    earlier = before or [{"role": "developer", "content": developer_text("")}]
+    messages = [*earlier, {"role": "user", "content": request}]
+    row = {"row_id": "request", "messages": messages, "tools": declared, "gold": []}
     if recipe.apply_remedies:
         row, _ = apply_remedies(row, probe_template(tokenizer))
-    options = {"max_new_tokens": max_new_tokens, "constrained": constrained}
-    (text,) = generate_replies(model, tokenizer, [row], **options)
+    (text,) = generate_replies(model, tokenizer, [row], max_new_tokens=max_new_tokens, constrained=constrained)
     reply = parse_reply(text, recipe.call_style)
     calls = tuple(restore_calls(reply.calls, row.get("renamed", {}), _list_parameters(row["tools"])))
     unread = () if recipe.call_style == "tutorial" else parse_tools(tools).problems
@@ -114,27 +119,29 @@ def answer_request(
     )
 
 
-def _normalize(request: str, tools: Any, recipe: Recipe) -> list[dict[str, Any]]:
-    """Return the tools in normal form; raises InputError where request or tools cannot be shown to a model."""
-    if not request.strip():
-        raise InputError("a request must be there, got empty text: type what a user would say")
-    declared = normalize_tools(tools, recipe)
-    if _SURROGATE.search(request + json.dumps(declared, ensure_ascii=False)):
-        raise InputError("request and tools must be Unicode text, got halves of surrogate pairs: paste them again")
-    return declared
+def restore_calls(
+    calls: Iterable[ToolCall], renamed: Mapping[str, Any], parameters: Mapping[str, Mapping[str, Any]]
+) -> list[ToolCall]:
+    """Restore the original names in calls that a model made.
 
+    Args:
+        calls: The calls.
+        renamed: A row's `renamed`: {"tools": {new: old}, "parameters": {tool, by its new name: {new: old}}}.
+        parameters: The row's parameters schemas by tool name, as the model saw them.
 
-def _build_row(request: str, tools: Sequence[dict[str, Any]], before: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    messages = [*(before or [{"role": "developer", "content": developer_text("")}])]
-    return {
-        "row_id": "request",
-        "messages": [*messages, {"role": "user", "content": request}],
-        "tools": list(tools),
-        "gold": [],
-    }
+    Returns:
+        The calls as the author's own tools take them, in the same order.
+    """
+    restored = []
+    for call in calls:
+        names = renamed.get("parameters", {}).get(call.name, {})
+        arguments = rename_arguments(call.arguments, parameters.get(call.name), names)
+        restored.append(ToolCall(renamed.get("tools", {}).get(call.name, call.name), arguments))
+    return restored
 
 
 def _list_parameters(tools: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return the parameters schemas of function schemas by tool name."""
     return {tool["function"]["name"]: tool["function"].get("parameters") or {} for tool in tools}
 
 

@@ -1,4 +1,4 @@
-"""One request to a model: what it is shown, what its reply is read for, and what cannot be asked."""
+"""One request to a model: what it is shown, what is parsed from its reply, what cannot be asked, names put back."""
 
 import json
 
@@ -7,7 +7,7 @@ import pytest
 from fgtools.calls import ToolCall
 from fgtools.generate.constrained import ConstraintError
 from fgtools.schema import SchemaError
-from fgtools.serve import Answer, answer_request
+from fgtools.serve import Answer, answer_request, restore_calls
 
 TOOLS = [
     {
@@ -96,3 +96,27 @@ def test_faults_are_listed_one_a_line():
     assert answer.validity == "✗ a: b\n✗ c: d\n✗ e"
     with pytest.raises(SchemaError, match="JSON"):
         answer_request(None, None, REQUEST, "[{")
+
+
+PARAMETERS = {
+    "find": {
+        "properties": {
+            "type_": {"type": "string"},
+            "rows": {"items": {"properties": {"type_": {"type": "string"}, "size": {"type": "integer"}}}},
+        }
+    }
+}
+RENAMED = {"tools": {"find": "find {it}"}, "parameters": {"find": {"type_": "type"}}}
+
+
+def test_tools_and_parameters_get_their_own_names_at_every_level():
+    calls = [ToolCall("find", {"type_": "a", "rows": [{"type_": "b", "size": 1}], "free": {"type_": 2}})]
+    wanted = ToolCall("find {it}", {"type": "a", "rows": [{"type": "b", "size": 1}], "free": {"type_": 2}})
+    assert restore_calls(calls, RENAMED, PARAMETERS) == [wanted]
+    assert calls[0].arguments["type_"] == "a"
+
+
+def test_what_was_not_renamed_stays_in_its_order():
+    calls = [ToolCall("other", {"type_": 1}), ToolCall("find", {}), ToolCall("unknown", {})]
+    assert restore_calls(calls, {}, {}) == calls
+    assert [call.name for call in restore_calls(calls, RENAMED, PARAMETERS)] == ["other", "find {it}", "unknown"]

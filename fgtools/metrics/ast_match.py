@@ -1,10 +1,10 @@
 """Whether predicted calls mean what the gold calls mean: the AST match of the Berkeley Function Calling Leaderboard.
 
-Knows calls and function schemas; not texts. The rules are BFCL's (`ast_checker`): every required argument there, none
-that is not declared, values of the right type, strings compared without case, spaces and the marks , . / - _ * ^, whole
-numbers allowed where the schema says number, parallel calls in any order. BFCL lists every accepted value. A row here
-has one value, but an optional argument at its default equals an argument that is left out, inside objects too. The
-error codes, and which of several comes first, are BFCL's.
+Knows calls and function schemas, not texts; `tools` is always the parameters schema by tool name. The rules are BFCL's
+(`ast_checker`): every required argument there, none that is not declared, values of the right type, strings compared
+without case, spaces and the marks , . / - _ * ^, whole numbers allowed where the schema says number, parallel calls in
+any order. BFCL lists every accepted value. A row here has one value, but an optional argument at its default equals an
+argument that is left out, inside objects too. The error codes, and which of several comes first, are BFCL's.
 
 Schemas come from data sets and may be malformed: a part that is not JSON Schema is treated as missing.
 """
@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from fgtools.calls import ToolCall
 from fgtools.schema.names import normalize_object
-from fgtools.schema.types import JSON_TYPES, parse_type
+from fgtools.schema.types import parse_type
 
 WRONG_NAME = "simple_function_checker:wrong_func_name"
 MISSING_REQUIRED = "simple_function_checker:missing_required"
@@ -37,9 +37,8 @@ WRONG_COUNT = "parallel_function_checker_no_order:wrong_count"
 NO_MATCH = "parallel_function_checker_no_order:cannot_find_match"
 
 _IGNORED = re.compile(r"[ ,./\-_*^]")
-_ABSENT = object()
 _MOST_WAYS = 5040
-"""Up to so many ways to pair the calls of a tool, each is tried: seven calls with seven have as many."""
+"""Up to so many ways to pair the calls of a tool (seven with seven), each is tried, so that order breaks no tie."""
 
 
 class Agreement(NamedTuple):
@@ -64,97 +63,45 @@ class Agreement(NamedTuple):
 def declared_type(spec: Any) -> str:
     """Return the JSON type that a parameter's schema declares, also in other words ("float", "String"); "" for none.
 
-    Args:
-        spec: The schema of a parameter; anything.
-
-    Returns:
-        A name of JSON Schema; of several types the first that is not null.
+    Of several types it is the first that is not null.
     """
     kinds = spec.get("type") if isinstance(spec, Mapping) else None
     for kind in kinds if isinstance(kinds, list) else [kinds]:
-        if isinstance(kind, str) and kind:
-            reading = kind if kind in JSON_TYPES else _read_word(kind)
-            if reading and (reading != "null" or kinds == kind):
-                return reading
+        parsed = parse_type(kind) if isinstance(kind, str) and kind else None
+        if parsed and parsed.known and (parsed.schema["type"] != "null" or kinds == kind):
+            return str(parsed.schema["type"])
     return ""
 
 
-def _read_word(text: str) -> str:
-    reading = parse_type(text)
-    return str(reading.schema["type"]) if reading.known else ""
-
-
 def find_error(predicted: Sequence[ToolCall], gold: Sequence[ToolCall], tools: Mapping[str, Any]) -> str:
-    """Return why predicted calls do not match the gold calls.
-
-    Args:
-        predicted: The calls of a reply.
-        gold: The row's calls; at least one.
-        tools: Parameters schema by tool name, {"properties", "required"}.
-
-    Returns:
-        BFCL's error code, "" for a match.
-    """
+    """Return BFCL's code for why predicted calls do not match the gold calls, at least one; "" for a match."""
     if len(predicted) != len(gold):
         one_due = WRONG_COUNT_MULTIPLE if len(tools) > 1 else WRONG_COUNT_SIMPLE  # "multiple" are the tools
         return one_due if len(gold) == 1 else WRONG_COUNT
     if len(gold) == 1:
         return _find_call_error(predicted[0], gold[0], tools.get(gold[0].name))
-
-    def fits(wanted: int, call: int) -> bool:
-        return not _find_call_error(predicted[call], gold[wanted], tools.get(gold[wanted].name))
-
-    return "" if len(assign(len(gold), len(predicted), fits)) == len(gold) else NO_MATCH
+    matched = can_pair(predicted, gold, lambda call, wanted: not _find_call_error(call, wanted, tools.get(wanted.name)))
+    return "" if matched else NO_MATCH
 
 
-def assign(n_gold: int, n_calls: int, fits: Callable[[int, int], bool]) -> dict[int, int]:
-    """Assign predicted calls to as many gold calls as possible, each to one (augmenting paths, the shortest first).
+def can_pair(
+    predicted: Sequence[ToolCall], gold: Sequence[ToolCall], fits: Callable[[ToolCall, ToolCall], bool]
+) -> bool:
+    """Return whether predicted calls can be paired one to one with as many gold calls, so that every pair fits."""
+    in_order = all(map(fits, predicted, gold))
+    if in_order or len(gold) < 2:
+        return in_order
+    from scipy.sparse import csr_array
+    from scipy.sparse.csgraph import maximum_bipartite_matching
 
-    Args:
-        n_gold: How many gold calls there are.
-        n_calls: How many predicted calls there are.
-        fits: Whether a gold call (first index) may get a predicted call (second index).
-
-    Returns:
-        Index of the assigned predicted call by index of the gold call.
-    """
-    fits = cache(fits)
-    held: dict[int, int] = {}
-    taken: dict[int, int] = {}
-    for wanted in range(n_gold):
-        found_by: dict[int, int] = {}
-        free: int | None = None
-        queue = [wanted]
-        for current in queue:  # grows by the gold calls whose predicted call could go to another
-            for call in sorted(range(n_calls), key=taken.__contains__):  # free ones first
-                if call in found_by or not fits(current, call):
-                    continue
-                found_by[call] = current
-                if call not in taken:
-                    free = call
-                    break
-                queue.append(taken[call])
-            if free is not None:
-                break
-        while free is not None:
-            owner = found_by[free]
-            before = held.get(owner)
-            held[owner], taken[free] = free, owner
-            free = before
-    return held
+    graph = csr_array([[fits(call, wanted) for call in predicted] for wanted in gold])
+    return bool((maximum_bipartite_matching(graph) >= 0).all())
 
 
 def pair_calls(
     predicted: Sequence[ToolCall], gold: Sequence[ToolCall], tools: Mapping[str, Any]
 ) -> list[tuple[ToolCall | None, Agreement]]:
     """Pair predicted calls with gold calls of the same name, so that the fewest arguments are wrong.
-
-    Where one tool has too many calls to try every way, matching calls are paired first and the rest in turn.
-
-    Args:
-        predicted: The calls of a reply.
-        gold: The row's calls.
-        tools: Parameters schema by tool name.
 
     Returns:
         (gold call or None, how the predicted call agrees with it), for every pair and every call without a partner.
@@ -187,41 +134,34 @@ def _pair_tool(
 def _find_best(
     wanted: Sequence[ToolCall], found: Sequence[ToolCall], agree: Callable[[int, int], Agreement]
 ) -> dict[int, int]:
+    """Return the place of the predicted call for every gold call that gets one, so that the fewest are wrong."""
+
+    def cost(place: int, other: int) -> int:
+        """Return the wrong arguments of a pair, less those that two calls without partners would have."""
+        return agree(place, other).n_wrong - len(wanted[place].arguments) - len(found[other].arguments)
+
+    def rate(ways: dict[int, int]) -> tuple[int, list[Agreement]]:
+        """Return the cost of a pairing; ties are broken by names, never by order."""
+        return sum(cost(*pair) for pair in ways.items()), sorted(agree(*pair) for pair in ways.items())
+
     few, many = sorted((len(wanted), len(found)))
-    if math.perm(many, few) <= _MOST_WAYS:
+    if math.perm(many, few) > _MOST_WAYS:
+        from scipy.optimize import linear_sum_assignment
 
-        def cost(ways: dict[int, int]) -> tuple[int, list[Agreement]]:
-            """Return the wrong arguments, compared with pairing no calls; ties are broken by names, never by order."""
-            chosen = sorted(agree(*pair) for pair in ways.items())
-            paired = sum(len(wanted[place].arguments) + len(found[other].arguments) for place, other in ways.items())
-            return sum(one.n_wrong for one in chosen) - paired, chosen
-
-        if len(wanted) <= len(found):
-            ways = (dict(enumerate(order)) for order in permutations(range(many), few))
-        else:
-            ways = (dict(zip(order, range(few), strict=True)) for order in permutations(range(many), few))
-        return min(ways, key=cost)
-    held = assign(len(wanted), len(found), lambda place, other: not agree(place, other).n_wrong)
-    taken = set(held.values())
-    left = dict.fromkeys(other for other in range(len(found)) if other not in taken)
-    for place in range(len(wanted)):
-        if place not in held and left:
-            held[place] = min(left, key=lambda other: agree(place, other).n_wrong)
-            del left[held[place]]
-    return held
+        if len(wanted) == len(found) and not any(agree(place, place).n_wrong for place in range(few)):
+            return {place: place for place in range(few)}
+        costs = [[cost(place, other) for other in range(len(found))] for place in range(len(wanted))]
+        places, others = linear_sum_assignment(costs)
+        return dict(zip(places.tolist(), others.tolist(), strict=True))
+    if len(wanted) <= len(found):
+        ways = (dict(enumerate(order)) for order in permutations(range(many), few))
+    else:
+        ways = (dict(zip(order, range(few), strict=True)) for order in permutations(range(many), few))
+    return min(ways, key=rate)
 
 
 def compare_arguments(given: Mapping[str, Any], gold: Mapping[str, Any], schema: Any) -> Agreement:
-    """Compare the arguments of two calls of one tool.
-
-    Args:
-        given: The predicted arguments.
-        gold: The gold arguments.
-        schema: The tool's parameters schema.
-
-    Returns:
-        The Agreement.
-    """
+    """Return how far predicted and gold arguments of one tool agree under its parameters schema."""
     properties = normalize_object(schema).properties
     shared = [name for name in gold if name in given]
     right = [name for name in shared if not find_value_error(given[name], gold[name], properties.get(name))]
@@ -261,23 +201,19 @@ def _is_at_default(name: str, value: Any, schema: Any) -> bool:
     """Return whether an argument is optional and its value equals its default."""
     properties, required = normalize_object(schema)
     spec = properties.get(name)
-    if not isinstance(spec, Mapping) or name in required:
+    if not isinstance(spec, Mapping) or name in required or "default" not in spec:
         return False
-    default = spec.get("default", _ABSENT)
-    return default is not _ABSENT and not find_value_error(value, default, spec)
+    return not find_value_error(value, spec["default"], spec)
 
 
 def find_value_error(value: Any, gold: Any, spec: Any = None, nested: bool = False) -> str:
-    """Return why a value does not mean the same as the gold value.
+    """Return BFCL's code for why a value does not mean the same as the gold value; "" if it does.
 
     Args:
         value: The predicted value.
         gold: The gold value.
         spec: The parameter's schema; with type "number" a whole number may equal a decimal.
         nested: Whether the value is inside a list or a mapping.
-
-    Returns:
-        BFCL's error code, "" for equal meaning.
     """
     if _kind(value) != _kind(gold) and not _are_numbers(value, gold, spec):
         return TYPE_NESTED if nested else TYPE_SIMPLE

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from fgtools.files import InputError
-from fgtools.metrics.intervals import Ratio, bootstrap_ratio, wilson_interval
+from fgtools.metrics.intervals import Ratio, Share, bootstrap_ratio
 from fgtools.metrics.ladder import RowScore
 from fgtools.metrics.scores import Scores, require_same_ids
 
@@ -63,25 +63,13 @@ def split_by_seen(scores: Scores, rows: Sequence[Mapping[str, Any]], trained: Co
         ValueError: The rows are not those that were scored, in their order.
     """
     require_same_ids((row.row_id for row in scores.rows), (row["row_id"] for row in rows))
-    labels = []
-    for row in rows:
-        names = {call["name"] for call in row["gold"]}
-        labels.append("no call due" if not names else "seen in training" if names <= set(trained) else "not seen")
-    order = ("seen in training", "not seen", "no call due")
-    chosen = {label: [one for one, own in zip(scores.rows, labels, strict=True) if own == label] for label in order}
-    return {label: dataclasses.replace(scores, rows=tuple(rows)) for label, rows in chosen.items() if rows}
+    due = [{call["name"] for call in row["gold"]} for row in rows]
+    places = [2 if not names else 0 if names <= set(trained) else 1 for names in due]
+    return _group(scores, places, ("seen in training", "not seen", "no call due"))
 
 
 def require_same_parts(before: Parts, after: Parts) -> None:
-    """Require that two sets of parts hold the same rows.
-
-    Args:
-        before: Parts.
-        after: Parts.
-
-    Raises:
-        ValueError: They differ in their names or in a part's rows.
-    """
+    """Require that two sets of parts hold the same rows; raises ValueError where names or a part's rows differ."""
     ids = [
         {name: sorted(row.row_id for row in scores.rows) for name, scores in parts.items()} for parts in (before, after)
     ]
@@ -95,12 +83,8 @@ def require_same_parts(before: Parts, after: Parts) -> None:
 def count_argument_types(scores: Scores) -> dict[str, Ratio]:
     """Return the share of right ones among the gold arguments, by JSON type, the most common type first.
 
-    Args:
-        scores: The scores.
-
-    Returns:
-        JSON type -> Ratio; its interval is the bootstrap's over the rows that hold the type, or Wilson's of these rows
-        where all arguments are right or all wrong, since there the bootstrap has no width.
+    Intervals are the bootstrap's over the rows that hold the type, or Wilson's of these rows where all arguments are
+    right or all wrong, since there the bootstrap has no width.
     """
     counts: dict[str, list[tuple[int, int]]] = {}
     for row in scores.rows:
@@ -114,16 +98,24 @@ def _pool(pairs: Sequence[tuple[int, int]]) -> Ratio:
     ratio = bootstrap_ratio(*zip(*pairs, strict=True))
     if ratio.numerator not in (0, ratio.denominator):
         return ratio
-    low, high = wilson_interval(len(pairs) if ratio.numerator else 0, len(pairs))
+    low, high = Share(len(pairs) if ratio.numerator else 0, len(pairs)).interval
     return dataclasses.replace(ratio, low=low, high=high)
 
 
 def _split(scores: Scores, measure: Callable[[RowScore], int], edges: Sequence[int]) -> Parts:
     """Split scores at upper edges, each inclusive; the last part has no upper edge."""
-    parts: dict[int, list[RowScore]] = {}
-    for row in scores.rows:
-        parts.setdefault(bisect_left(edges, measure(row)), []).append(row)
-    return {_label(edges, place): dataclasses.replace(scores, rows=tuple(parts[place])) for place in sorted(parts)}
+    labels = [_label(edges, place) for place in range(len(edges) + 1)]
+    return _group(scores, [bisect_left(edges, measure(row)) for row in scores.rows], labels)
+
+
+def _group(scores: Scores, places: Sequence[int], labels: Sequence[str]) -> Parts:
+    """Return the parts in the order of their labels; a row's place is the index of its label."""
+    parts = {}
+    for place, label in enumerate(labels):
+        rows = tuple(row for row, own in zip(scores.rows, places, strict=True) if own == place)
+        if rows:
+            parts[label] = dataclasses.replace(scores, rows=rows)
+    return parts
 
 
 def _label(edges: Sequence[int], place: int) -> str:

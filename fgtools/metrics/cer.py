@@ -81,5 +81,10 @@ def tc_cer(predictions: Sequence[str], references: Sequence[str]) -> CerResult:
             if not isinstance(text, str):
                 raise InputError(f"{label} {index} must be text, got {type(text).__name__}: use '' for no block")
     edits = [count_edits(*pair) for pair in zip(predictions, references, strict=True)]
-    ratio = bootstrap_ratio(edits, [len(text) for text in references])
+    return pool_edits(edits, [len(text) for text in references])
+
+
+def pool_edits(edits: Sequence[int], characters: Sequence[int]) -> CerResult:
+    """Return the corpus error rate of pairs by their edits and the lengths of their references, in characters."""
+    ratio = bootstrap_ratio(edits, characters)
     return CerResult(len(edits), ratio.numerator, ratio.denominator, ratio.low, ratio.high)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fgtools.files import InputError
+from fgtools.metrics.cer import CerResult
 from fgtools.metrics.intervals import (
     Ratio,
     Share,
@@ -29,6 +30,17 @@ from fgtools.metrics.scores import RATIOS, Scores
 
 BETTER, WORSE, NO_EVIDENCE, NOT_COUNTED = "better", "WORSE", "no evidence of a change", "nothing to count"
 """The readings of a Change."""
+
+SHARES = (
+    *LADDER,
+    "strict_match",
+    "right_tool_calls",
+    "missed_calls",
+    "false_calls",
+    "right_behaviour",
+    "tool_accuracy",
+)
+"""The shares that are compared: all of Scores but gold_invalid, which no reply can change."""
 
 LOWER_IS_BETTER = ("missed_calls", "false_calls", "cer", "cer_rendered")
 
@@ -132,10 +144,7 @@ class Comparison:
 
     def change(self, name: str) -> Change:
         """Return the change of one measure; raises KeyError for an unknown one."""
-        for change in self.changes:
-            if change.name == name:
-                return change
-        raise KeyError(name)
+        return {change.name: change for change in self.changes}[name]
 
     @property
     def verdict(self) -> str:
@@ -146,11 +155,8 @@ class Comparison:
             f"{change.fixed} rows fixed, {change.broken} broken; difference {100 * change.difference:+.1f} points "
             f"[{100 * change.low:+.1f}, {100 * change.high:+.1f}], McNemar's exact p {format_p(change.p)}"
         )
-        if change.reading == BETTER:
-            return f"AST match rose from {counts}: {evidence}."
-        if change.reading == WORSE:
-            return f"AST match FELL from {counts}: {evidence}."
-        return f"No evidence that AST match changed, from {counts}: {evidence}."
+        words = {BETTER: "AST match rose", WORSE: "AST match FELL"}
+        return f"{words.get(change.reading, 'No evidence that AST match changed,')} from {counts}: {evidence}."
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object of compare.json."""
@@ -217,15 +223,8 @@ def compare(before: Scores, after: Scores) -> Comparison:
         )
     after = dataclasses.replace(after, rows=tuple(by_id[row_id] for row_id in ids))
     _require_same_rows(before.rows, after.rows)
-    changes = [_share_change(name, name, before.rows, after.rows) for name in (*LADDER, "strict_match")]
-    pair = (before.call_rows, after.call_rows)
-    changes.append(_share_change("right_tool_calls", "right_tools", *pair))
-    changes.append(_share_change("missed_calls", "missed_call", *pair))
-    changes.append(_share_change("false_calls", "false_call", before.no_call_rows, after.no_call_rows))
-    changes.append(_share_change("right_behaviour", "right_behaviour", before.behaviour_rows, after.behaviour_rows))
-    changes.append(_share_change("tool_accuracy", "first_name_right", *pair))
-    changes.extend(_cer_change(name, before, after) for name in ("cer", "cer_rendered"))
-    changes.extend(_argument_change(name, before, after) for name in RATIOS)
+    changes = [_share_change(name, before, after) for name in SHARES]
+    changes += [_ratio_change(name, before, after) for name in RATIOS]
     rows = [(old.row_id, old.ast_match, new.ast_match) for old, new in zip(before.rows, after.rows, strict=True)]
     fixed = tuple(row_id for row_id, was, now in rows if now and not was)
     broken = tuple(row_id for row_id, was, now in rows if was and not now)
@@ -244,28 +243,19 @@ def _require_same_rows(before: Sequence[RowScore], after: Sequence[RowScore]) ->
                 )
 
 
-def _share_change(name: str, field: str, before: Sequence[RowScore], after: Sequence[RowScore]) -> Change:
-    was, now = ([int(getattr(row, field)) for row in rows] for rows in (before, after))
+def _share_change(name: str, before: Scores, after: Scores) -> Change:
+    was, now = (getattr(Scores, name).list_facts(scores) for scores in (before, after))
     gained = sum(new > old for old, new in zip(was, now, strict=True))
     lost = sum(new < old for old, new in zip(was, now, strict=True))
     interval = paired_interval(gained, lost, len(was))
     lower = name in LOWER_IS_BETTER
     fixed, broken = (lost, gained) if lower else (gained, lost)
-    shares = Share(sum(was), len(was)), Share(sum(now), len(now))
+    shares = getattr(before, name), getattr(after, name)
     return Change(name, *shares, *interval, fixed, broken, mcnemar_exact(fixed, broken), lower)
 
 
-def _cer_change(name: str, before: Scores, after: Scores) -> Change:
-    field = {"cer": "edits", "cer_rendered": "edits_rendered"}[name]
-    sides = [
-        ([getattr(row, field) for row in scores.call_rows], [row.characters for row in scores.call_rows])
-        for scores in (before, after)
-    ]
-    ratios = [getattr(scores, name).ratio for scores in (before, after)]
-    return Change(name, *ratios, *bootstrap_difference(*sides), lower_is_better=True)
-
-
-def _argument_change(name: str, before: Scores, after: Scores) -> Change:
-    kind = name.removeprefix("argument_")
-    low, high = bootstrap_difference(before.argument_counts(kind), after.argument_counts(kind))
-    return Change(name, getattr(before, name), getattr(after, name), low, high)
+def _ratio_change(name: str, before: Scores, after: Scores) -> Change:
+    sides = [getattr(scores, name) for scores in (before, after)]
+    ratios = [side.ratio if isinstance(side, CerResult) else side for side in sides]
+    interval = bootstrap_difference(before.list_counts(name), after.list_counts(name))
+    return Change(name, *ratios, *interval, lower_is_better=name in LOWER_IS_BETTER)

@@ -51,12 +51,17 @@ class Share:
     @property
     def interval(self) -> tuple[float, float]:
         """Lower and upper end of the 95 % Wilson interval, in [0, 1]; (0, 1) for n = 0."""
-        return wilson_interval(self.k, self.n)
+        if not self.n:
+            return 0.0, 1.0
+        from scipy.stats import binomtest
+
+        low, high = binomtest(self.k, self.n).proportion_ci(0.95, method="wilson")
+        return float(low), float(high)
 
     def to_dict(self) -> dict[str, float | int | None]:
         """Return k, n, rate (None for n = 0), low and high."""
         low, high = self.interval
-        return {"k": self.k, "n": self.n, "rate": self.rate if self.n else None, "low": low, "high": high}
+        return {"k": self.k, "n": self.n, "rate": to_json(self.rate), "low": low, "high": high}
 
     def __str__(self) -> str:
         if not self.n:
@@ -112,24 +117,6 @@ def from_json(number: float | None) -> float:
     return math.nan if number is None else number
 
 
-def wilson_interval(k: int, n: int) -> tuple[float, float]:
-    """Return the 95 % Wilson score interval of k of n.
-
-    Args:
-        k: How many, 0 to n.
-        n: Of how many.
-
-    Returns:
-        Lower and upper end, in [0, 1]; (0, 1) for n = 0.
-    """
-    if not n:
-        return 0.0, 1.0
-    from scipy.stats import binomtest
-
-    low, high = binomtest(k, n).proportion_ci(0.95, method="wilson")
-    return float(low), float(high)
-
-
 def bootstrap_ratio(numerators: Sequence[int], denominators: Sequence[int]) -> Ratio:
     """Return the ratio of two sums over rows, with its bootstrap interval.
 
@@ -138,8 +125,7 @@ def bootstrap_ratio(numerators: Sequence[int], denominators: Sequence[int]) -> R
         denominators: One count per row, in the same order.
 
     Returns:
-        The Ratio; resamples without a denominator are left out of the interval. The interval has no width where every
-        row has the same rate.
+        The Ratio; its interval has no width where every row has the same rate.
     """
     top, bottom = sum(numerators), sum(denominators)
     if not bottom:
@@ -161,8 +147,7 @@ def bootstrap_difference(
         after: The same for the same rows in the same order.
 
     Returns:
-        Lower and upper end; (nan, nan) where a side has no denominator. Rows are drawn in pairs; resamples in which a
-        side has no denominator are left out.
+        Lower and upper end; (nan, nan) where a side has no denominator.
     """
     if not sum(before[1]) or not sum(after[1]):
         return math.nan, math.nan
@@ -229,7 +214,7 @@ def mcnemar_exact(fixed: int, broken: int) -> float:
         broken: Pairs right before and wrong after.
 
     Returns:
-        p in (0, 1]; 1 without discordant pairs. A p too small for a float is the smallest float.
+        p in (0, 1], 1 without discordant pairs; never 0, even where it is too small for a float.
     """
     if not fixed + broken:
         return 1.0

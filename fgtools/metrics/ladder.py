@@ -29,7 +29,7 @@ from typing import Any
 from fgtools.calls import Reply, ToolCall, parse_reply, parse_tutorial_prediction, render_calls, row_calls
 from fgtools.files import InputError
 from fgtools.metrics.ast_match import (
-    assign,
+    can_pair,
     declared_type,
     find_error,
     missing_names,
@@ -60,13 +60,7 @@ class RowScore:
         n_tools: Tools it declares, also those that it declares twice.
         n_gold: Calls of its gold; 0 for a row whose right answer is no call.
         n_calls: Calls in the reply, unreadable ones included.
-        in_grammar: Rung.
-        known_tool: Rung.
-        right_tools: Rung.
-        valid_arguments: Rung.
-        right_names: Rung.
-        ast_match: Rung.
-        exact_match: Rung.
+        in_grammar, known_tool, right_tools, valid_arguments, right_names, ast_match, exact_match: The rungs.
         first_name_right: Whether the tutorial's reading of the reply finds the first gold call's name.
         edits: Edits between the first call's block as it stands and the gold's, in characters; 0 for no-call rows.
         edits_rendered: The same after the reply's first call was parsed and rendered again.
@@ -122,6 +116,11 @@ class RowScore:
     def right_behaviour(self) -> bool:
         """Whether the reply does what the right answer does; never where `behaviour_gold` is unknown."""
         return self.behaviour == self.behaviour_gold
+
+    @property
+    def gold_invalid(self) -> bool:
+        """Whether the gold's own arguments break the schema."""
+        return not self.gold_valid
 
     @property
     def missed_call(self) -> bool:
@@ -201,11 +200,15 @@ def _blocks(text: str, reply: Reply, gold: Sequence[ToolCall], style: str) -> tu
     if not gold:
         return "", "", ""
     block = parse_tutorial_prediction(text).block
+    return block, render_calls(gold[:1], style), render_first(reply.calls, block, style)
+
+
+def render_first(calls: Sequence[ToolCall], block: str, style: str = "native") -> str:
+    """Return the first call rendered again; `block` where it was tolerated but cannot be rendered, as odd names."""
     try:
-        rendered = render_calls(reply.calls[:1], style)
-    except ValueError:  # a call that was tolerated but cannot be written, such as one with a mark in its name
-        rendered = block
-    return block, render_calls(gold[:1], style), rendered
+        return render_calls(calls[:1], style)
+    except ValueError:
+        return block
 
 
 def _typed(call: ToolCall) -> str:
@@ -216,12 +219,11 @@ def _typed(call: ToolCall) -> str:
 def _have_right_names(calls: Sequence[ToolCall], gold: Sequence[ToolCall], tools: Mapping[str, Any]) -> bool:
     """Return whether the calls can be paired with gold calls of the same name and the same argument names."""
 
-    def fits(wanted: int, call: int) -> bool:
-        one, other = calls[call], gold[wanted]
-        pair = (one.arguments, other.arguments, tools.get(other.name))
-        return one.name == other.name and not missing_names(*pair) and not unexpected_names(*pair)
+    def fits(call: ToolCall, wanted: ToolCall) -> bool:
+        pair = (call.arguments, wanted.arguments, tools.get(wanted.name))
+        return call.name == wanted.name and not missing_names(*pair) and not unexpected_names(*pair)
 
-    return len(assign(len(gold), len(calls), fits)) == len(gold)
+    return can_pair(calls, gold, fits)
 
 
 def _count_arguments(
@@ -233,15 +235,12 @@ def _count_arguments(
         n_predicted += agreement.n_predicted
         if call:
             properties = normalize_object(tools.get(call.name)).properties
-            types = {name: _type_of(call.arguments[name], properties.get(name)) for name in agreement.gold}
+            types = {
+                name: declared_type(properties.get(name)) or value_type(call.arguments[name]) for name in agreement.gold
+            }
             right.update(types[name] for name in agreement.right)
             wanted.update(types.values())
     return tuple((kind, right[kind], count) for kind, count in sorted(wanted.items())), n_predicted
-
-
-def _type_of(value: Any, spec: Any) -> str:
-    """Return an argument's JSON type: the declared one, else that of its value."""
-    return declared_type(spec) or value_type(value)
 
 
 def _right_behaviour(row: Mapping[str, Any]) -> str:

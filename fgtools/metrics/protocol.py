@@ -16,6 +16,7 @@ from fgtools.calls import parse_reply, parse_tutorial_prediction, render_calls, 
 from fgtools.files import InputError
 from fgtools.metrics.cer import CerResult, tc_cer
 from fgtools.metrics.intervals import Share
+from fgtools.metrics.ladder import render_first
 from fgtools.metrics.scores import score
 from fgtools.profiles import PROTOCOL_ROWS, get_recipe
 
@@ -67,7 +68,8 @@ def score_protocol(rows: Sequence[Mapping[str, Any]], replies: Sequence[str], st
     first = [row_calls(row)[:1] for row in rows]
     blocks = [parse_tutorial_prediction(text).block for text in replies]
     golds = {notation: [render_calls(calls, notation) for calls in first] for notation in ("native", "tutorial")}
-    content = [_rewrite(text, block, style) for text, block in zip(replies, blocks, strict=True)]
+    calls = [parse_reply(text, style).calls for text in replies]
+    content = [render_first(*pair) for pair in zip(calls, blocks, strict=True)]
     return Protocol(
         scores.tool_accuracy,
         tc_cer(blocks, golds["tutorial"]),
@@ -76,14 +78,6 @@ def score_protocol(rows: Sequence[Mapping[str, Any]], replies: Sequence[str], st
         scores.ast_match,
         style,
     )
-
-
-def _rewrite(text: str, block: str, style: str) -> str:
-    """Return a reply's first call in FunctionGemma's grammar; `block` where it cannot be rendered."""
-    try:
-        return render_calls(parse_reply(text, style).calls[:1])
-    except ValueError:
-        return block
 
 
 def select_protocol_rows(rows: Sequence[Mapping[str, Any]], limit: int = PROTOCOL_ROWS) -> list[Mapping[str, Any]]:

@@ -16,14 +16,44 @@ from typing import Any
 
 from fgtools.files import InputError
 from fgtools.metrics.behaviours import BEHAVIOURS
-from fgtools.metrics.cer import CerResult
+from fgtools.metrics.cer import CerResult, pool_edits
 from fgtools.metrics.intervals import Ratio, Share, bootstrap_ratio, to_json
-from fgtools.metrics.ladder import LADDER, RowScore, score_row
+from fgtools.metrics.ladder import RowScore, score_row
 
-RATIOS = ("argument_precision", "argument_recall", "argument_f1")
+RATIOS = {
+    "cer": (["edits"], ["characters"]),
+    "cer_rendered": (["edits_rendered"], ["characters"]),
+    "argument_precision": (["arguments_right"], ["arguments_predicted"]),
+    "argument_recall": (["arguments_right"], ["arguments_gold"]),
+    "argument_f1": (["arguments_right", "arguments_right"], ["arguments_predicted", "arguments_gold"]),
+}
+"""Ratio of Scores -> the counts of a RowScore that are added up above and below the line."""
 
 _KINDS = {"bool": bool, "int": int, "str": str}
 """Types of a saved row's fields, by annotation."""
+
+
+@dataclass(frozen=True)
+class ShareOf:
+    """A measure of Scores: how many rows a fact holds for, as a Share. Read on the class, it is this definition.
+
+    Attributes:
+        fact: The fact: a bool of RowScore.
+        among: The rows that are counted: a property of Scores.
+    """
+
+    fact: str
+    among: str = "rows"
+
+    def __get__(self, scores: Scores | None, owner: type[Scores]) -> Any:
+        if scores is None:
+            return self
+        facts = self.list_facts(scores)
+        return Share(sum(facts), len(facts))
+
+    def list_facts(self, scores: Scores) -> list[bool]:
+        """Return the fact of every row that is counted."""
+        return [getattr(row, self.fact) for row in getattr(scores, self.among)]
 
 
 @dataclass(frozen=True)
@@ -41,10 +71,6 @@ class Scores:
     constrained: bool = False
     style: str = "native"
 
-    def share(self, name: str) -> Share:
-        """Return the share of all rows that reach a rung of LADDER."""
-        return Share(sum(getattr(row, name) for row in self.rows), len(self.rows))
-
     @cached_property
     def call_rows(self) -> tuple[RowScore, ...]:
         """The rows whose gold holds a call."""
@@ -60,60 +86,20 @@ class Scores:
         """The rows whose right answer is no call, and is known."""
         return tuple(row for row in self.no_call_rows if row.behaviour_gold)
 
-    @property
-    def in_grammar(self) -> Share:
-        """Share of rows whose calls follow the grammar exactly; the next six are shares of rows too."""
-        return self.share("in_grammar")
-
-    @property
-    def known_tool(self) -> Share:
-        """Only declared tools were called."""
-        return self.share("known_tool")
-
-    @property
-    def right_tools(self) -> Share:
-        """The right tools were called, or none where none is right."""
-        return self.share("right_tools")
-
-    @property
-    def valid_arguments(self) -> Share:
-        """Every call's arguments satisfy its schema."""
-        return self.share("valid_arguments")
-
-    @property
-    def right_names(self) -> Share:
-        """The right argument names were used."""
-        return self.share("right_names")
-
-    @property
-    def ast_match(self) -> Share:
-        """The calls mean the same as the gold calls."""
-        return self.share("ast_match")
-
-    @property
-    def exact_match(self) -> Share:
-        """The calls are the gold calls."""
-        return self.share("exact_match")
-
-    @property
-    def right_tool_calls(self) -> Share:
-        """Right tools, among the rows that need a call."""
-        return Share(sum(row.right_tools for row in self.call_rows), len(self.call_rows))
-
-    @property
-    def tool_accuracy(self) -> Share:
-        """The tutorial's tool accuracy, among the rows that need a call: the first name in the reply is right."""
-        return Share(sum(row.first_name_right for row in self.call_rows), len(self.call_rows))
-
-    @property
-    def missed_calls(self) -> Share:
-        """Rows without any call, among those that need one."""
-        return Share(sum(row.missed_call for row in self.call_rows), len(self.call_rows))
-
-    @property
-    def false_calls(self) -> Share:
-        """Rows with a call, among those whose right answer is none."""
-        return Share(sum(row.false_call for row in self.no_call_rows), len(self.no_call_rows))
+    in_grammar = ShareOf("in_grammar")  # the rungs of the ladder come first, as `ladder` defines them
+    known_tool = ShareOf("known_tool")
+    right_tools = ShareOf("right_tools")
+    valid_arguments = ShareOf("valid_arguments")
+    right_names = ShareOf("right_names")
+    ast_match = ShareOf("ast_match")
+    exact_match = ShareOf("exact_match")
+    strict_match = ShareOf("strict_match")  # the calls are the gold calls, exactly in the grammar
+    right_tool_calls = ShareOf("right_tools", "call_rows")
+    tool_accuracy = ShareOf("first_name_right", "call_rows")  # the tutorial's: the first name in the reply is right
+    missed_calls = ShareOf("missed_call", "call_rows")
+    false_calls = ShareOf("false_call", "no_call_rows")
+    right_behaviour = ShareOf("right_behaviour", "behaviour_rows")
+    gold_invalid = ShareOf("gold_invalid", "call_rows")
 
     @cached_property
     def cer(self) -> CerResult:
@@ -121,63 +107,38 @@ class Scores:
 
         The tutorial renders its gold in its own notation, whatever the model's: see `protocol` for that figure.
         """
-        return self._cer("edits")
+        return pool_edits(*self.list_counts("cer"))
 
     @cached_property
     def cer_rendered(self) -> CerResult:
         """The same with every parsed reply rendered again: content without format."""
-        return self._cer("edits_rendered")
-
-    def _cer(self, field: str) -> CerResult:
-        edits, characters = ([getattr(row, name) for row in self.call_rows] for name in (field, "characters"))
-        ratio = bootstrap_ratio(edits, characters)
-        return CerResult(len(edits), ratio.numerator, ratio.denominator, ratio.low, ratio.high)
+        return pool_edits(*self.list_counts("cer_rendered"))
 
     @cached_property
     def argument_precision(self) -> Ratio:
         """Right arguments among the predicted ones."""
-        return bootstrap_ratio(*self.argument_counts("precision"))
+        return bootstrap_ratio(*self.list_counts("argument_precision"))
 
     @cached_property
     def argument_recall(self) -> Ratio:
         """Right arguments among the gold ones."""
-        return bootstrap_ratio(*self.argument_counts("recall"))
+        return bootstrap_ratio(*self.list_counts("argument_recall"))
 
     @cached_property
     def argument_f1(self) -> Ratio:
         """Harmonic mean of precision and recall: twice the right arguments among predicted and gold ones."""
-        return bootstrap_ratio(*self.argument_counts("f1"))
+        return bootstrap_ratio(*self.list_counts("argument_f1"))
 
-    def argument_counts(self, kind: str) -> tuple[list[int], list[int]]:
-        """Return numerators and denominators per row of the "precision", "recall" or "f1" of arguments."""
-        right = [row.arguments_right for row in self.rows]
-        predicted, gold = ([getattr(row, f"arguments_{side}") for row in self.rows] for side in ("predicted", "gold"))
-        if kind == "f1":
-            return [2 * count for count in right], [sum(pair) for pair in zip(predicted, gold, strict=True)]
-        return right, predicted if kind == "precision" else gold
+    def list_counts(self, name: str) -> tuple[list[int], list[int]]:
+        """Return the numerators and the denominators of one of RATIOS, row by row."""
+        rows = self.call_rows if name.startswith("cer") else self.rows
+        above, below = ([sum(getattr(row, field) for field in fields) for row in rows] for fields in RATIOS[name])
+        return above, below
 
     @property
     def chance(self) -> float:
         """Expected share of right tools if declared tools are drawn at random; nan without rows that need a call."""
         return sum(row.chance for row in self.call_rows) / len(self.call_rows) if self.call_rows else math.nan
-
-    @property
-    def gold_invalid(self) -> Share:
-        """Rows whose gold breaks its own schema, among those that need a call."""
-        return Share(sum(not row.gold_valid for row in self.call_rows), len(self.call_rows))
-
-    @property
-    def strict_match(self) -> Share:
-        """The calls are the gold calls, exactly in the grammar; ast_match is the lenient counterpart."""
-        return self.share("strict_match")
-
-    @property
-    def right_behaviour(self) -> Share:
-        """Among the rows whose right answer is no call: the reply behaves as that answer does, in When2Call's words.
-
-        Rows whose right answer is unknown are left out.
-        """
-        return Share(sum(row.right_behaviour for row in self.behaviour_rows), len(self.behaviour_rows))
 
     @property
     def behaviours(self) -> dict[str, dict[str, int]]:
@@ -194,14 +155,12 @@ class Scores:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object of scores.*.json: aggregates first, then the rows."""
-        shares = (*LADDER, "strict_match", "right_tool_calls", "tool_accuracy", "missed_calls", "false_calls")
-        shares = (*shares, "right_behaviour", "gold_invalid")
+        shares = [name for name, measure in vars(Scores).items() if isinstance(measure, ShareOf)]
         return {
             "n": len(self.rows),
             "constrained": self.constrained,
             "style": self.style,
-            **{name: getattr(self, name).to_dict() for name in shares},
-            **{name: getattr(self, name).to_dict() for name in ("cer", "cer_rendered", *RATIOS)},
+            **{name: getattr(self, name).to_dict() for name in (*shares, *RATIOS)},
             "chance": to_json(self.chance),
             "errors": self.errors,
             "behaviours": self.behaviours,
@@ -260,15 +219,7 @@ def score(rows: Sequence[Mapping[str, Any]], replies: Sequence[str], style: str 
 
 
 def require_same_ids(first: Iterable[str], second: Iterable[str]) -> None:
-    """Require that two lists of row ids are equal.
-
-    Args:
-        first: Ids.
-        second: Ids.
-
-    Raises:
-        ValueError: They differ; the message names the first that does.
-    """
+    """Require that two lists of row ids are equal; raises ValueError that names the first that differ."""
     for place, (one, other) in enumerate(zip_longest(first, second)):
         if one != other:
             raise InputError(

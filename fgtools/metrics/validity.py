@@ -54,14 +54,10 @@ def _find_violations(call: ToolCall, schema: Any, most: int | None = None) -> li
     """Return what makes a call's arguments invalid, `most` sentences at most; a check that fails is the only one."""
     try:
         validator = _validator(json.dumps(schema or {}, sort_keys=True))
-        return [_describe_violation(call, error) for error in islice(validator.iter_errors(call.arguments), most)]
+        found = islice(validator.iter_errors(call.arguments), most)
+        return [f"{'.'.join([call.name, *map(str, one.absolute_path)])}: {one.message}"[:200] for one in found]
     except Exception as error:  # numbers too large, lists too deep, patterns too slow: each fails in a way of its own
         return [f"{call.name}: the arguments cannot be held against the schema ({type(error).__name__})"[:200]]
-
-
-def _describe_violation(call: ToolCall, error: Any) -> str:
-    where = ".".join([call.name, *map(str, error.absolute_path)])
-    return f"{where}: {error.message}"[:200]
 
 
 @lru_cache(maxsize=4096)

@@ -172,16 +172,12 @@ def build_schema(tool: Tool) -> dict[str, Any]:
         place = root
         for key in outer:
             place = place["properties"].setdefault(key, {"type": "object", "properties": {}, "required": []})
-        place["properties"][last] = _property(parameter)
+        kind: dict[str, Any] = {"type": parameter.kind}
+        if parameter.kind == "list":
+            kind = {"type": "array", "items": {"type": "string"}}
+        if parameter.kind == "enum":
+            kind = {"type": "string", "enum": parameter.pool.split("|")}
+        place["properties"][last] = {**kind, "description": parameter.description}
         if parameter.required:
             place["required"].append(last)
     return root
-
-
-def _property(parameter: Parameter) -> dict[str, Any]:
-    schema: dict[str, Any] = {"description": parameter.description}
-    if parameter.kind == "list":
-        return {"type": "array", "items": {"type": "string"}, **schema}
-    if parameter.kind == "enum":
-        return {"type": "string", "enum": parameter.pool.split("|"), **schema}
-    return {"type": parameter.kind, **schema}

@@ -34,6 +34,14 @@ TYPE_WORDS = {
     "boolean": ("bool", "boolean", "Boolean"),
     "array": ("List[str]", "list[str]"),
 }
+NOTATIONS: dict[str, Callable[[list[dict[str, Any]]], str]] = {
+    "list": json.dumps,
+    "wrapped": lambda functions: json.dumps([{"type": "function", "function": one} for one in functions]),
+    "bare_wrapper": lambda functions: json.dumps([{"function": one} for one in functions]),
+    "strings": lambda functions: json.dumps([json.dumps(one) for one in functions]),
+    "literals": repr,
+}
+"""How public data sets store a row's tools; the plain list is drawn twice as often as each of the others."""
 
 
 def build_samples(n_rows: int = 3000, seed: int = 40, *, wordings: str = "eval") -> list[dict[str, Any]]:
@@ -58,12 +66,11 @@ def build_samples(n_rows: int = 3000, seed: int = 40, *, wordings: str = "eval")
     train: list[dict[str, Any]] = []
     for _ in range(n_rows - len(rows)):
         fate = draw.random()
-        if fate < 0.04:
-            train.append(_damage(_build_row(catalogue.seen, "train", "train", draw), draw))
-        elif fate < 0.09 and train:
+        if 0.04 <= fate < 0.09 and train:
             train.append(_repeat(draw.choice(train), draw))
         else:
-            train.append(_build_row(catalogue.seen, "train", "train", draw))
+            row = _build_row(catalogue.seen, "train", "train", draw)
+            train.append(_damage(row, draw) if fate < 0.04 else row)
     rows += train
     draw.shuffle(rows)
     return [{"row_id": f"sample/{index:05d}", **row} for index, row in enumerate(rows)]
@@ -89,13 +96,9 @@ def _build_row(tools: tuple[Tool, ...], side: str, wordings: str, draw: random.R
         question, reply = draw.choice(SMALL_TALK)
         conversation = [("human", question), ("gpt", reply), *conversation]
     schemas = [_write_schema(tool, draw) for tool in offered]
-    notation = draw.choice(_NOTATIONS)
-    stored = notation(
-        [
-            {"name": tool.name, "description": tool.description, **schema}
-            for tool, schema in zip(offered, schemas, strict=True)
-        ]
-    )
+    notation = draw.choice(["list", *NOTATIONS])
+    pairs = zip(offered, schemas, strict=True)
+    stored = NOTATIONS[notation]([{"name": one.name, "description": one.description, **more} for one, more in pairs])
     if draw.random() < 0.5:
         conversation = [("system", BOILERPLATE.format(tools=stored)), *conversation]
     return {
@@ -103,7 +106,7 @@ def _build_row(tools: tuple[Tool, ...], side: str, wordings: str, draw: random.R
         "tools": stored,
         "task": task,
         "category": requests[0].tool.domain,
-        "source": f"sample_{notation.__name__.removeprefix('_as_')}",
+        "source": f"sample_{notation}",
         "scenario_category": scenario,
         "split": side,
     }
@@ -157,36 +160,6 @@ def _write_schema(tool: Tool, draw: random.Random) -> dict[str, Any]:
     return {"parameters": flat, "required": schema["required"]}
 
 
-def _as_list(functions: list[dict[str, Any]]) -> str:
-    return json.dumps(functions)
-
-
-def _as_wrapped(functions: list[dict[str, Any]]) -> str:
-    return json.dumps([{"type": "function", "function": function} for function in functions])
-
-
-def _as_bare_wrapper(functions: list[dict[str, Any]]) -> str:
-    return json.dumps([{"function": function} for function in functions])
-
-
-def _as_strings(functions: list[dict[str, Any]]) -> str:
-    return json.dumps([json.dumps(function) for function in functions])
-
-
-def _as_literals(functions: list[dict[str, Any]]) -> str:
-    return repr(functions)
-
-
-_NOTATIONS: tuple[Callable[[list[dict[str, Any]]], str], ...] = (
-    _as_list,
-    _as_list,
-    _as_wrapped,
-    _as_bare_wrapper,
-    _as_strings,
-    _as_literals,
-)
-
-
 def _repeat(row: dict[str, Any], draw: random.Random) -> dict[str, Any]:
     """Repeat a row, as data sets with several answers to one prompt do; half of the time with another gold."""
     turns = [dict(turn) for turn in row["conversations"] or []]
@@ -200,9 +173,7 @@ def _repeat(row: dict[str, Any], draw: random.Random) -> dict[str, Any]:
 def _damage(row: dict[str, Any], draw: random.Random) -> dict[str, Any]:
     """Damage a row in one of the ways seen in public data."""
     turns = row["conversations"]
-    kind = draw.choice(
-        ["no_conversations", "no_tools", "unreadable_tools", "undeclared", "broken", "no_user", "silent"]
-    )
+    kind = draw.choice("no_conversations no_tools unreadable_tools undeclared broken no_user silent".split())
     if kind == "no_conversations":
         return {**row, "conversations": None}
     if kind == "no_tools":

@@ -16,10 +16,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, processors
+from torch.nn.utils.rnn import pad_sequence
 from transformers import Gemma3ForCausalLM, Gemma3TextConfig, GenerationConfig, PreTrainedTokenizerFast
 from transformers.utils.chat_template_utils import render_jinja_template
 
@@ -54,30 +56,9 @@ SPECIAL = (PAD, EOS, BOS, "<unk>", START_RESPONSE, START_TURN, END_TURN)
 
 BOILERPLATE = (
     DEVELOPER_TEXT,
-    "declaration:",
-    "{description:",
-    "description:",
-    ",parameters:{properties:{",
-    ",parameters:{",
-    "properties:{",
-    ",required:[",
-    "required:[",
-    ",type:",
-    "type:",
-    ",enum:[",
-    ",items:{type:",
-    "},type:",
-    "},",
-    "}}",
-    "],type:",
-    "call:",
-    "response:",
-    "STRING",
-    "INTEGER",
-    "NUMBER",
-    "BOOLEAN",
-    "ARRAY",
-    "OBJECT",
+    *"declaration: {description: description: ,parameters:{properties:{ ,parameters:{ properties:{".split(),
+    *",required:[ required:[ ,type: type: ,enum:[ ,items:{type: },type: }, }} ],type:".split(),
+    *"call: response: STRING INTEGER NUMBER BOOLEAN ARRAY OBJECT".split(),
 )
 """Texts of every prompt, one token each, so that a prompt is mostly its words."""
 
@@ -99,16 +80,11 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
         A tokenizer with FunctionGemma's control ids and our chat template; any text round-trips.
     """
     pieces = [" ", *(chr(code) for code in range(33, 127)), *(f"<0x{byte:02X}>" for byte in range(256))]
-    words = [
-        word for word in (*FRAGMENTS, *load_words(), *load_endings(), "user", "model", "developer") if len(word) > 1
-    ]
+    words = [*FRAGMENTS, *load_words(), *load_endings(), "user", "model", "developer"]
     free = iter(dict.fromkeys([*pieces, *words, *BOILERPLATE]))
     by_id = {index: token for token, index in FIXED_IDS.items()}
     vocabulary: list[str] = []
-    while True:
-        token = by_id.get(len(vocabulary)) or next(free, None)
-        if token is None:
-            break
+    while token := by_id.get(len(vocabulary)) or next(free, None):
         vocabulary.append(token)
     fragments = set(FRAGMENTS) - set(load_words())
     scores = [(token, -9.0 if token in fragments else -10.0 if len(token) == 1 else -5.0) for token in vocabulary]
@@ -161,16 +137,10 @@ def build_model(vocabulary: int, hidden: int = 64, layers: int = 4) -> Gemma3For
         layer_types=["sliding_attention", "full_attention"] * (layers // 2),
         max_position_embeddings=32768,
         initializer_range=0.06,  # at this width the usual 0.02 learns to copy much later
-        bos_token_id=2,
-        eos_token_id=1,
-        pad_token_id=0,
-        tie_word_embeddings=True,
-        use_cache=True,
     )
     model = Gemma3ForCausalLM(config)
-    model.generation_config = GenerationConfig(
-        bos_token_id=2, eos_token_id=[1, 50, 106], pad_token_id=0, do_sample=False
-    )
+    stops = [FIXED_IDS[token] for token in (EOS, START_RESPONSE, END_TURN)]
+    model.generation_config = GenerationConfig(bos_token_id=2, eos_token_id=stops, pad_token_id=0, do_sample=False)
     _initialize(model)
     return model
 
@@ -254,13 +224,8 @@ class PretrainingRows(torch.utils.data.IterableDataset):
             batches = [encoded[index : index + size] for index in range(0, len(encoded), size)]
             draw.shuffle(batches)
             for batch in batches[: self.numbers.steps - start]:
-                yield _pad(batch)
-
-
-def _pad(batch: Sequence[tuple[list[int], list[int]]]) -> tuple[torch.Tensor, torch.Tensor]:
-    longest = max(len(ids) for ids, _ in batch)
-    inputs = torch.tensor([ids + [0] * (longest - len(ids)) for ids, _ in batch])
-    return inputs, torch.tensor([labels + [-100] * (longest - len(labels)) for _, labels in batch])
+                ids, labels = ([torch.tensor(one) for one in side] for side in zip(*batch, strict=True))
+                yield pad_sequence(ids, batch_first=True), pad_sequence(labels, batch_first=True, padding_value=-100)
 
 
 def completion_loss(
@@ -297,11 +262,8 @@ def pretrain(numbers: Pretraining, folder: Path = CHECKPOINT) -> None:
         losses.append(loss.item())
         hits.append(right.item())
         if (step + 1) % 100 == 0:
-            seconds = time.perf_counter() - started
-            print(
-                f"step {step + 1:>6}  loss {_mean(losses):.4f}  token accuracy {_mean(hits):.4f}  {seconds:.0f} s",
-                flush=True,
-            )
+            figures = f"loss {fmean(losses):.4f}  token accuracy {fmean(hits):.4f}"
+            print(f"step {step + 1:>6}  {figures}  {time.perf_counter() - started:.0f} s", flush=True)
             losses, hits = [], []
         if (step + 1) % 500 == 0 or step + 1 == numbers.steps:
             save(model, tokenizer, numbers, step + 1, folder)
@@ -316,10 +278,6 @@ def _build_optimizers(model: Gemma3ForCausalLM, learning_rate: float) -> list[tu
         (torch.optim.Muon(inner, lr=5 * learning_rate, weight_decay=0.01), 5 * learning_rate),
         (torch.optim.AdamW(rest, lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True), learning_rate),
     ]
-
-
-def _mean(values: list[float]) -> float:
-    return sum(values) / len(values)
 
 
 def _schedule(step: int, steps: int) -> float:

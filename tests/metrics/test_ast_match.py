@@ -6,7 +6,7 @@ import pytest
 
 from fgtools.calls import ToolCall
 from fgtools.metrics import LADDER, score_row
-from fgtools.metrics.ast_match import assign, find_error, find_value_error
+from fgtools.metrics.ast_match import can_pair, find_error, find_value_error, pair_calls
 from tests.toys import GOLDEN, load_cases
 
 CASES = load_cases(GOLDEN / "scoring.jsonl")
@@ -86,15 +86,28 @@ def test_a_required_argument_at_its_default_may_not_be_left_out():
 
 
 def test_a_call_is_given_up_for_another_where_that_helps():
-    fits = {(0, 0), (0, 1), (1, 0), (2, 1), (2, 2)}
-    assert assign(2, 2, lambda *pair: pair in fits) == {0: 1, 1: 0}
-    assert assign(3, 3, lambda *pair: pair in fits) == {0: 1, 1: 0, 2: 2}
-    assert assign(3, 2, lambda *pair: pair in fits).keys() == {0, 1}
-    last = 1200  # fits the first call alone, so that all calls move on: deeper than Python's recursion goes
-    assert (
-        len(assign(last + 1, last + 1, lambda place, call: call == 0 if place == last else call - place in (0, 1)))
-        == last + 1
-    )
+    def pairs(size, *allowed):
+        fits = set(allowed)
+        calls = [ToolCall("f", {"place": place}) for place in range(size)]
+        return can_pair(calls, calls, lambda call, wanted: (wanted.arguments["place"], call.arguments["place"]) in fits)
+
+    assert pairs(2, (0, 0), (0, 1), (1, 0)) and pairs(3, (0, 0), (0, 1), (1, 0), (2, 1), (2, 2))
+    assert not pairs(2, (0, 0), (1, 0)) and not pairs(3, (0, 0), (0, 1), (1, 0), (1, 1), (2, 0), (2, 1))
+    assert pairs(0) and pairs(1, (0, 0)) and not pairs(1)
+    chain = [(place, call) for place in range(1200) for call in (place, place + 1)]
+    assert pairs(1201, *chain, (1200, 0))  # fits the first call alone, so that all calls move on
+    assert not pairs(1201, *chain, (1199, 0))
+
+
+def test_of_very_many_calls_the_fewest_arguments_are_wrong_too():
+    schema = {"f": {"properties": {"a": {}, "b": {}, "c": {}}}}
+    gold = [ToolCall("f", {"a": place, "b": place, "c": 0}) for place in range(12)]
+    found = [ToolCall("f", {"a": place, "b": place, "c": 1}) for place in reversed(range(9))]
+    pairs = pair_calls(found, gold, schema)
+    assert sum(len(agreement.right) for _, agreement in pairs) == 18
+    assert sum(agreement.n_predicted for _, agreement in pairs) == 27
+    assert all(agreement.right == () for call, agreement in pairs if call and call.arguments["a"] > 8)
+    assert [agreement.n_wrong for _, agreement in pair_calls(gold[::-1], gold, schema)] == [0] * 12
 
 
 SCHEMA = {"properties": {"a": {"type": "integer"}, "b": {"type": "string"}, "c": {}}, "required": ["a"]}

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from fgtools.metrics import Scores, score
+from fgtools.metrics import Scores, Share, score
 from fgtools.metrics.breakdowns import (
     count_argument_types,
     require_same_parts,
@@ -13,7 +13,6 @@ from fgtools.metrics.breakdowns import (
     split_by_seen,
     split_by_tools,
 )
-from fgtools.metrics.intervals import wilson_interval
 
 TOOLS = [{"function": {"name": "one", "parameters": {"type": "object", "properties": {"a": {"type": "string"}}}}}]
 BASE = score([{"row_id": "r", "tools": TOOLS, "gold": []}], ["no"]).rows[0]
@@ -74,11 +73,11 @@ def test_arguments_are_counted_by_type_with_intervals_over_rows():
     types = count_argument_types(rows_with("arguments_by_type", by_type))
     assert list(types) == ["string", "integer"]
     assert [(ratio.numerator, ratio.denominator) for ratio in types.values()] == [(80, 160), (0, 20)]
-    assert types["integer"].interval == wilson_interval(0, 20)
+    assert types["integer"].interval == Share(0, 20).interval
     right = count_argument_types(rows_with("arguments_by_type", [(("object", 2, 2),)] * 3))
-    assert right["object"].interval == wilson_interval(3, 3) and right["object"].denominator == 6
+    assert right["object"].interval == Share(3, 3).interval and right["object"].denominator == 6
     low, high = types["string"].interval
     # the four arguments of a row are right or wrong together, so these are 40 observations and not 160
     assert high - low == pytest.approx(0.31, abs=0.02)
-    narrow = wilson_interval(80, 160)
+    narrow = Share(80, 160).interval
     assert high - low > 1.8 * (narrow[1] - narrow[0])

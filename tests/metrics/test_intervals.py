@@ -16,7 +16,6 @@ from fgtools.metrics.intervals import (
     format_p,
     mcnemar_exact,
     paired_interval,
-    wilson_interval,
 )
 
 
@@ -26,15 +25,15 @@ from fgtools.metrics.intervals import (
     [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718)],
 )
 def test_wilson_equals_newcombes_table(k, n, low, high):
-    assert wilson_interval(k, n) == pytest.approx((low, high), abs=5e-5)
+    assert Share(k, n).interval == pytest.approx((low, high), abs=5e-5)
 
 
 @given(st.integers(1, 500).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
 def test_wilson_holds_the_share_and_is_symmetric(pair):
     k, n = pair
-    low, high = wilson_interval(k, n)
+    low, high = Share(k, n).interval
     assert 0.0 <= low <= k / n <= high <= 1.0
-    assert wilson_interval(n - k, n) == pytest.approx((1 - high, 1 - low), abs=1e-12)
+    assert Share(n - k, n).interval == pytest.approx((1 - high, 1 - low), abs=1e-12)
 
 
 def test_a_share_says_its_counts():
@@ -110,7 +109,7 @@ def test_one_row_has_an_interval_without_width():
 def test_the_bootstrap_agrees_with_wilson_on_shares():
     hits = [1] * 120 + [0] * 180
     ratio = bootstrap_ratio(hits, [1] * 300)
-    assert (ratio.low, ratio.high) == pytest.approx(wilson_interval(120, 300), abs=0.004)
+    assert (ratio.low, ratio.high) == pytest.approx(Share(120, 300).interval, abs=0.004)
 
 
 def test_the_bootstrap_of_a_difference_agrees_with_the_paired_interval():

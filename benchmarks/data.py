@@ -121,7 +121,7 @@ def encode_the_tutorials_way(raw: Sequence[Any], tokenizer: Any) -> list[list[in
     for row in raw:
         try:
             gold = extract_tutorial_gold(row)
-            made = build_tutorial_row(row, gold.call) if gold else None
+            made = build_tutorial_row(row, gold[0]) if gold else None
         except TutorialError:
             continue
         if isinstance(made, Built):

@@ -18,21 +18,15 @@ from fgtools.gold.tutorial import TutorialError, extract_tutorial_gold
 from fgtools.profiles import DEVELOPER_TEXT, Recipe, get_recipe
 from fgtools.schema.literals import decode_text, plain_value, show
 
-_ROLES = {
-    "human": "user",
-    "user": "user",
-    "gpt": "assistant",
-    "assistant": "assistant",
-    "model": "assistant",
-    "system": "system",
-    "developer": "system",
-    "tool": "tool",
-    "function": "tool",
-    "observation": "tool",
-    "ipython": "tool",
-}
 _CALL_ROLES = frozenset({"function_call", "tool_call"})
 """Roles of turns whose whole text is calls, without the marks around them (ShareGPT with tools)."""
+
+_ROLES = {
+    **dict.fromkeys(("human", "user"), "user"),
+    **dict.fromkeys(("gpt", "assistant", "model", *_CALL_ROLES), "assistant"),
+    **dict.fromkeys(("system", "developer"), "system"),
+    **dict.fromkeys(("tool", "function", "observation", "ipython"), "tool"),
+}
 
 _BOILERPLATE = re.compile(
     r"</?tools?>|</?tool_calls?>|</?function_calls?>|<tool_response>|<start_function_declaration>"
@@ -83,11 +77,14 @@ class Rejected:
 
 @dataclass(frozen=True)
 class _Turn:
-    """One parsed turn: role is user, assistant, system, tool, or unreadable (then the text says why)."""
+    """One turn: role is user, assistant, system, tool, or unreadable (then the text says why).
+
+    Only the text of an assistant turn is parsed for reasoning and calls.
+    """
 
     index: int
     role: str
-    text: str
+    parsed: ParsedTurn
 
 
 def extract_gold(row: Mapping[str, Any], recipe: str | Recipe = "native") -> Gold | Rejected:
@@ -116,78 +113,59 @@ def extract_gold(row: Mapping[str, Any], recipe: str | Recipe = "native") -> Gol
     turns = _parse_turns(row.get("conversations"))
     if isinstance(turns, Rejected):
         return turns
-    parsed = {turn.index: parse_turn(turn.text) for turn in turns if turn.role == "assistant"}
-    caller = next((turn for turn in turns if turn.role == "assistant" and parsed[turn.index].blocks), None)
-    if caller:
-        gold = _extract_calls(turns, parsed, caller)
-    else:
-        gold = _extract_reply(turns, parsed, silent=row.get("no_call") is True)
+    caller = next((turn for turn in turns if turn.parsed.blocks), None)
+    gold = _extract_calls(turns, caller) if caller else _extract_reply(turns, silent=row.get("no_call") is True)
     # An unreadable turn before the answer matters; where no answer was found, any may be the answer.
     end = gold.answer_turn if isinstance(gold, Gold) else len(turns)
     unreadable = next((turn for turn in turns[:end] if turn.role == "unreadable"), None)
-    return Rejected("bad_conversation", unreadable.text) if unreadable else gold
+    return Rejected("bad_conversation", unreadable.parsed.text) if unreadable else gold
 
 
-def _extract_calls(turns: list[_Turn], parsed: dict[int, ParsedTurn], caller: _Turn) -> Gold | Rejected:
-    answer = parsed[caller.index]
-    if not answer.calls:
-        detail = next((item.detail for item in answer.problems if item.kind == "broken_call"), "")
+def _extract_calls(turns: list[_Turn], caller: _Turn) -> Gold | Rejected:
+    if not caller.parsed.calls:
+        detail = next((item.detail for item in caller.parsed.problems if item.kind == "broken_call"), "")
         return Rejected("broken_call", f"turn {caller.index}: {detail}")
-    prompt = next((turn for turn in reversed(turns) if turn.role == "user" and turn.index < caller.index), None)
+    prompt = _last_user_turn(turns[: caller.index])
     if prompt is None:
         return Rejected("no_user_turn", f"turn {caller.index} calls before any user turn")
-    return _build_gold(turns, parsed, prompt, caller, calls=answer.calls)
+    return _build_gold(turns, prompt, caller)
 
 
-def _extract_reply(turns: list[_Turn], parsed: dict[int, ParsedTurn], silent: bool) -> Gold | Rejected:
-    prompt: _Turn | None = None
-    answered = False
-    for turn in turns:
-        if turn.role == "user":
-            prompt = turn
-        elif turn.role == "assistant" and prompt is not None:
-            answered = True
-            if parsed[turn.index].text:
-                return _build_gold(turns, parsed, prompt, turn, reply=parsed[turn.index].text)
-            break
+def _extract_reply(turns: list[_Turn], silent: bool) -> Gold | Rejected:
+    first = next((turn.index for turn in turns if turn.role == "user"), len(turns))
+    answer = next((turn for turn in turns[first:] if turn.role == "assistant"), None)
+    prompt = _last_user_turn(turns[: answer.index] if answer else turns)
     if prompt is None:
         return Rejected("no_user_turn", f"{len(turns)} turns, none of a user")
-    if silent and not answered:
-        return _build_gold(turns, parsed, prompt, prompt)
-    if not answered:
+    if silent and not answer:
+        return _build_gold(turns, prompt, _Turn(prompt.index, "assistant", ParsedTurn()))
+    if answer and answer.parsed.text:
+        return _build_gold(turns, prompt, answer)
+    if not answer:
         return Rejected("no_assistant_turn", f"{len(turns)} turns, no reply to a user")
-    if any(problem.kind == "unclosed_reasoning" for one in parsed.values() for problem in one.problems):
+    if any(problem.kind == "unclosed_reasoning" for turn in turns for problem in turn.parsed.problems):
         return Rejected("unclosed_reasoning", "the reasoning of the first reply is never closed")
     return Rejected("no_reply", "the first reply is empty once reasoning is removed")
 
 
-def _build_gold(
-    turns: list[_Turn],
-    parsed: dict[int, ParsedTurn],
-    prompt: _Turn,
-    answer: _Turn,
-    calls: tuple[ToolCall, ...] = (),
-    reply: str = "",
-) -> Gold | Rejected:
-    if not prompt.text.strip():
+def _last_user_turn(turns: list[_Turn]) -> _Turn | None:
+    return next((turn for turn in reversed(turns) if turn.role == "user"), None)
+
+
+def _build_gold(turns: list[_Turn], prompt: _Turn, answer: _Turn) -> Gold | Rejected:
+    if not prompt.parsed.text.strip():
         return Rejected("empty_request", f"turn {prompt.index} is empty")
-    problems = list(parsed[answer.index].problems) if answer.index in parsed else []
-    system: list[str] = []
-    messages: list[dict[str, str]] = []
-    for turn in turns:
-        if turn.index > prompt.index:
-            stray = turn.index < answer.index and turn.role != "system"
-            problems.extend([Problem("stray_turn", f"{turn.role} turn {turn.index}")] if stray else [])
-        elif turn.role == "system":
-            system.append(turn.text)
-        elif turn.role == "user":
-            messages.append({"role": "user", "content": turn.text})
-        elif turn.role == "assistant" and parsed[turn.index].text:
-            messages.append({"role": "assistant", "content": parsed[turn.index].text})
-        elif turn.role == "tool":
-            problems.append(Problem("stray_turn", f"tool turn {turn.index} before any call"))
-    developer = {"role": "developer", "content": developer_text("\n".join(system))}
-    return Gold(calls, prompt.index, [developer, *messages], tuple(problems), reply, answer.index)
+    context = turns[: prompt.index + 1]
+    between = turns[prompt.index + 1 : answer.index]
+    stray = [f"tool turn {turn.index} before any call" for turn in context if turn.role == "tool"]
+    stray += [f"{turn.role} turn {turn.index}" for turn in between if turn.role != "system"]
+    system = "\n".join(turn.parsed.text for turn in context if turn.role == "system")
+    said = [turn for turn in context if turn.role == "user" or (turn.role == "assistant" and turn.parsed.text)]
+    messages = [{"role": turn.role, "content": turn.parsed.text} for turn in said]
+    developer = {"role": "developer", "content": developer_text(system)}
+    problems = (*answer.parsed.problems, *(Problem("stray_turn", detail) for detail in stray))
+    calls, reply = answer.parsed.calls, "" if answer.parsed.calls else answer.parsed.text
+    return Gold(calls, prompt.index, [developer, *messages], problems, reply, answer.index)
 
 
 def developer_text(system: str) -> str:
@@ -233,26 +211,22 @@ def _parse_turns(raw: Any) -> list[_Turn] | Rejected:
         return Rejected("bad_conversation", f"conversations cannot be read: {error}")
     if not isinstance(raw, (list, tuple)) or not raw:
         return Rejected("bad_conversation", f"conversations must be a list of turns, got {show(raw)}")
-    turns: list[_Turn] = []
-    for index, item in enumerate(raw):
-        turns.append(_parse_turn(index, item))
-    return turns
+    return [_parse_turn(index, item) for index, item in enumerate(raw)]
 
 
 def _parse_turn(index: int, item: Any) -> _Turn:
     if not isinstance(item, Mapping):
-        return _Turn(index, "unreadable", f"turn {index} must be a mapping, got {show(item)}")
-    role = item.get("from") if item.get("from") is not None else item.get("role")
-    word = role.strip().lower() if isinstance(role, str) else ""
-    role = "assistant" if word in _CALL_ROLES else _ROLES.get(word)
+        return _Turn(index, "unreadable", ParsedTurn(text=f"turn {index} must be a mapping, got {show(item)}"))
+    given = item.get("from") if item.get("from") is not None else item.get("role")
+    word = given.strip().lower() if isinstance(given, str) else ""
+    role = _ROLES.get(word)
     text = _parse_content(item["value"] if item.get("value") is not None else item.get("content"))
-    if text is not None and word in _CALL_ROLES and "<tool_call>" not in text:
+    if role is None or text is None:
+        reason = "has an unknown role" if role is None else "holds no text"
+        return _Turn(index, "unreadable", ParsedTurn(text=f"turn {index} {reason}: {show(item)}"))
+    if word in _CALL_ROLES and "<tool_call>" not in text:
         text = f"<tool_call>\n{text}\n</tool_call>"
-    if role is None:
-        return _Turn(index, "unreadable", f"turn {index} has an unknown role: {show(item)}")
-    if text is None:
-        return _Turn(index, "unreadable", f"turn {index} holds no text: {show(item)}")
-    return _Turn(index, role, text)
+    return _Turn(index, role, parse_turn(text) if role == "assistant" else ParsedTurn(text=text))
 
 
 def _parse_content(raw: Any) -> str | None:
@@ -273,16 +247,14 @@ def _parse_content(raw: Any) -> str | None:
 
 def _extract_tutorial(row: Mapping[str, Any]) -> Gold | Rejected:
     try:
-        gold = extract_tutorial_gold(row)
+        found = extract_tutorial_gold(row)
     except (TutorialError, RecursionError) as error:
         return Rejected("bad_row", str(error))
-    if gold is None:
+    if found is None:
         roles = [str(turn.get("from")).lower().strip() for turn in row["conversations"]]
         if not any(_ROLES.get(role) == "user" for role in roles):
             return Rejected("no_user_turn", f"{len(roles)} turns, none of a user")
         return Rejected("no_call", "no readable call between the task's user turn and the next one")
-    messages = [
-        {"role": "developer", "content": DEVELOPER_TEXT},
-        {"role": "user", "content": row.get("task") or ""},
-    ]
-    return Gold((gold.call,), gold.turn, messages)
+    call, turn = found
+    developer = {"role": "developer", "content": DEVELOPER_TEXT}
+    return Gold((call,), turn, [developer, {"role": "user", "content": row.get("task") or ""}])

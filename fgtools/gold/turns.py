@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from fgtools.calls import Problem, ToolCall
@@ -38,10 +40,10 @@ class ParsedTurn:
         blocks: Number of call blocks outside of reasoning, broken ones included.
     """
 
-    calls: tuple[ToolCall, ...]
-    text: str
-    problems: tuple[Problem, ...]
-    blocks: int
+    calls: tuple[ToolCall, ...] = ()
+    text: str = ""
+    problems: tuple[Problem, ...] = ()
+    blocks: int = 0
 
 
 def parse_turn(text: str) -> ParsedTurn:
@@ -92,30 +94,26 @@ def _parse_block(text: str, start: int) -> tuple[list[ToolCall], list[Problem], 
         closing = _CLOSING.match(text, end)
         if closing:
             end = closing.end()
-        elif not text[end:].strip():
-            problems.append(Problem("unclosed_call", text[start : start + 80]))
-            end = len(text)
         else:
-            later = _find_end(text, end)
-            leftover = text[end : later[0]].strip()
-            if leftover.startswith(("{", "[")):  # a second call, and a broken one
-                problems.append(Problem("broken_call", leftover[:80]))
-            elif leftover:
-                problems.append(Problem("trailing_text", leftover[:80]))
-            if not later[1]:
+            stop, is_closed, after = _find_end(text, end)
+            leftover = text[end:stop].strip()
+            if leftover:  # brackets begin a second call, which is broken
+                kind = "broken_call" if leftover.startswith(("{", "[")) else "trailing_text"
+                problems.append(Problem(kind, leftover[:80]))
+            if is_closed:
+                end = after
+            else:  # the text after an unclosed block is the turn's again
                 problems.append(Problem("unclosed_call", text[start : start + 80]))
-                later = (end, True, end)  # the text after an unclosed block is the turn's again
-            end = later[2]
     else:
         values, end = _parse_python(text, start)
     calls: list[ToolCall] = []
     for value in values:
         try:
-            found, broken = _parse_calls(value)
+            parsed = _parse_calls(value)
         except RecursionError:
-            found, broken = _broken(value)
-        calls.extend(found)
-        problems.extend(broken)
+            parsed = [_broken(value)]
+        calls.extend(item for item in parsed if isinstance(item, ToolCall))
+        problems.extend(item for item in parsed if isinstance(item, Problem))
     if not calls and not any(problem.kind == "broken_call" for problem in problems):
         problems.append(Problem("broken_call", text[start : start + 80].strip()))
     return calls, problems, end
@@ -131,49 +129,43 @@ def _find_end(text: str, position: int) -> tuple[int, bool, int]:
 
 
 def _parse_python(text: str, start: int) -> tuple[list[Any], int]:
-    closing = _CALL_END.search(text, start)
-    for _ in range(_MAX_CLOSINGS):
-        if not closing:
-            break
-        try:
+    for closing in islice(_CALL_END.finditer(text, start), _MAX_CLOSINGS):
+        with suppress(ValueError):
             return [parse_literal(text[start : closing.start()].strip(" \n\t`"))], closing.end()
-        except ValueError:
-            closing = _CALL_END.search(text, closing.end())
-    end = _find_end(text, start)
-    if not end[1]:
-        try:
-            return [parse_literal(text[start : end[0]])], end[2]
-        except ValueError:
-            pass  # reported as a broken call by the caller
-    return [], end[2]
+    stop, is_closed, after = _find_end(text, start)
+    if not is_closed:
+        with suppress(ValueError):  # the caller reports a broken call
+            return [parse_literal(text[start:stop])], after
+    return [], after
 
 
-def _parse_calls(value: Any) -> tuple[list[ToolCall], list[Problem]]:
+def _parse_calls(value: Any) -> list[ToolCall | Problem]:
+    """Return the calls of a decoded value, and a Problem for every part of it that is none."""
     try:
         value = decode_text(value)
     except ValueError:
-        return [], [Problem("broken_call", show(value))]
+        return [_broken(value)]
     if isinstance(value, (list, tuple)):
-        parsed = [_parse_calls(item) if isinstance(item, (Mapping, str)) else _broken(item) for item in value]
-        return [call for calls, _ in parsed for call in calls], [item for _, broken in parsed for item in broken]
+        parsed = [_parse_calls(item) if isinstance(item, (Mapping, str)) else [_broken(item)] for item in value]
+        return [found for items in parsed for found in items]
     if not isinstance(value, Mapping):
-        return _broken(value)
+        return [_broken(value)]
     if isinstance(value.get("tool_calls"), (list, tuple)):
         return _parse_calls(value["tool_calls"])
     if isinstance(value.get("function"), Mapping):
         return _parse_calls(value["function"])
     name = next((value[word] for word in _NAME_WORDS if isinstance(value.get(word), str) and value[word].strip()), None)
     if name is None:
-        return _broken(value)
+        return [_broken(value)]
     try:
         given = next((value[word] for word in _ARGUMENT_WORDS if value.get(word) is not None), None)
-        return [ToolCall(name, _parse_arguments(given))], []
+        return [ToolCall(name, _parse_arguments(given))]
     except ValueError as error:
-        return [], [Problem("broken_call", f"{name}: {error}"[:80])]
+        return [Problem("broken_call", f"{name}: {error}"[:80])]
 
 
-def _broken(value: Any) -> tuple[list[ToolCall], list[Problem]]:
-    return [], [Problem("broken_call", show(value))]
+def _broken(value: Any) -> Problem:
+    return Problem("broken_call", show(value))
 
 
 def _parse_arguments(raw: Any) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from fgtools.calls import ToolCall
 from fgtools.files import FgtoolsError
@@ -23,26 +23,15 @@ class TutorialError(FgtoolsError, ValueError):
     """A row on which the tutorial's own code stops with an error."""
 
 
-class TutorialGold(NamedTuple):
-    """The tutorial's gold call.
-
-    Attributes:
-        call: Name and arguments as found; the arguments need not be a mapping.
-        turn: Index of the user turn that was taken for the task's.
-    """
-
-    call: ToolCall
-    turn: int
-
-
-def extract_tutorial_gold(row: Mapping[str, Any]) -> TutorialGold | None:
+def extract_tutorial_gold(row: Mapping[str, Any]) -> tuple[ToolCall, int] | None:
     """Find the call that the tutorial takes as a row's gold.
 
     Args:
         row: A raw row.
 
     Returns:
-        The call, or None where the tutorial finds none.
+        The call, its arguments as found (they need not be a mapping), and the index of the user turn that was taken for
+        the task's; None where the tutorial finds no call.
 
     Raises:
         TutorialError: The row is such that the tutorial's code raises.
@@ -60,7 +49,7 @@ def extract_tutorial_gold(row: Mapping[str, Any]) -> TutorialGold | None:
         if roles[index] in _ASSISTANT_ROLES:
             call = _parse_first_block(_text_of(turns[index], "value"))
             if call is not None:
-                return TutorialGold(call, start)
+                return call, start
     return None
 
 

@@ -96,11 +96,10 @@ class _ParameterParser:
         if not isinstance(raw, Mapping):
             return self._build_object({}, {}, [beside], False, depth)
         required = raw.get("required")
-        if not specs.is_schema(raw) and raw:
-            self.changes.append(("flat_parameters", ""))
         if specs.is_schema(raw):
             self._note_type(raw.get("type"), "object")
             return self._build_object(raw, specs.schema_entries(raw), [beside, required], False, depth)
+        self.changes.extend([("flat_parameters", "")] if raw else [])
         listed = [beside, None if isinstance(required, Mapping) else required]  # a mapping: a parameter of that name
         return self._build_object({}, specs.flat_entries(raw), listed, True, depth)
 

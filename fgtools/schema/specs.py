@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fgtools.schema.literals import plain_value
-from fgtools.schema.types import JSON_TYPES, common_type, parse_type, value_type
+from fgtools.schema.types import common_type, parse_type, value_type
 
 DEFINITION_WORDS = ("$defs", "definitions")
 _META = frozenset({"description", "title", "type", "additionalProperties", "$schema", "$id", "$comment", "strict"})
@@ -166,10 +166,8 @@ def inferred_type(raw: Mapping[str, Any]) -> str:
         return "array"
     if found := choices_of(raw):
         return common_type(found["enum"]) or "string"
-    for word in ("const", "default"):
-        if raw.get(word) is not None and value_type(raw[word]) in JSON_TYPES:
-            return value_type(raw[word])
-    return "string"
+    given = next((raw[word] for word in ("const", "default") if raw.get(word) is not None), None)
+    return "string" if given is None else value_type(given)
 
 
 def is_schema(raw: Mapping[str, Any]) -> bool:

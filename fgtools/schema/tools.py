@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import marshal
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -67,11 +67,11 @@ class ParsedTools(NamedTuple):
     changes: tuple[Change, ...] = ()
 
 
-class _Definition(NamedTuple):
-    """One definition without its wrappers, and the kinds of the changes that removed them."""
+_Definition = tuple[Mapping[str, Any], tuple[str, ...]]
+"""One definition without its wrappers, and the kinds of the changes that removed them."""
 
-    body: Mapping[str, Any]
-    changes: tuple[str, ...] = ()
+_Cached = tuple[bytes, tuple[Problem, ...], tuple[Change, ...]]
+"""ParsedTools with the tools as marshal's bytes, the fastest way to make a copy for every caller."""
 
 
 def normalize_tools(raw: Any, recipe: str | Recipe = "native") -> list[dict[str, Any]]:
@@ -136,16 +136,15 @@ def parse_tools(raw: Any) -> ParsedTools:
         SchemaError: As for `normalize_tools`.
     """
     if isinstance(raw, str):
-        copied, problems, changes = _parse_text(raw)
-        return ParsedTools(tuple(marshal.loads(copied)), problems, changes)
+        tools, problems, changes = _parse_text(raw)
+        return ParsedTools(marshal.loads(tools), problems, changes)
     return _parse(raw)
 
 
 @lru_cache(maxsize=2048)
-def _parse_text(raw: str) -> tuple[bytes, tuple[Problem, ...], tuple[Change, ...]]:
-    """Parse a text; the tools are returned as marshal's bytes, the fastest way to make a copy for every caller."""
+def _parse_text(raw: str) -> _Cached:
     if not raw.strip():
-        return marshal.dumps([]), (), ()
+        return marshal.dumps(()), (), ()
     twice = False
     try:
         values = parse_literals(raw)
@@ -158,8 +157,8 @@ def _parse_text(raw: str) -> tuple[bytes, tuple[Problem, ...], tuple[Change, ...
             raise SchemaError(
                 f"tools must be JSON or a Python literal, got {raw.strip()[:60]!r}: fix or drop the row"
             ) from error
-    parsed = _parse(None if value == "" else value, ("text_decoded",) if twice else ())
-    return marshal.dumps(parsed.tools), parsed.problems, parsed.changes
+    tools, *noted = _parse(None if value == "" else value, ("text_decoded",) if twice else ())
+    return marshal.dumps(tools), *noted
 
 
 def _parse_signatures(text: str) -> list[Mapping[str, Any]]:
@@ -172,43 +171,43 @@ def _parse_signatures(text: str) -> list[Mapping[str, Any]]:
 
 
 def _parse(raw: Any, before: tuple[str, ...] = ()) -> ParsedTools:
-    problems: list[Problem] = []
     changes: list[Change] = []
     tools: dict[str, dict[str, Any]] = {}
     try:
-        for definition in _find_definitions(raw, problems, depth=0):
-            tool, noticed, changed = _parse_tool(definition.body)
-            problems.extend(noticed)
-            changes.extend(changed)
-            if tool is None:
-                continue
-            name = tool["function"]["name"]
-            changes.extend(Change(name, kind, "") for kind in (*before, *definition.changes))
-            if name in tools:
-                kind = "duplicate_tool" if tools[name] == tool else "conflicting_tool"
-                problems.append(Problem(kind, name[:80]))
-            tools.setdefault(name, tool)
+        found = list(_find_definitions(raw, depth=0))
+        problems = [item for item in found if isinstance(item, Problem)]
+        for body, kinds in (item for item in found if not isinstance(item, Problem)):
+            parsed = _parse_tool(body)
+            problems.extend(parsed.problems)
+            changes.extend(parsed.changes)
+            for tool in parsed.tools:
+                name = tool["function"]["name"]
+                changes.extend(Change(name, kind, "") for kind in (*before, *kinds))
+                if name in tools:
+                    kind = "duplicate_tool" if tools[name] == tool else "conflicting_tool"
+                    problems.append(Problem(kind, name[:80]))
+                tools.setdefault(name, tool)
     except RecursionError as error:
         raise SchemaError("tools nest too deep to be parsed: flatten or drop the row") from error
     return ParsedTools(tuple(tools.values()), tuple(problems), tuple(changes))
 
 
-def _find_definitions(raw: Any, problems: list[Problem], depth: int) -> list[_Definition]:
-    """Return every definition in a decoded field, without its wrappers."""
-    if raw is None:
-        return []
+def _find_definitions(raw: Any, depth: int) -> Iterator[_Definition | Problem]:
+    """Yield every definition in a decoded field, without its wrappers, and a Problem for each part that is none."""
     if isinstance(raw, (list, tuple)):
-        return [found for item in raw for found in _parse_item(item, problems, depth)]
-    if isinstance(raw, Mapping):
-        return _parse_mapping(raw, problems, depth)
-    if callable(raw):
-        return [_unwrap(_build_schema(raw))]
-    raise SchemaError(
-        f"tools must be a list, a mapping or text of one, got {type(raw).__name__} {show(raw)}: fix or drop the row"
-    )
+        for item in raw:
+            yield from _parse_item(item, depth)
+    elif isinstance(raw, Mapping):
+        yield from _parse_mapping(raw, depth)
+    elif callable(raw):
+        yield _unwrap(_build_schema(raw))
+    elif raw is not None:
+        raise SchemaError(
+            f"tools must be a list, a mapping or text of one, got {type(raw).__name__} {show(raw)}: fix or drop the row"
+        )
 
 
-def _parse_item(item: Any, problems: list[Problem], depth: int) -> list[_Definition]:
+def _parse_item(item: Any, depth: int) -> Iterator[_Definition | Problem]:
     changes: tuple[str, ...] = ()
     if isinstance(item, str):
         text, changes = item, ("text_decoded",)
@@ -217,12 +216,12 @@ def _parse_item(item: Any, problems: list[Problem], depth: int) -> list[_Definit
         except ValueError:
             item, changes = (_parse_signatures(text) or text), ("signature_read",)
     if callable(item) and not isinstance(item, type):
-        return _find_definitions(item, problems, depth + 1)
-    if isinstance(item, (list, tuple, Mapping)) and depth < 4:  # some sets have one list per turn
-        found = _find_definitions(item, problems, depth + 1)
-        return [_Definition(one.body, (*changes, *one.changes)) for one in found]
-    problems.append(Problem("not_a_tool", show(item)))
-    return []
+        yield from _find_definitions(item, depth + 1)
+    elif isinstance(item, (list, tuple, Mapping)) and depth < 4:  # some sets have one list per turn
+        for found in _find_definitions(item, depth + 1):
+            yield found if isinstance(found, Problem) else (found[0], (*changes, *found[1]))
+    else:
+        yield Problem("not_a_tool", show(item))
 
 
 def _build_schema(function: Callable[..., Any]) -> Mapping[str, Any]:
@@ -238,14 +237,15 @@ def _build_schema(function: Callable[..., Any]) -> Mapping[str, Any]:
         ) from error
 
 
-def _parse_mapping(raw: Mapping[str, Any], problems: list[Problem], depth: int) -> list[_Definition]:
-    for word in _LIST_WORDS:
-        if isinstance(raw.get(word), (list, tuple, str)) and "name" not in raw:
-            return _parse_item(raw[word], problems, depth)
+def _parse_mapping(raw: Mapping[str, Any], depth: int) -> Iterator[_Definition | Problem]:
+    lists = [raw[word] for word in _LIST_WORDS if isinstance(raw.get(word), (list, tuple, str))]
     named = bool(raw) and not any(word in raw for word in (*_NAME_WORDS, "function", "type"))
-    if named and all(isinstance(value, Mapping) and _is_definition_body(value) for value in raw.values()):
-        return [_Definition({"name": name, **value}) for name, value in raw.items()]
-    return [_unwrap(raw)]
+    if lists and "name" not in raw:
+        yield from _parse_item(lists[0], depth)
+    elif named and all(isinstance(value, Mapping) and _is_definition_body(value) for value in raw.values()):
+        yield from (({"name": name, **value}, ()) for name, value in raw.items())
+    else:
+        yield _unwrap(raw)
 
 
 def _is_definition_body(value: Mapping[str, Any]) -> bool:
@@ -270,47 +270,35 @@ def _unwrap(raw: Mapping[str, Any]) -> _Definition:
         raw = {**beside, **inner}
         if "function" not in inner:
             break
-    return _Definition(raw, changes)
+    return raw, changes
 
 
-class _ParsedTool(NamedTuple):
-    """One parsed definition; `tool` is None where it has no usable name."""
-
-    tool: dict[str, Any] | None
-    problems: tuple[Problem, ...] = ()
-    changes: tuple[Change, ...] = ()
-
-
-def _parse_tool(raw: Mapping[str, Any]) -> _ParsedTool:
-    """Parse a definition; for a known one return a copy of the earlier result."""
+def _parse_tool(raw: Mapping[str, Any]) -> ParsedTools:
+    """Parse one definition, each distinct one once; no tool where it has no usable name."""
     try:
         key = marshal.dumps(raw, 2)  # version 2 writes equal values alike
     except ValueError:  # values that marshal does not know, or too deep nesting
         return _parse_definition(raw)
-    known = _KNOWN.get(key)
-    if known is None:
-        parsed = _parse_definition(raw)
-        if len(_KNOWN) < _MAX_KNOWN:
-            _KNOWN[key] = (marshal.dumps(parsed.tool), parsed.problems, parsed.changes)
-        return parsed
-    return _ParsedTool(marshal.loads(known[0]), *known[1:])
+    tools, problems, changes = _parse_marshalled(key)
+    return ParsedTools(marshal.loads(tools), problems, changes)
 
 
-_KNOWN: dict[bytes, tuple[bytes, tuple[Problem, ...], tuple[Change, ...]]] = {}
-_MAX_KNOWN = 20_000
-"""How many parsed definitions are kept, a few kilobytes each: the same tools are in many rows, and parsing is slow."""
+@lru_cache(maxsize=20_000)  # a few kilobytes each; the same tools are in many rows, and parsing is slow
+def _parse_marshalled(raw: bytes) -> _Cached:
+    tools, *noted = _parse_definition(marshal.loads(raw))
+    return marshal.dumps(tools), *noted
 
 
 def clear_caches() -> None:
     """Forget all parsed tools, so that the time of a first parsing can be measured."""
-    _KNOWN.clear()
+    _parse_marshalled.cache_clear()
     _parse_text.cache_clear()
 
 
-def _parse_definition(raw: Mapping[str, Any]) -> _ParsedTool:
+def _parse_definition(raw: Mapping[str, Any]) -> ParsedTools:
     field = next((word for word in _NAME_WORDS if isinstance(raw.get(word), str) and raw[word].strip()), None)
     if field is None:
-        return _ParsedTool(None, (Problem("no_name", show(raw)),))
+        return ParsedTools((), (Problem("no_name", show(raw)),))
     name = raw[field]
     changes = [Change(name, "name_from", field)] if field != "name" else []
     problems = []
@@ -318,13 +306,13 @@ def _parse_definition(raw: Mapping[str, Any]) -> _ParsedTool:
     try:
         parameters, noted = parse_parameters(raw[word] if word else None, raw.get("required"))
         if nests_too_deep([{"function": {"parameters": parameters}}]):  # as deep as they are in a row's tools
-            raise ValueError(f"parameters make the tools nest deeper than {MAX_DEPTH} levels")
+            raise SchemaError(f"parameters make the tools nest deeper than {MAX_DEPTH} levels")
         changes.extend(Change(name, kind, detail) for kind, detail in noted)
     except ValueError as error:
         problems.append(Problem("unreadable_parameters", f"{name}: {error}"[:80]))
         parameters = parse_parameters(None).schema
     function = {"name": name, "description": _description(raw), "parameters": parameters}
-    return _ParsedTool({"type": "function", "function": function}, tuple(problems), tuple(changes))
+    return ParsedTools(({"type": "function", "function": function},), tuple(problems), tuple(changes))
 
 
 def _description(raw: Mapping[str, Any]) -> str:

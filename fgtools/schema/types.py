@@ -10,6 +10,7 @@ written as text. For the same reason a union is narrowed to one type (see `wides
 from __future__ import annotations
 
 import ast
+import copy
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -76,13 +77,7 @@ def parse_type(text: str) -> ParsedType:
         The ParsedType; a string type with `known` False for text that is no type.
     """
     schema, optional, known = _parse(text)
-    return ParsedType(_copy(schema) if len(schema) > 1 else {**schema}, optional, known)
-
-
-def _copy(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _copy(item) for key, item in value.items()}
-    return [_copy(item) for item in value] if isinstance(value, list) else value
+    return ParsedType(copy.deepcopy(schema) if len(schema) > 1 else {**schema}, optional, known)
 
 
 @lru_cache(maxsize=4096)
@@ -94,8 +89,8 @@ def _parse(text: str) -> tuple[dict[str, Any], bool | None, bool]:
         schema, nullable = _parse_expression(body)
     except _NotAType:
         leading = _LEADING.match(body)
-        kind = _WORDS.get(leading.group().lower()) if leading else None
-        return _schema_of("string" if kind in (None, "null") else kind), optional, False
+        kind = _WORDS.get(leading.group().lower(), "string") if leading else "string"
+        return _schema_of("string" if kind == "null" else kind), optional, False
     return schema, True if nullable else optional, True
 
 
@@ -135,10 +130,9 @@ def _parse_expression(body: str) -> tuple[dict[str, Any], bool]:
 
 
 def _parse_word(name: str) -> dict[str, Any]:
-    kind = _WORDS.get(name.lower())
-    if kind is None:
+    if name.lower() not in _WORDS:
         raise _NotAType
-    return _schema_of(kind)
+    return _schema_of(_WORDS[name.lower()])
 
 
 def _schema_of(kind: str) -> dict[str, Any]:
@@ -160,9 +154,7 @@ def _split_generic(body: str) -> tuple[str, list[str] | None]:
 def _apply_generic(name: str, arguments: list[str]) -> tuple[dict[str, Any], bool]:
     lowered = name.lower()
     if lowered in ("optional", "nullable", "maybe"):
-        if not arguments:
-            return {"type": "string"}, True
-        return _parse_expression(arguments[0])[0], True
+        return _parse_expression(arguments[0])[0] if arguments else {"type": "string"}, True
     if lowered in ("union", "oneof", "anyof"):
         return _narrow_union([_parse_expression(part) for part in arguments])
     if lowered in ("annotated", "final", "required", "notrequired", "classvar") and arguments:
@@ -214,8 +206,6 @@ def widest(schemas: Iterable[dict[str, Any]]) -> dict[str, Any]:
     distinct = [schema for index, schema in enumerate(found) if schema not in found[:index]]
     if not distinct:
         return {"type": "string"}
-    if len(distinct) == 1:
-        return distinct[0]
     kinds = {schema.get("type") for schema in distinct}
     if len(kinds) == 1 and all("enum" in schema for schema in distinct):
         return {**distinct[0], "enum": [choice for schema in distinct for choice in schema["enum"]]}
@@ -266,19 +256,12 @@ def _singularize(text: str) -> str:
 
 
 def _split(text: str, separators: tuple[str, ...]) -> list[str]:
-    parts, depth, start, position = [], 0, 0, 0
-    while position < len(text):
-        character = text[position]
-        if character in "[<({":
-            depth += 1
-        elif character in "]>)}":
-            depth -= 1
+    """Split at the separators outside brackets."""
+    parts, depth, start = [], 0, 0
+    for mark in re.finditer("|".join(map(re.escape, (*"[<({]>)}", *separators))), text):
+        if mark.group() not in separators:
+            depth += 1 if mark.group() in _OPENING else -1
         elif depth == 0:
-            separator = next((item for item in separators if text.startswith(item, position)), None)
-            if separator:
-                parts.append(text[start:position].strip())
-                position += len(separator)
-                start = position
-                continue
-        position += 1
+            parts.append(text[start : mark.start()].strip())
+            start = mark.end()
     return [*parts, text[start:].strip()]

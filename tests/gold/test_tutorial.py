@@ -2,13 +2,14 @@
 
 import pytest
 
-from fgtools.gold.tutorial import TutorialError, TutorialGold, extract_tutorial_gold
+from fgtools.calls import ToolCall
+from fgtools.gold.tutorial import TutorialError, extract_tutorial_gold
 from tests.toys import call_turn, conversation
 
 F, G = (call_turn(f'{{"name": "{name}", "arguments": {{}}}}') for name in "fg")
 
 
-def gold(task: str, *values: str) -> TutorialGold | None:
+def gold(task: str, *values: str) -> tuple[ToolCall, int] | None:
     return extract_tutorial_gold({"task": task, "conversations": conversation(*values)})
 
 
@@ -17,13 +18,12 @@ def test_an_empty_user_turn_matches_any_task():
 
 
 def test_without_a_match_the_last_user_turn_is_taken():
-    found = gold("z", "a", F, "b", G)
-    assert (found.call.name, found.turn) == ("g", 2)
+    assert gold("z", "a", F, "b", G) == (ToolCall("g", {}), 2)
 
 
 def test_an_unreadable_turn_is_passed_over_until_the_next_user_turn():
     turns = [*conversation("q", "<tool_call>{'a'}</tool_call>"), {"from": "gpt", "value": G}]
-    assert extract_tutorial_gold({"task": "", "conversations": turns}).call.name == "g"
+    assert extract_tutorial_gold({"task": "", "conversations": turns}) == (ToolCall("g", {}), 0)
     assert gold("q", "q", "?", "r", G) is None
 
 

@@ -22,11 +22,11 @@ def test_arguments_go_when_the_last_declaration_requires_nothing(tools, argument
         "conversations": conversation("q", call_turn(f'{{"name": "f", "arguments": {arguments}}}')),
         "tools": tools,
     }
-    assert build_tutorial_row(row, extract_tutorial_gold(row).call).fate["gold"][0]["arguments"] == kept
+    assert build_tutorial_row(row, extract_tutorial_gold(row)[0]).fate["gold"][0]["arguments"] == kept
 
 
 def test_rows_are_left_out_by_reason():
     row = {"task": "q", "conversations": conversation("q", call_turn('{"name": "f", "arguments": {}}'))}
-    gold = extract_tutorial_gold(row).call
+    gold, _ = extract_tutorial_gold(row)
     assert build_tutorial_row({**row, "tools": []}, gold).reason == "no_tools"
     assert build_tutorial_row({**row, "tools": [{"name": "g"}]}, gold).reason == "unknown_tool"

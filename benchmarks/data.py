@@ -29,8 +29,8 @@ from fgtools.gold.tutorial import TutorialError, extract_tutorial_gold
 from fgtools.models import load_tokenizer
 from fgtools.prompts import encode_row, encode_rows
 from fgtools.rows import Row, build_rows
+from fgtools.rows.build import build_tutorial_row
 from fgtools.rows.funnel import Built
-from fgtools.rows.tutorial import build_tutorial_row
 from fgtools.schema.tools import clear_caches
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"

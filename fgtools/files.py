@@ -59,11 +59,7 @@ def make_folder(path: Path) -> Path:
 
 
 def write_parts(path: Path, parts: Iterable[bytes]) -> Path:
-    """Write a file whole, part by part: under a temporary name beside it, then renamed; makes the folder.
-
-    Raises:
-        FileError: The file cannot be written; one that is already there stays as it is.
-    """
+    """Write a file whole: under a temporary name beside it, then renamed; raises FileError where that fails."""
     make_folder(path.parent)
     with name_file(path, "written"):
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -166,16 +162,7 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
 
 
 def parse_line(line: bytes, path: Path, number: int) -> dict[str, Any]:
-    """Parse a line of a JSON-lines file.
-
-    Args:
-        line: The line.
-        path: Its file, for the message.
-        number: Its number, from 1, for the message.
-
-    Raises:
-        DataFileError: The line is not a JSON object in UTF-8.
-    """
+    """Parse a line of a JSON-lines file; raises DataFileError, which names file and line, unless it is an object."""
     try:
         row = json.loads(line.decode("utf-8"))
     except (ValueError, RecursionError) as error:
@@ -231,15 +218,12 @@ def is_watched() -> bool:
 
 
 def track(items: Iterable[Item], total: int, label: str) -> Iterable[Item]:
-    """Iterate over items, with a progress bar when a person is watching.
+    """Return the items in their order, with a progress bar when a person is watching.
 
     Args:
         items: What to iterate over.
         total: How many items there are.
         label: Text beside the bar.
-
-    Returns:
-        The items, in their order.
     """
     from tqdm.auto import tqdm
 

@@ -6,25 +6,27 @@ Knows raw rows and row dicts; the gold is found by `gold`, the tools are read by
 
 from __future__ import annotations
 
+import copy
 import gc
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from fgtools.calls import render_calls, row_calls
+from fgtools.calls import ToolCall, render_calls, row_calls
 from fgtools.gold import Gold, Rejected, extract_gold, shorten_reply
-from fgtools.profiles import Recipe, get_recipe
+from fgtools.gold.tutorial import TutorialError
+from fgtools.profiles import DEVELOPER_TEXT, Recipe, get_recipe
 from fgtools.rows.duplicates import SIDES
 from fgtools.rows.formats import guess_shape, normalize_row
 from fgtools.rows.funnel import Built, RejectedRow, RowSet, Tally
 from fgtools.rows.remedies import Coverage, apply_remedies
-from fgtools.rows.tutorial import build_tutorial_row
 from fgtools.schema import SchemaError, parse_tools
 from fgtools.schema.literals import show
 from fgtools.schema.names import replace_tool_names
+from fgtools.schema.tutorial import normalize_tutorial_tools
 
 
 def build_rows(
@@ -80,13 +82,11 @@ def _build_row(raw: Any, recipe: Recipe, position: int, shape: str, coverage: Co
     found = guess_shape(raw) if shape == "auto" else shape
     if recipe.call_style != "tutorial" or found not in ("hermes", "toolace"):  # the tutorial reads these as they stand
         raw = normalize_row(raw, found if found != "unknown" else "auto")
-    fields = raw if isinstance(raw, Mapping) else {}
-    label = _label(fields, position)
+    label = _label(raw if isinstance(raw, Mapping) else {}, position)
     made = _build_content(raw, recipe)
     if isinstance(made, Rejected):
-        fate = RejectedRow(label["row_id"], label["source"], made.reason, _short_text(made.detail), label["scenario"])
-        return Built(fate, shape=found)
-    split = {"split": fields["split"]} if fields.get("split") in SIDES else {}
+        return Built(RejectedRow(**label, reason=made.reason, detail=_short_text(made.detail)), shape=found)
+    split = {"split": raw["split"]} if raw.get("split") in SIDES else {}
     row, remedies = {**label, **made.fate, **split}, {}
     if coverage is not None and recipe.apply_remedies:
         row, remedies = apply_remedies(row, coverage)
@@ -137,18 +137,53 @@ def _native_row(raw: Mapping[str, Any], gold: Gold, recipe: Recipe) -> Built | R
     problems += ["reply_shortened"] * (reply != gold.reply) + ["tool_renamed"] * len(new_names)
     row = {
         "messages": gold.prompt_messages,
-        "tools": [_with_name(tool, new_names) for tool in reading.tools],
+        "tools": list(reading.tools),
         "gold": [{"name": new_names.get(call.name, call.name), "arguments": call.arguments} for call in gold.calls],
         "reply": reply,
     }
-    row.update({"renamed": {"tools": replaced, "parameters": {}}} if replaced else {})
+    if replaced:
+        row["tools"] = [
+            {**tool, "function": {**tool["function"], "name": new_names.get(name, name)}}
+            for tool, name in zip(reading.tools, declared, strict=True)
+        ]
+        row["renamed"] = {"tools": replaced, "parameters": {}}
     return Built(row, tuple(problems), reading.changes)
 
 
-def _with_name(tool: dict[str, Any], new_names: Mapping[str, str]) -> dict[str, Any]:
-    function = tool["function"]
-    new = new_names.get(function["name"])
-    return tool if new is None else {**tool, "function": {**function, "name": new}}
+def build_tutorial_row(row: Mapping[str, Any], call: ToolCall) -> Built | Rejected:
+    """Build the row that the published tutorial makes, result for result, weaknesses included.
+
+    Args:
+        row: A raw row; never changed.
+        call: What `extract_tutorial_gold` found in it.
+
+    Returns:
+        The row, without its label and group, or why it is left out: no_tools, unknown_tool, or bad_row where the
+        tutorial's code raises.
+    """
+    try:
+        tools = normalize_tutorial_tools(row.get("tools"))
+        if not tools:
+            return Rejected("no_tools", show(call.name))
+        required = {tool["function"]["name"]: tool["function"]["parameters"]["required"] for tool in tools}
+        if call.name not in required:
+            return Rejected("unknown_tool", show(call.name))
+        keeps = isinstance(call.arguments, dict) and required[call.name]  # nothing required, no arguments
+        arguments = copy.deepcopy(call.arguments) if keeps else {}
+    except TypeError as error:
+        return Rejected("bad_row", f"a tool name must be hashable: {error}")
+    except (TutorialError, RecursionError) as error:
+        return Rejected("bad_row", str(error))
+    content = {
+        "messages": [
+            {"role": "developer", "content": DEVELOPER_TEXT},
+            {"role": "user", "content": row.get("task") or ""},
+        ],
+        "tools": tools,
+        "gold": [{"name": call.name, "arguments": arguments}],
+        "reply": "",
+    }
+    return Built(content)
 
 
 def _with_group(made: Built, recipe: Recipe) -> Built | Rejected:
@@ -157,21 +192,18 @@ def _with_group(made: Built, recipe: Recipe) -> Built | Rejected:
     try:
         render_calls(row_calls(row), style=recipe.call_style)
     except ValueError as error:
-        return Rejected("unrenderable", str(error)[:200])
+        return Rejected("unrenderable", str(error))
     try:
         tools = [_text_of(tool) for tool in row["tools"]]
         rest = _text_of({name: value for name, value in row.items() if name != "tools"})
         "".join((*tools, rest)).encode("utf-8")
     except (ValueError, TypeError, RecursionError) as error:  # lone surrogates; in a tutorial row NaN, mixed keys
-        return Rejected("bad_text", str(error)[:200].encode("utf-8", "replace").decode("utf-8"))
-    return replace(made, fate={"group": _group(row["messages"], tools), **row})
+        return Rejected("bad_text", str(error))
+    request = [" ".join(message["content"].split()) for message in row["messages"] if message["role"] == "user"]
+    question = _text_of([request, sorted(tools)])  # the users' turns, but for white space, and the tools in any order
+    group = hashlib.sha256(question.encode("utf-8")).hexdigest()[:16]
+    return replace(made, fate={"group": group, **row})
 
 
 def _text_of(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, allow_nan=False, sort_keys=True)
-
-
-def _group(messages: Sequence[Mapping[str, Any]], tools: Sequence[str]) -> str:
-    """Return a hash of the users' turns, but for white space, and of the tools in any order: the question of a row."""
-    request = [" ".join(message["content"].split()) for message in messages if message["role"] == "user"]
-    return hashlib.sha256(_text_of([request, sorted(tools)]).encode("utf-8")).hexdigest()[:16]

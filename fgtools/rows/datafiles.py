@@ -11,7 +11,6 @@ import csv
 import datetime
 import json
 import sys
-from array import array
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,23 +33,12 @@ class SourceError(FgtoolsError, ValueError):
 
 
 class JsonLines(LazyRows):
-    """The rows of a JSON-lines file, read when they are asked for.
-
-    Attributes:
-        path: The file.
-    """
+    """The rows of a JSON-lines file, read when they are asked for."""
 
     def __init__(self, path: Path, lines: Sequence[tuple[int, int]] | None = None) -> None:
-        """Index the lines of a file; they are not parsed yet, except those that look broken.
-
-        Args:
-            path: The file.
-            lines: (first byte, line number) of the lines to take; None: all that are not empty.
-        """
+        """Take the lines at these (first byte, line number), or all; lines that look broken are parsed at once."""
         self.path = path
-        pairs = self._find_lines() if lines is None else lines
-        self._starts = array("q", (start for start, _ in pairs))
-        self._numbers = array("q", (number for _, number in pairs))
+        self._lines = self._find_lines() if lines is None else lines
 
     def _find_lines(self) -> list[tuple[int, int]]:
         found, position = [], 0
@@ -60,28 +48,22 @@ class JsonLines(LazyRows):
                 if body:
                     mark = len(_BYTE_ORDER_MARK) if position == 0 and body.startswith(_BYTE_ORDER_MARK) else 0
                     if not (body[mark : mark + 1] == b"{" and body.endswith(b"}")):
-                        parse_line(
-                            line[mark:], self.path, number
-                        )  # most likely broken: raises now and not halfway through
+                        parse_line(line[mark:], self.path, number)  # raises now, not halfway through
                     found.append((position + mark, number))
                 position += len(line)
         return found
 
     def __len__(self) -> int:
-        return len(self._starts)
+        return len(self._lines)
 
     def select(self, indices: Sequence[int]) -> JsonLines:
         """Return some of the rows, in the order of `indices`."""
-        return JsonLines(self.path, [(self._starts[index], self._numbers[index]) for index in indices])
+        return JsonLines(self.path, [self._lines[index] for index in indices])
 
     def __iter__(self) -> Iterator[Any]:
-        """Read the rows one by one.
-
-        Raises:
-            DataFileError: A line is not a JSON object in UTF-8; file and line are named.
-        """
+        """Read the rows one by one; raises DataFileError for a line that is not a JSON object in UTF-8."""
         with self.path.open("rb") as file:
-            for start, number in zip(self._starts, self._numbers, strict=True):
+            for start, number in self._lines:
                 file.seek(start)
                 yield parse_line(file.readline(), self.path, number)
 
@@ -139,9 +121,7 @@ def open_local_rows(path: Path) -> list[tuple[str, Sequence[Any]]]:
     """
     if not path.exists():
         raise SourceError(f"the file or folder {path} must exist, but it does not: check the path")
-    if not path.is_dir():
-        return [(path.stem, _open_file(path))]
-    files = sorted(file for file in path.iterdir() if file.suffix in SUFFIXES)
+    files = sorted(file for file in path.iterdir() if file.suffix in SUFFIXES) if path.is_dir() else [path]
     if not files:
         raise SourceError(f"the folder {path} must hold {', '.join(SUFFIXES)} files, but it holds none")
     return [(file.stem, _open_file(file)) for file in files]

@@ -34,6 +34,12 @@ _TOOL_LIST = re.compile(r"<tools>(.*?)</tools>", re.DOTALL)
 _BFCL_CATEGORY = re.compile(r"_?\d+(?:-\d+)*$")
 _VALUE_START = re.compile(r"[{\[]")
 _ASSISTANTS = ("gpt", "assistant", "model")
+_TELLING_COLUMNS = {
+    "trl": {"prompt", "completion"},
+    "xlam": {"query", "answers"},
+    "bfcl": {"question", "function"},
+    "glaive": {"system", "chat"},
+}
 _ROLE, _CONTENT = ("from", "role"), ("value", "content")
 
 
@@ -57,15 +63,7 @@ def guess_shape(row: Any) -> str:
         return "toolace" if any(_PYTHON_CALLS.match(_assistant_text(turn)) for turn in turns) else "hermes"
     if "messages" in has:
         return "mobile_actions" if row.get("metadata") in ("train", "eval") else "openai"
-    for shape, columns in (
-        ("trl", {"prompt", "completion"}),
-        ("xlam", {"query", "answers"}),
-        ("bfcl", {"question", "function"}),
-        ("glaive", {"system", "chat"}),
-    ):
-        if columns <= has:
-            return shape
-    return "unknown"
+    return next((shape for shape, columns in _TELLING_COLUMNS.items() if columns <= has), "unknown")
 
 
 def normalize_row(row: Any, shape: str = "auto") -> Any:
@@ -272,19 +270,17 @@ def _truth_block(truth: Any) -> str:
     return _block(truth)
 
 
-def _first_allowed(arguments: Any) -> Any:
+def _first_allowed(value: Any) -> Any:
     """Resolve a mapping of lists of allowed values; a list among these may hold such mappings again."""
-    if not isinstance(arguments, Mapping):
-        return arguments
+    if isinstance(value, (list, tuple)):
+        return [_first_allowed(item) for item in value]
+    if not isinstance(value, Mapping):
+        return value
     chosen = {
         name: allowed[0] if isinstance(allowed, (list, tuple)) and allowed else allowed
-        for name, allowed in arguments.items()
+        for name, allowed in value.items()
     }
-    return {
-        name: [_first_allowed(item) for item in value] if isinstance(value, (list, tuple)) else _first_allowed(value)
-        for name, value in chosen.items()
-        if value != ""
-    }
+    return {name: _first_allowed(item) for name, item in chosen.items() if item != ""}
 
 
 SHAPES: dict[str, Callable[[Raw], Raw]] = {

@@ -11,13 +11,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fgtools.files import FgtoolsError
-from fgtools.rows.store import PackedRow, PackedRows, Row
+from fgtools.rows.store import PackedRow, PackedRows, Row, collect_keys
 from fgtools.schema import Change
 
 N_EXAMPLES = 3
 """Row ids that are shown for each reason."""
-
-_TYPE_CHANGES = ("type_word", "unknown_type")
 
 
 class EmptySetError(FgtoolsError, ValueError):
@@ -116,10 +114,8 @@ class RowSet:
             Value -> fate -> count; over all values the counts sum to the funnel.
         """
         table: dict[str, Counter[str]] = {}
-        packed = isinstance(self.rows, PackedRows)
-        kept = (getattr(key, name) for key in self.rows.keys) if packed else (row[name] for row in self.rows)
-        for value in kept:
-            table.setdefault(value, Counter())["kept"] += 1
+        for key in collect_keys(self.rows):
+            table.setdefault(getattr(key, name), Counter())["kept"] += 1
         for item in self.rejected:
             table.setdefault(getattr(item, name), Counter())[item.reason] += 1
         return {value: dict(counts) for value, counts in sorted(table.items())}
@@ -153,7 +149,8 @@ class Tally:
         self._counts["shapes"][item.shape] += 1
         self._counts["problems"].update(item.problems)
         self._counts["changes"].update(kind for _, kind in {(change.tool, change.kind) for change in item.changes})
-        self._counts["type_words"].update(change.detail for change in item.changes if change.kind in _TYPE_CHANGES)
+        words = (change.detail for change in item.changes if change.kind in ("type_word", "unknown_type"))
+        self._counts["type_words"].update(words)
         self._remedies.update(item.remedies)
         if not isinstance(item.fate, RejectedRow):
             self._add_names(item.fate.get("renamed", {}))
@@ -177,26 +174,22 @@ class Tally:
         Ids are unique in it, since they name replies and examples later: a second "a" becomes "a#2".
         """
         seen: Counter[str] = Counter()
-        kept: list[Any] = []
-        rejected: list[RejectedRow] = []
-        positions: list[int] = []
-        for position, fate in enumerate(self.fates):
+        fates = []
+        for fate in self.fates:
             row_id = fate["row_id"] if isinstance(fate, dict) else fate.row_id
             seen[row_id] += 1
             unique = row_id if seen[row_id] == 1 else f"{row_id}#{seen[row_id]}"
-            fate = {**fate, "row_id": unique} if isinstance(fate, dict) else replace(fate, row_id=unique)
-            if isinstance(fate, RejectedRow):
-                rejected.append(fate)
-            else:
-                kept.append(fate)
-                positions.append(position)
+            fates.append({**fate, "row_id": unique} if isinstance(fate, dict) else replace(fate, row_id=unique))
+        rejected = tuple(fate for fate in fates if isinstance(fate, RejectedRow))
+        positions = tuple(position for position, fate in enumerate(fates) if not isinstance(fate, RejectedRow))
+        kept = tuple(fates[position] for position in positions)
         return RowSet(
-            rows=PackedRows(kept) if kept and isinstance(kept[0], PackedRow) else tuple(kept),
-            rejected=tuple(rejected),
+            rows=PackedRows(kept) if kept and isinstance(kept[0], PackedRow) else kept,
+            rejected=rejected,
             funnel={"kept": len(kept), **dict(Counter(item.reason for item in rejected).most_common())},
             remedies=dict(self._remedies),
             renamed=self._renamed,
-            positions=tuple(positions),
+            positions=positions,
             **{
                 name: dict(sorted(counter.items(), key=lambda item: (-item[1], item[0])))
                 for name, counter in self._counts.items()
@@ -220,11 +213,9 @@ def require_rows(row_set: RowSet, origin: str = "the data", sides: Mapping[str, 
     if row_set.rows and not empty:
         return
     total = sum(row_set.funnel.values())
-    examples = {item.reason: item for item in reversed(row_set.rejected)}
     reasons = "".join(
-        f"\n  {reason}: {count} (e.g. {examples[reason].row_id}: {examples[reason].detail[:100]})"
-        for reason, count in row_set.funnel.items()
-        if reason != "kept"
+        f"\n  {reason}: {row_set.funnel[reason]} (e.g. {found[0]['row_id']}: {found[0]['detail'][:100]})"
+        for reason, found in row_set.examples().items()
     )
     if row_set.rows:
         raise EmptySetError(

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ from fgtools.rows.formats import normalize_row
 from fgtools.rows.funnel import RowSet, Tally, require_rows
 from fgtools.rows.remedies import Coverage
 from fgtools.rows.sources import RawRows
-from fgtools.rows.splits import Splits, find_calling, limit_no_call, split_rows
+from fgtools.rows.splits import Splits, limit_no_call, split_rows
 from fgtools.rows.store import PackedRows, Row, collect_keys, pack_row
 
 CHUNK = 500
@@ -62,14 +61,8 @@ class Prepared:
     def describe(self) -> str:
         """Return one line that says how many rows there are on each side."""
         sides = {"train": self.train, "eval": self.splits.eval, "unseen tools": self.splits.unseen}
-        return ", ".join(
-            f"{name}: {len(rows)} ({find_calling(rows).count(False)} without a call)" for name, rows in sides.items()
-        )
-
-    def describe_shapes(self) -> str:
-        """Return one line that says which shapes the raw rows were taken for."""
-        counts = ", ".join(f"{shape}: {count}" for shape, count in self.rowset.shapes.items())
-        return f"shapes of the raw rows, by their columns: {counts} (SHAPE forces one)"
+        without = {name: sum(not key.called for key in collect_keys(rows)) for name, rows in sides.items()}
+        return ", ".join(f"{name}: {len(rows)} ({without[name]} without a call)" for name, rows in sides.items())
 
     def sides(self) -> dict[str, Sequence[Row]]:
         """Return the rows by side, as they are written."""
@@ -91,6 +84,7 @@ class Prepared:
         lost = sum(counts[name] for name in gone) if self.recipe.split == "group" else 0
         _must_equal("the sides of the split and what left it", sides + lost, funnel["kept"])
         leaks = count_leaks(collect_keys(self.rowset.rows), splits.clusters, self.n_eval)
+        names = ("problems", "changes", "type_words", "remedies", "renamed")
         return {
             "origin": self.origin,
             "recipe": self.recipe.name,
@@ -101,11 +95,7 @@ class Prepared:
             "examples": self.rowset.examples(),
             "by_source": parts["source"],
             "by_scenario": parts["scenario"],
-            "problems": self.rowset.problems,
-            "changes": self.rowset.changes,
-            "type_words": self.rowset.type_words,
-            "remedies": self.rowset.remedies,
-            "renamed": self.rowset.renamed,
+            **{name: getattr(self.rowset, name) for name in names},
             "split": {**counts, "train": len(self.train), "no_call_dropped": len(splits.train) - len(self.train)},
             "held_out_tools": list(splits.held_out_tools),
             "row_wise_split_would_leak": leaks,
@@ -161,7 +151,6 @@ def prepare(
     """
     recipe = get_recipe(recipe)
     rowset = _build_packed(raw.rows, recipe, shape, coverage, processes)
-    require_rows(rowset, raw.origin)
     splits = split_rows(
         rowset.rows,
         n_eval=rowset.count_last(n_eval) if recipe.split == "rows" else n_eval,
@@ -212,29 +201,20 @@ def _build_packed(
     """Build rows as `build_rows` does, in several processes, and keep them packed."""
     starts = range(0, len(raw_rows), CHUNK)
     tasks = ((raw_rows[start : start + CHUNK], recipe, shape, coverage, start) for start in starts)
+    workers = processes or (min(os.cpu_count() or 1, 8) if len(starts) > 8 else 1)
     tally = Tally()
     with paused_collector():
-        for part in _map(tasks, len(starts), processes):
+        for part in track(_map(tasks, workers), len(starts), f"building rows, {CHUNK} at a time"):
             tally.extend(part)
         return tally.finish()
 
 
-def _map(tasks: Iterable[tuple[Any, ...]], n_tasks: int, processes: int) -> Iterator[Tally]:
-    workers = processes or (min(os.cpu_count() or 1, 8) if n_tasks > 8 else 1)
-    label = f"building rows, {CHUNK} at a time"
+def _map(tasks: Iterable[tuple[Any, ...]], workers: int) -> Iterator[Tally]:
     if workers == 1:
-        yield from track(map(_build_chunk, tasks), n_tasks, label)
+        yield from map(_build_chunk, tasks)
         return
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        yield from track(_in_order(pool, iter(tasks), 2 * workers), n_tasks, label)
-
-
-def _in_order(pool: ProcessPoolExecutor, tasks: Iterator[tuple[Any, ...]], ahead: int) -> Iterator[Tally]:
-    """Yield the results in the order of the tasks; only a few tasks are submitted ahead, so that memory stays small."""
-    waiting = deque(pool.submit(_build_chunk, task) for task in islice(tasks, ahead))
-    while waiting:
-        yield waiting.popleft().result()
-        waiting.extend(pool.submit(_build_chunk, task) for task in islice(tasks, 1))
+        yield from pool.map(_build_chunk, tasks)
 
 
 def _build_chunk(task: tuple[Sequence[Any], Recipe, str, Coverage | None, int]) -> Tally:

@@ -34,12 +34,8 @@ def _value(value: Any) -> str:
     return value if isinstance(value, str) and value.strip() else json.dumps(value, ensure_ascii=False)
 
 
-def _listed(values: Any) -> str:
-    return ", ".join(_value(value) for value in values)
-
-
 SENTENCES: dict[str, Callable[[Any], str]] = {
-    "enum": lambda value: f"one of {_listed(value)}",
+    "enum": lambda value: f"one of {', '.join(map(_value, value))}",
     "const": lambda value: f"always {_value(value)}",
     "anyOf": lambda value: " or ".join(dict.fromkeys(str(one.get("type")) for one in value)),
     "default": lambda value: "" if value is None else f"default {_value(value)}",  # a default of null says nothing

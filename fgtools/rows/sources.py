@@ -27,12 +27,9 @@ class OrderedRows(LazyRows):
     def __init__(
         self, parts: Sequence[tuple[str, Sequence[Any]]], places: Sequence[tuple[int, int, int]] | None = None
     ) -> None:
-        """Join parts.
+        """Join parts of (name, rows).
 
-        Args:
-            parts: (name, rows), in order.
-            places: The rows to take, each by its part, its index there and its position in all parts together; None for
-                all, part after part.
+        Each place is a row's part, its index there, and its position in all parts together; None takes all rows.
         """
         self._parts = list(parts)
         every = ((part, index) for part, (_, rows) in enumerate(self._parts) for index in range(len(rows)))
@@ -82,8 +79,7 @@ class RawRows:
     def find(self, row_id: str) -> dict[str, Any]:
         """Return the first raw row with an id, or {}; for an id that was made unique ("a#2") also the one with "a"."""
         names = (row_id, row_id.rpartition("#")[0])
-        found = (row for row in self.rows if isinstance(row, dict) and row.get("row_id") in names)
-        return next(found, {})
+        return next((row for row in self.rows if isinstance(row, dict) and row.get("row_id") in names), {})
 
 
 def load_raw_rows(
@@ -180,5 +176,4 @@ def _load_hub_json(data: str, split: str, config: str, revision: str) -> Sequenc
     except (OSError, HTTPError) as error:
         raise SourceError(f"the files of {data!r} could not be fetched ({type(error).__name__})") from error
     print(f"{data}: read from {', '.join(sorted(wanted))}, since Arrow's columns would change nested values")
-    parts = [part for path in paths for part in open_local_rows(Path(path))]
-    return OrderedRows(parts)
+    return OrderedRows([part for path in paths for part in open_local_rows(Path(path))])

@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields
 
 from fgtools.files import InputError
 from fgtools.rows.duplicates import SIDES, RowKey, build_key, cluster_texts, normalize_request
-from fgtools.rows.store import PackedRows, Row, collect_keys, select_rows
+from fgtools.rows.store import Row, collect_keys, select_rows
 
 _BY_PROTECTION = ("", *SIDES)
 """What a row may name, the most protected side last; "" for a row that is free to go to any."""
@@ -163,8 +163,7 @@ def _split_by_group(
         free.setdefault(clusters[index], []).append(index)
     n_eval = min(wanted, len(sides) // 2) - named["eval"]
     drawn = _draw_parts((free[cluster] for cluster in sorted(free)), n_eval, draw)
-    for index in sorted(index for index, side in sides.items() if not side):
-        sides[index] = "eval" if index in drawn else "train"
+    sides = {index: side or ("eval" if index in drawn else "train") for index, side in sides.items()}
     overlapping = [index for index, side in sides.items() if side == "train" and clusters[index] in tested]
     for index in overlapping:
         del sides[index]
@@ -185,12 +184,7 @@ def _split_by_group(
 
 
 def _merge_groups(keys: Sequence[RowKey]) -> tuple[dict[int, str], dict[str, int]]:
-    """Choose the one row that is kept of each group.
-
-    Returns:
-        The side that each kept row's group names, "" for none, by position; and the counts duplicates, conflicts,
-        conflict_rows and leaks of `Splits`.
-    """
+    """Choose the row that is kept of each group: the side it names, "" for none, by position; and counts of Splits."""
     groups: dict[str, list[int]] = {}
     for index, key in enumerate(keys):
         groups.setdefault(key.group, []).append(index)
@@ -199,24 +193,16 @@ def _merge_groups(keys: Sequence[RowKey]) -> tuple[dict[int, str], dict[str, int
     for members in groups.values():
         side = max((keys[index].side for index in members), key=_BY_PROTECTION.index)
         stay = [index for index in members if keys[index].side in ("", side)]
-        chosen, golds = _majority(keys, stay)
-        agreeing = 0 if chosen is None else golds[keys[chosen].gold]
+        golds = Counter(keys[index].gold for index in stay)
+        (winner, count), *others = golds.most_common()
+        is_tie = bool(others) and others[0][1] == count
         counts["leaks"] += len(members) - len(stay)
         counts["conflicts"] += len(golds) > 1
-        counts["conflict_rows"] += golds.total() - agreeing
-        if chosen is not None:
-            counts["duplicates"] += agreeing - 1
-            sides[chosen] = side
+        counts["conflict_rows"] += golds.total() - (0 if is_tie else count)
+        if not is_tie:
+            counts["duplicates"] += count - 1
+            sides[next(index for index in stay if keys[index].gold == winner)] = side
     return sides, counts
-
-
-def _majority(keys: Sequence[RowKey], members: list[int]) -> tuple[int | None, Counter[str]]:
-    """Return the first row with the most frequent gold of a group (None at a tie), and the count of each gold."""
-    golds = Counter(keys[index].gold for index in members)
-    (winner, count), *others = golds.most_common()
-    if others and others[0][1] == count:
-        return None, golds
-    return next(index for index in members if keys[index].gold == winner), golds
 
 
 def _follow_named(sides: dict[int, str], clusters: Sequence[int]) -> None:
@@ -231,11 +217,7 @@ def _follow_named(sides: dict[int, str], clusters: Sequence[int]) -> None:
 def _hold_out_tools(
     sides: dict[int, str], keys: Sequence[RowKey], n_rows: int, draw: random.Random
 ) -> tuple[frozenset[str], int]:
-    """Move free rows that call held-out tools to the unseen side, and drop others that declare them.
-
-    Returns:
-        The tools held out, and how many rows were dropped.
-    """
+    """Move free rows that call held-out tools to the unseen side, and drop and count others that declare them."""
     held_out = choose_tools([keys[index] for index in sorted(sides) if not sides[index]], n_rows, draw)
     set_aside = 0
     for index in [index for index, side in sides.items() if side in ("", "train")]:
@@ -325,14 +307,7 @@ def hold_out(rows: Sequence[Row], n: int, seed: int = 40) -> tuple[list[Row], li
     for index, (key, cluster) in enumerate(zip(keys, clusters, strict=True)):
         together.setdefault(by_group.setdefault(key.group, cluster), []).append(index)
     held = _draw_parts(together.values(), min(n, len(rows) // 2), random.Random(seed))
-    return ([row for index, row in enumerate(rows) if index not in held], [rows[index] for index in sorted(held)])
-
-
-def find_calling(rows: Sequence[Row]) -> list[bool]:
-    """Return for each row whether its right answer is a call."""
-    if isinstance(rows, PackedRows):
-        return [bool(key.called) for key in rows.keys]
-    return [bool(row["gold"]) for row in rows]
+    return [row for index, row in enumerate(rows) if index not in held], [rows[index] for index in sorted(held)]
 
 
 def limit_no_call(rows: Sequence[Row], share: float, seed: int = 40) -> Sequence[Row]:
@@ -351,7 +326,7 @@ def limit_no_call(rows: Sequence[Row], share: float, seed: int = 40) -> Sequence
     """
     if not 0.0 <= share <= 1.0:
         raise InputError(f"share must lie in [0, 1], got {share}")
-    calling = find_calling(rows)
+    calling = [bool(key.called) for key in collect_keys(rows)]
     without = [index for index, calls in enumerate(calling) if not calls]
     n_calls = len(calling) - len(without)
     limit = len(without) if share == 1.0 else min(len(without), int(share * n_calls / (1.0 - share) + 1e-9))

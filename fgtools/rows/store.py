@@ -51,33 +51,28 @@ class LazyRows(Sequence[Any]):
 
 
 class PackedRows(LazyRows):
-    """Rows kept as JSON text, so that tens of thousands fit in memory and pass between processes.
+    """Rows kept as JSON text (`packed`), so that tens of thousands fit in memory and pass between processes.
 
     A row is decoded each time it is asked for; changing one changes nothing here.
     """
 
     def __init__(self, packed: Sequence[PackedRow]) -> None:
         """Take rows as `pack_row` returns them."""
-        self._packed = packed
+        self.packed = packed
 
     def __len__(self) -> int:
-        return len(self._packed)
+        return len(self.packed)
 
     def __iter__(self) -> Iterator[Row]:
-        return ({"row_id": row.row_id, **json.loads(row.text)} for row in self._packed)
-
-    @property
-    def keys(self) -> list[RowKey]:
-        """The rows' keys."""
-        return [row.key for row in self._packed]
+        return ({"row_id": row.row_id, **json.loads(row.text)} for row in self.packed)
 
     def select(self, indices: Sequence[int]) -> PackedRows:
         """Return some of the rows, in the order of `indices`; texts are shared, not copied."""
-        return PackedRows([self._packed[index] for index in indices])
+        return PackedRows([self.packed[index] for index in indices])
 
     def lines(self) -> Iterator[str]:
         """Yield every row as its line of a rows file, without the line break."""
-        for row in self._packed:
+        for row in self.packed:
             yield f'{{"row_id": {json.dumps(row.row_id, ensure_ascii=False)}, {row.text[1:].decode("utf-8")}'
 
 
@@ -88,7 +83,7 @@ def select_rows(rows: Sequence[Any], indices: Sequence[int]) -> Sequence[Any]:
 
 def collect_keys(rows: Sequence[Row]) -> Sequence[RowKey]:
     """Return the keys of rows: those that packed rows hold, built from the rows otherwise."""
-    return rows.keys if isinstance(rows, PackedRows) else [build_key(row) for row in rows]
+    return [row.key for row in rows.packed] if isinstance(rows, PackedRows) else [build_key(row) for row in rows]
 
 
 def load_rows(path: Path) -> list[Row]:
@@ -110,34 +105,27 @@ def load_rows(path: Path) -> list[Row]:
     known: set[str] = set()
     for number, row in enumerate(rows, start=1):
         problem = find_row_problem(row)
+        if not problem and row["row_id"] in known:
+            problem = f"a row_id must be its row's own, but {row['row_id']!r} is there twice"
         if problem:
             raise DataFileError(f"{path}, row {number}: {problem}: {REMEDY}")
-        if row["row_id"] in known:
-            twice = f"a row_id must be its row's own, but {row['row_id']!r} is there twice"
-            raise DataFileError(f"{path}, row {number}: {twice}: {REMEDY}")
         known.add(row["row_id"])
     return rows
 
 
 def find_row_problem(row: Mapping[str, Any]) -> str:
     """Return what keeps a mapping from being a row dict; "" for nothing."""
-    if not isinstance(row.get("row_id"), str):
+    messages, tools, gold = row.get("messages"), row.get("tools"), row.get("gold")
+    if not _has_text(row, "row_id"):
         return f"row_id must be text, got {_describe(row, 'row_id')}"
-    messages = row.get("messages")
-    if (
-        not _is_list_of_mappings(messages)
-        or not messages
-        or any(not isinstance(one.get("role"), str) or not isinstance(one.get("content"), str) for one in messages)
-    ):
-        return (
-            f"messages must be a list of messages with a role and content, both text, got {_describe(row, 'messages')}"
-        )
-    tools = row.get("tools")
-    if not _is_list_of_mappings(tools) or any(not _is_declaration(tool) for tool in tools):
+    is_list = messages and _is_list_of_mappings(messages)
+    if not is_list or not all(_has_text(one, "role", "content") for one in messages):
+        found = _describe(row, "messages")
+        return f"messages must be a list of messages with a role and content, both text, got {found}"
+    if not _is_list_of_mappings(tools) or not all(_has_text(tool.get("function"), "name") for tool in tools):
         return f"tools must be a list of declarations with a function that has a name, got {_describe(row, 'tools')}"
     if nests_too_deep(tools):
         return f"tools must not nest deeper than {MAX_DEPTH} levels, but those of {row['row_id']!r} do"
-    gold = row.get("gold")
     if not _is_list_of_mappings(gold) or any("name" not in call or "arguments" not in call for call in gold):
         return f"gold must be a list of calls with name and arguments, got {_describe(row, 'gold')}"
     try:
@@ -159,6 +147,5 @@ def _is_list_of_mappings(value: object) -> bool:
     return isinstance(value, Sequence) and not isinstance(value, str) and all(isinstance(one, Mapping) for one in value)
 
 
-def _is_declaration(tool: Mapping[str, Any]) -> bool:
-    function = tool.get("function")
-    return isinstance(function, Mapping) and isinstance(function.get("name"), str)
+def _has_text(value: object, *fields: str) -> bool:
+    return isinstance(value, Mapping) and all(isinstance(value.get(field), str) for field in fields)

@@ -57,7 +57,8 @@ def _prepare(options: argparse.Namespace) -> None:
 
     prepared, _ = _prepared(options, load_tokenizer(options.model))
     prepared.write(open_run(options.out).root)
-    print(prepared.describe_shapes())
+    counts = ", ".join(f"{shape}: {count}" for shape, count in prepared.rowset.shapes.items())
+    print(f"shapes of the raw rows, by their columns: {counts} (SHAPE forces one)")
     print(render_table(build_funnel_table(prepared.rowset.funnel)))
     print(prepared.describe())
 

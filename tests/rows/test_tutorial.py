@@ -3,7 +3,7 @@
 import pytest
 
 from fgtools.gold.tutorial import extract_tutorial_gold
-from fgtools.rows.tutorial import build_tutorial_row
+from fgtools.rows.build import build_tutorial_row
 from tests.toys import call_turn, conversation
 
 

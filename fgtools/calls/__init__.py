@@ -9,47 +9,12 @@ Knows text and plain values only: no tokenizer, no schema, no gold. FunctionGemm
 The tutorial writes all arguments of a call into one string: `call:NAME{args:<escape>JSON<escape>}`.
 """
 
-from fgtools.calls.call import (
-    BOS,
-    CONTROL_TOKEN,
-    CONTROL_TOKENS,
-    END_CALL,
-    END_DECLARATION,
-    END_TURN,
-    EOS,
-    ESCAPE,
-    MAX_DEPTH,
-    PAD,
-    START_CALL,
-    START_DECLARATION,
-    START_RESPONSE,
-    START_TURN,
-    STOP_TOKENS,
-    Problem,
-    Reply,
-    ToolCall,
-    nests_too_deep,
-    row_calls,
-)
+from fgtools.calls.call import MAX_DEPTH, Problem, Reply, ToolCall, nests_too_deep, row_calls
 from fgtools.calls.parse import parse_reply, parse_tutorial_prediction
 from fgtools.calls.render import is_writable, render_calls, render_key, render_value
 
 __all__ = [
-    "BOS",
-    "CONTROL_TOKEN",
-    "CONTROL_TOKENS",
-    "END_CALL",
-    "END_DECLARATION",
-    "END_TURN",
-    "EOS",
-    "ESCAPE",
     "MAX_DEPTH",
-    "PAD",
-    "START_CALL",
-    "START_DECLARATION",
-    "START_RESPONSE",
-    "START_TURN",
-    "STOP_TOKENS",
     "Problem",
     "Reply",
     "ToolCall",
@@ -61,4 +26,5 @@ __all__ = [
     "render_key",
     "render_value",
     "row_calls",
+    "tokens",
 ]

@@ -1,48 +1,13 @@
-"""A tool call, a parsed reply, and the control tokens of FunctionGemma's format.
+"""A tool call and a parsed reply.
 
-Knows plain values and token texts only: no tokenizer, no schema, no gold.
+Knows plain values only: no grammar, no schema, no gold.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-
-BOS, EOS, PAD = "<bos>", "<eos>", "<pad>"
-START_TURN, END_TURN = "<start_of_turn>", "<end_of_turn>"
-START_DECLARATION, END_DECLARATION = "<start_function_declaration>", "<end_function_declaration>"
-START_CALL, END_CALL = "<start_function_call>", "<end_function_call>"
-START_RESPONSE, END_RESPONSE = "<start_function_response>", "<end_function_response>"
-ESCAPE = "<escape>"
-
-STOP_TOKENS = (EOS, START_RESPONSE, END_TURN)
-"""What ends a reply: FunctionGemma emits <start_function_response> after its calls, <end_of_turn> after prose (ids 1,
-50, 106)."""
-
-CONTROL_TOKENS = (
-    PAD,
-    EOS,
-    BOS,
-    "<unk>",
-    START_DECLARATION,
-    END_DECLARATION,
-    START_CALL,
-    END_CALL,
-    START_RESPONSE,
-    END_RESPONSE,
-    ESCAPE,
-    START_TURN,
-    END_TURN,
-    "<start_of_image>",
-    "<end_of_image>",
-    "<image_soft_token>",
-)
-"""The text of every control token of the format; none of them may come from a user's text."""
-
-CONTROL_TOKEN = re.compile("|".join(re.escape(token) for token in CONTROL_TOKENS))
-"""Matches any control token."""
 
 MAX_DEPTH = 100
 """Deepest nesting of lists and mappings in a call that is rendered or parsed."""
@@ -59,10 +24,6 @@ class ToolCall:
 
     name: str
     arguments: dict[str, Any]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the call in the form it has in a row: {"name", "arguments"}."""
-        return {"name": self.name, "arguments": self.arguments}
 
 
 @dataclass(frozen=True)

@@ -12,20 +12,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fgtools.calls.call import (
-    CONTROL_TOKEN,
-    END_CALL,
-    ESCAPE,
-    MAX_DEPTH,
-    PAD,
-    START_CALL,
-    STOP_TOKENS,
-    Problem,
-    Reply,
-    ToolCall,
-    nests_too_deep,
-)
+from fgtools.calls.call import MAX_DEPTH, Problem, Reply, ToolCall, nests_too_deep
 from fgtools.calls.render import STRUCTURE
+from fgtools.calls.tokens import CONTROL_TOKEN, END_CALL, ESCAPE, PAD, START_CALL, STOP_TOKENS
 
 _TAIL = re.compile("|".join(re.escape(token) for token in (*STOP_TOKENS, PAD)))
 _SCALAR_END = re.compile(r"[,}\]]|" + CONTROL_TOKEN.pattern)

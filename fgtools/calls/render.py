@@ -10,7 +10,8 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 
-from fgtools.calls.call import CONTROL_TOKEN, END_CALL, ESCAPE, MAX_DEPTH, START_CALL, ToolCall, nests_too_deep
+from fgtools.calls.call import MAX_DEPTH, ToolCall, nests_too_deep
+from fgtools.calls.tokens import CONTROL_TOKEN, END_CALL, ESCAPE, START_CALL
 from fgtools.files import InputError
 
 STRUCTURE = re.compile(r"[{}\[\],:]")
@@ -43,13 +44,9 @@ def render_calls(calls: Iterable[ToolCall], style: str = "native") -> str:
 
 def is_writable(name: object) -> bool:
     """Tell whether the grammar can carry a tool name; dots, dashes, inner spaces and letters of any script it can."""
-    return (
-        isinstance(name, str)
-        and bool(name)
-        and name == name.strip()
-        and "{" not in name
-        and not CONTROL_TOKEN.search(name)
-    )
+    if not isinstance(name, str) or not name or name != name.strip():
+        return False
+    return "{" not in name and not CONTROL_TOKEN.search(name)
 
 
 def _render_call(call: ToolCall, style: str) -> str:

@@ -23,7 +23,8 @@ import torch
 from jsonschema import Draft4Validator
 from transformers import PreTrainedTokenizerBase
 
-from fgtools.calls import CONTROL_TOKENS, END_CALL, ESCAPE, START_CALL, render_key, render_value
+from fgtools.calls import render_key, render_value
+from fgtools.calls.tokens import CONTROL_TOKENS, END_CALL, ESCAPE, START_CALL
 from fgtools.files import FgtoolsError
 from fgtools.generate.kv_cache import Choose
 from fgtools.models.load import stop_ids

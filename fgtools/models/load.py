@@ -22,7 +22,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from fgtools.calls import BOS, END_CALL, EOS, ESCAPE, PAD, START_CALL, STOP_TOKENS
+from fgtools.calls.tokens import BOS, END_CALL, EOS, ESCAPE, PAD, START_CALL, STOP_TOKENS
 from fgtools.files import FgtoolsError, replace_folder
 from fgtools.models.device import choose_device_and_dtype, detect_capability
 from fgtools.offline import CHECKPOINT

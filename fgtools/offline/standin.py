@@ -25,7 +25,8 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import Gemma3ForCausalLM, Gemma3TextConfig, GenerationConfig, PreTrainedTokenizerFast
 from transformers.utils.chat_template_utils import render_jinja_template
 
-from fgtools.calls import BOS, END_TURN, EOS, ESCAPE, PAD, START_RESPONSE, START_TURN, render_calls, row_calls
+from fgtools.calls import render_calls, row_calls
+from fgtools.calls.tokens import BOS, END_TURN, EOS, ESCAPE, PAD, START_RESPONSE, START_TURN
 from fgtools.offline import CHECKPOINT
 from fgtools.offline.catalogue import read_text
 from fgtools.offline.curriculum import build_rows, load_endings, load_words

@@ -20,7 +20,7 @@ from typing import Any
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
-from fgtools.calls import END_DECLARATION, START_DECLARATION
+from fgtools.calls.tokens import END_DECLARATION, START_DECLARATION
 from fgtools.files import track
 from fgtools.profiles import Recipe, get_recipe
 from fgtools.prompts.encode import Encoded, TooLong, add_bos, encode_row, join_ids, render_completion, render_prompt

@@ -15,7 +15,8 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from fgtools.calls import (
+from fgtools.calls import parse_reply, row_calls
+from fgtools.calls.tokens import (
     BOS,
     CONTROL_TOKEN,
     END_CALL,
@@ -25,8 +26,6 @@ from fgtools.calls import (
     START_DECLARATION,
     START_RESPONSE,
     START_TURN,
-    parse_reply,
-    row_calls,
 )
 from fgtools.metrics import has_valid_arguments
 from fgtools.profiles import Recipe

@@ -17,7 +17,8 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from fgtools.calls import CONTROL_TOKEN, END_TURN, EOS, START_RESPONSE, ToolCall, render_calls, row_calls
+from fgtools.calls import ToolCall, render_calls, row_calls
+from fgtools.calls.tokens import CONTROL_TOKEN, END_TURN, EOS, START_RESPONSE
 from fgtools.files import InputError
 from fgtools.profiles import REPLY_MARGIN, REPLY_STEP, Recipe, get_recipe
 

@@ -15,7 +15,8 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from fgtools.calls import STOP_TOKENS, parse_reply, render_calls, row_calls
+from fgtools.calls import parse_reply, render_calls, row_calls
+from fgtools.calls.tokens import STOP_TOKENS
 from fgtools.files import InputError, is_watched
 from fgtools.metrics import Scores
 from fgtools.profiles import Recipe, get_recipe

@@ -48,10 +48,7 @@ def parse_literal(text: str) -> Any:
     except RecursionError as error:
         raise ValueError("nested too deep to be parsed") from error
     except ValueError:
-        return _python_literal(text)
-
-
-def _python_literal(text: str) -> Any:
+        pass  # a Python literal then
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Python warns of odd backslashes in the data

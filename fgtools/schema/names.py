@@ -12,7 +12,8 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
-from fgtools.calls import CONTROL_TOKEN, is_writable
+from fgtools.calls import is_writable
+from fgtools.calls.tokens import CONTROL_TOKEN
 
 _UNWRITABLE = re.compile(CONTROL_TOKEN.pattern + r"|[{}\s]+")
 

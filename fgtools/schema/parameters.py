@@ -12,10 +12,11 @@ of `types`; unknown ones become "string".
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from fgtools.schema import specs
 from fgtools.schema.literals import MAX_RAW_DEPTH, decode_text
+from fgtools.schema.names import normalize_object
 from fgtools.schema.specs import Spec
 from fgtools.schema.types import alternatives, parse_type, widest, without_alternatives
 
@@ -25,14 +26,7 @@ MAX_NODES = 20_000
 _STRUCTURE_WORDS = frozenset({"type", "items", "properties", "additionalProperties", "not", "if", "then", "else"})
 
 
-class ParsedParameters(NamedTuple):
-    """Parameters in normal form, and what that changed, as (kind, detail) pairs; see `schema.Change`."""
-
-    schema: dict[str, Any]
-    changes: tuple[tuple[str, str], ...]
-
-
-def parse_parameters(raw: Any, beside: Any = None) -> ParsedParameters:
+def parse_parameters(raw: Any, beside: Any = None) -> tuple[dict[str, Any], tuple[tuple[str, str], ...]]:
     """Parse the parameters of a tool.
 
     A parameter is required when it says so itself, or else when a `required` list (inside or beside) names it. Without
@@ -44,35 +38,21 @@ def parse_parameters(raw: Any, beside: Any = None) -> ParsedParameters:
         beside: The `required` field beside the parameters, or None.
 
     Returns:
-        A fresh {"type": "object", "properties", "required"} with the valid keywords of `raw`, and the changes.
+        A fresh {"type": "object", "properties", "required"} with the valid keywords of `raw`, and what that changed, as
+        (kind, detail) pairs; see `schema.Change`.
 
     Raises:
         ValueError: The field is text that cannot be parsed, or nests too deep, or has too many parts.
     """
     is_encoded = isinstance(raw, str) and raw.strip()
     raw = decode_text(raw) if is_encoded else raw
-    parser = _ParameterParser(raw)
+    parser = ParameterParser(raw)
     parser.changes.extend([("text_decoded", "parameters")] if is_encoded else [])
     schema = parser.parse_set(raw, beside, 0)
-    return ParsedParameters(schema, tuple(dict.fromkeys(parser.changes)))
+    return schema, tuple(dict.fromkeys(parser.changes))
 
 
-def normalize_spec(raw: Any) -> dict[str, Any]:
-    """Return the schema of one parameter.
-
-    Args:
-        raw: A type word, a specification mapping, a list of types, a plain sentence, or None.
-
-    Returns:
-        A fresh JSON Schema with a concrete `type`.
-
-    Raises:
-        ValueError: It nests too deep or has too many parts.
-    """
-    return _ParameterParser(raw).parse_spec(raw, 0).schema
-
-
-class _ParameterParser:
+class ParameterParser:
     """Parses one tool's parameters; holds its definitions, counts the specifications and notes the changes."""
 
     def __init__(self, root: Any) -> None:
@@ -87,6 +67,7 @@ class _ParameterParser:
                     self.definitions.update({f"#/{word}/{name}": spec for name, spec in found.items()})
 
     def parse_set(self, raw: Any, beside: Any, depth: int) -> dict[str, Any]:
+        """Return the schema of several parameters, `depth` objects or lists below the tool's own."""
         raw = self._dereference(raw)
         if isinstance(beside, (list, tuple, str, Mapping)) and beside:
             self.changes.append(("required_moved", ""))
@@ -122,6 +103,7 @@ class _ParameterParser:
         return result
 
     def parse_spec(self, raw: Any, depth: int) -> Spec:
+        """Parse a type word, a specification mapping, a list of types, a plain sentence, or None."""
         self.nodes += 1
         if depth > MAX_RAW_DEPTH or self.nodes > MAX_NODES:
             raise ValueError(f"parameters nest deeper than {MAX_RAW_DEPTH} levels or hold more than {MAX_NODES} parts")
@@ -177,7 +159,8 @@ class _ParameterParser:
         kind = raw.get("type")
         if isinstance(kind, str) and kind.strip():
             parsed = parse_type(kind)
-            if parsed.known or not _has_structure(raw):
+            has_structure = any(isinstance(raw.get(word), Mapping) for word in ("properties", "items"))
+            if parsed.known or not has_structure:
                 self._note_type(kind, parsed.schema["type"], parsed.known)
                 return parsed.schema, parsed.optional
         elif isinstance(kind, (list, tuple)) and kind:
@@ -216,7 +199,7 @@ class _ParameterParser:
         for part in parts:
             part = self._dereference(part)
             if isinstance(part, Mapping):
-                properties = {**merged.get("properties", {}), **_mapping(part.get("properties"))}
+                properties = {**merged.get("properties", {}), **normalize_object(part).properties}
                 required = [*specs.listed_names(merged.get("required")), *specs.listed_names(part.get("required"))]
                 merged = {**merged, **part}
                 merged.update({"properties": properties} if properties else {})
@@ -254,11 +237,3 @@ class _ParameterParser:
             self.open_references.append(name)
             raw = {**target, **beside}
         return raw
-
-
-def _mapping(raw: Any) -> Mapping[str, Any]:
-    return raw if isinstance(raw, Mapping) else {}
-
-
-def _has_structure(raw: Mapping[str, Any]) -> bool:
-    return isinstance(raw.get("properties"), Mapping) or isinstance(raw.get("items"), Mapping)

@@ -262,8 +262,7 @@ def required_names(specs: Mapping[str, Spec], listed: list[Any], flat: bool) -> 
         return flat and not marked and not spec.hint
 
     needed = [name for name, spec in specs.items() if needs(name, spec)]
-    first = [name for name in dict.fromkeys(order) if name in needed]
-    return [*first, *(name for name in needed if name not in first)]
+    return list(dict.fromkeys([*(name for name in order if name in needed), *needed]))
 
 
 def listed_names(raw: Any) -> list[str]:

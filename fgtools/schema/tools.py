@@ -21,7 +21,7 @@ from fgtools.calls import MAX_DEPTH, Problem, nests_too_deep
 from fgtools.files import FgtoolsError
 from fgtools.profiles import Recipe, get_recipe
 from fgtools.schema.literals import decode_text, parse_literals, plain_value, show
-from fgtools.schema.parameters import normalize_spec, parse_parameters
+from fgtools.schema.parameters import ParameterParser, parse_parameters
 from fgtools.schema.signatures import is_signature, parse_signature
 from fgtools.schema.tutorial import normalize_tutorial_tools, normalize_tutorial_type
 
@@ -116,7 +116,8 @@ def normalize_type(raw: Any, recipe: str | Recipe = "native") -> dict[str, Any]:
     if get_recipe(recipe).call_style == "tutorial":
         return normalize_tutorial_type(raw)
     try:
-        return normalize_spec({"type": raw} if isinstance(raw, str) else raw)
+        spec = {"type": raw} if isinstance(raw, str) else raw
+        return ParameterParser(spec).parse_spec(spec, 0).schema
     except ValueError as error:
         raise SchemaError(f"type cannot be parsed: {error}") from error
 
@@ -310,7 +311,7 @@ def _parse_definition(raw: Mapping[str, Any]) -> ParsedTools:
         changes.extend(Change(name, kind, detail) for kind, detail in noted)
     except ValueError as error:
         problems.append(Problem("unreadable_parameters", f"{name}: {error}"[:80]))
-        parameters = parse_parameters(None).schema
+        parameters, _ = parse_parameters(None)
     function = {"name": name, "description": _description(raw), "parameters": parameters}
     return ParsedTools(({"type": "function", "function": function},), tuple(problems), tuple(changes))
 

@@ -6,17 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fgtools.calls import (
-    END_CALL,
-    ESCAPE,
-    MAX_DEPTH,
-    START_CALL,
-    Problem,
-    ToolCall,
-    parse_reply,
-    parse_tutorial_prediction,
-    render_calls,
-)
+from fgtools.calls import MAX_DEPTH, Problem, ToolCall, parse_reply, parse_tutorial_prediction, render_calls
+from fgtools.calls.tokens import END_CALL, ESCAPE, START_CALL
 from tests.toys import GOLDEN, load_cases, load_shared
 
 REPLIES = load_cases(GOLDEN / "replies.jsonl")
@@ -41,7 +32,7 @@ CALLS = st.lists(st.builds(ToolCall, NAMES, st.dictionaries(KEYS, VALUES, max_si
 @pytest.mark.parametrize("case", REPLIES, ids=lambda case: case["label"])
 def test_reply_is_read_as_the_golden_case_says(case):
     reply = parse_reply(case["reply"])
-    assert [call.to_dict() for call in reply.calls] == case["calls"]
+    assert [vars(call) for call in reply.calls] == case["calls"]
     assert reply.text == case["text"]
     assert [problem.kind for problem in reply.problems] == case["problems"]
 
@@ -66,8 +57,8 @@ def _sorted(value):
 @given(CALLS)
 def test_native_round_trip_keeps_values_and_types(calls):
     reply = parse_reply(render_calls(calls))
-    assert json.dumps([c.to_dict() for c in reply.calls], sort_keys=True) == json.dumps(
-        [c.to_dict() for c in calls], sort_keys=True
+    assert json.dumps([vars(c) for c in reply.calls], sort_keys=True) == json.dumps(
+        [vars(c) for c in calls], sort_keys=True
     )
     assert not reply.problems and not reply.text
 

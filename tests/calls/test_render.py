@@ -2,7 +2,8 @@
 
 import pytest
 
-from fgtools.calls import ESCAPE, MAX_DEPTH, ToolCall, render_calls
+from fgtools.calls import MAX_DEPTH, ToolCall, render_calls
+from fgtools.calls.tokens import ESCAPE
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ import numpy
 import pytest
 import torch
 
-from fgtools.calls import STOP_TOKENS, parse_reply, render_calls, row_calls
+from fgtools.calls import parse_reply, render_calls, row_calls
+from fgtools.calls.tokens import STOP_TOKENS
 from fgtools.generate import generate_replies
 from fgtools.generate.constrained import ConstraintError, Constraints, render_grammar
 from fgtools.metrics import Scores, compare, has_valid_arguments, score, score_row

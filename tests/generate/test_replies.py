@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import Gemma3ForCausalLM, Gemma3TextConfig, GenerationConfig
 
-from fgtools.calls import STOP_TOKENS
+from fgtools.calls.tokens import STOP_TOKENS
 from fgtools.generate import generate_replies
 from fgtools.generate import replies as generate
 from fgtools.generate.kv_cache import (

@@ -27,7 +27,7 @@ def test_the_gold_is_found(case):
     row = {"conversations": case["conversations"]}
     before = copy.deepcopy(row)
     gold = found(row)
-    assert [call.to_dict() for call in gold.calls] == case["calls"]
+    assert [vars(call) for call in gold.calls] == case["calls"]
     assert gold.reply == case["reply"]
     assert [problem.kind for problem in gold.problems] == case["problems"]
     assert row == before
@@ -128,7 +128,7 @@ def test_the_tutorial_recipe_equals_the_tutorial():
     for case in load_shared("vectors/tutorial_rows_small.jsonl"):
         before = copy.deepcopy(case["row"])
         gold = extract_gold(case["row"], "tutorial")
-        calls = [call.to_dict() for call in gold.calls] if isinstance(gold, Gold) else [None]
+        calls = [vars(call) for call in gold.calls] if isinstance(gold, Gold) else [None]
         assert calls == [case["gold"]], case
         assert case["row"] == before
 

@@ -39,7 +39,7 @@ def test_calls_of_one_tool_are_assigned_even_when_the_first_choice_blocks_anothe
     row = {
         "row_id": "r",
         "tools": [{"function": {"name": "f", "parameters": tools["f"]}}],
-        "gold": [call.to_dict() for call in gold],
+        "gold": [vars(call) for call in gold],
     }
     reply = "<start_function_call>call:f{a:1,b:2}<end_function_call><start_function_call>call:f{a:1}<end_function_call>"
     assert score_row(row, reply).right_names

@@ -6,7 +6,8 @@ import socket
 import evaluate
 import pytest
 
-from fgtools.calls import END_CALL, START_CALL, render_calls, row_calls
+from fgtools.calls import render_calls, row_calls
+from fgtools.calls.tokens import END_CALL, START_CALL
 from fgtools.metrics import FUNCTION_CALLS, score
 from tests.toys import small_rows
 

@@ -8,7 +8,7 @@ from collections import Counter
 
 import pytest
 
-from fgtools.calls import CONTROL_TOKENS
+from fgtools.calls.tokens import CONTROL_TOKENS
 from fgtools.offline.catalogue import build_request, load_catalogue, load_pools, read_text
 from fgtools.offline.curriculum import build_rows as build_pretraining_rows
 from fgtools.offline.curriculum import load_topics, load_words

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from fgtools.calls import START_CALL, START_TURN
+from fgtools.calls.tokens import START_CALL, START_TURN
 from fgtools.offline.samples import build_samples
 from fgtools.profiles import RECIPES, adapt_recipe
 from fgtools.prompts import Audit, Encoded, EncodedRows, audit_rows, encode_rows

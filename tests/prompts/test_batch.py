@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fgtools.calls import CONTROL_TOKENS, parse_reply, row_calls
+from fgtools.calls import parse_reply, row_calls
+from fgtools.calls.tokens import CONTROL_TOKENS
 from fgtools.offline.samples import build_samples
 from fgtools.profiles import RECIPES, adapt_recipe
 from fgtools.prompts import Encoded, TooLong, batch, encode_row, encode_rows

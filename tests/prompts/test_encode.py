@@ -6,7 +6,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fgtools.calls import CONTROL_TOKENS, parse_reply, row_calls
+from fgtools.calls import parse_reply, row_calls
+from fgtools.calls.tokens import CONTROL_TOKENS
 from fgtools.offline.samples import build_samples
 from fgtools.profiles import DEVELOPER_TEXT
 from fgtools.prompts import IGNORED, Encoded, TooLong, encode_row, encode_rows, render_prompt

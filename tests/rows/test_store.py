@@ -6,7 +6,8 @@ import time
 import pytest
 
 from fgtools.__main__ import main
-from fgtools.calls import END_CALL, ESCAPE, START_CALL, render_calls, row_calls
+from fgtools.calls import render_calls, row_calls
+from fgtools.calls.tokens import END_CALL, ESCAPE, START_CALL
 from fgtools.files import DataFileError
 from fgtools.metrics import score
 from fgtools.rows import load_rows

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fgtools.calls import CONTROL_TOKENS, ToolCall, is_writable, parse_reply, render_calls
+from fgtools.calls import ToolCall, is_writable, parse_reply, render_calls
+from fgtools.calls.tokens import CONTROL_TOKENS
 from fgtools.schema.names import (
     parameter_names,
     rename_arguments,

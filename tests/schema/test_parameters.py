@@ -2,13 +2,14 @@
 
 import pytest
 
-from fgtools.schema.parameters import normalize_spec, parse_parameters
+from fgtools.schema import normalize_type
+from fgtools.schema.parameters import parse_parameters
 
 STRING, INTEGER = {"type": "string"}, {"type": "integer"}
 
 
 def names(parameters: object, beside: object = None) -> tuple[list[str], list[str]]:
-    made = parse_parameters(parameters, beside).schema
+    made, _ = parse_parameters(parameters, beside)
     return list(made["properties"]), made["required"]
 
 
@@ -66,7 +67,7 @@ def test_what_is_required(parameters, beside, required):
 
 
 def test_objects_inside_need_properties_for_the_template():
-    made = parse_parameters({"a": {"type": "dict"}, "b": {"type": "list", "items": {"type": "Object"}}}).schema
+    made, _ = parse_parameters({"a": {"type": "dict"}, "b": {"type": "list", "items": {"type": "Object"}}})
     assert made["properties"]["a"] == {"type": "object", "properties": {}}
     assert made["properties"]["b"]["items"] == {"type": "object", "properties": {}}
 
@@ -79,7 +80,7 @@ def test_keywords_of_the_whole_are_kept_when_valid():
         "description": "d",
         "minProperties": -1,
     }
-    assert parse_parameters(parameters).schema == {
+    assert parse_parameters(parameters)[0] == {
         "type": "object",
         "description": "d",
         "properties": {},
@@ -109,8 +110,8 @@ def test_keywords_of_the_whole_are_kept_when_valid():
     ],
 )
 def test_a_specification_gives_its_schema(spec, schema):
-    assert normalize_spec(spec) == schema
-    assert normalize_spec(schema) == schema
+    assert normalize_type(spec) == schema
+    assert normalize_type(schema) == schema
 
 
 def test_too_many_parts_are_refused():

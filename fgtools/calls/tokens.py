@@ -1,0 +1,23 @@
+"""The control tokens of FunctionGemma's format; knows their texts only."""
+
+import re
+
+BOS, EOS, PAD = "<bos>", "<eos>", "<pad>"
+START_TURN, END_TURN = "<start_of_turn>", "<end_of_turn>"
+START_DECLARATION, END_DECLARATION = "<start_function_declaration>", "<end_function_declaration>"
+START_CALL, END_CALL = "<start_function_call>", "<end_function_call>"
+START_RESPONSE, END_RESPONSE = "<start_function_response>", "<end_function_response>"
+ESCAPE = "<escape>"
+
+STOP_TOKENS = (EOS, START_RESPONSE, END_TURN)
+"""What ends a reply: FunctionGemma emits <start_function_response> after its calls, <end_of_turn> after prose (ids 1,
+50, 106)."""
+
+CONTROL_TOKENS = (
+    *(PAD, EOS, BOS, "<unk>", START_DECLARATION, END_DECLARATION, START_CALL, END_CALL, START_RESPONSE, END_RESPONSE),
+    *(ESCAPE, START_TURN, END_TURN, "<start_of_image>", "<end_of_image>", "<image_soft_token>"),
+)
+"""The text of every control token of the format; none of them may come from a user's text."""
+
+CONTROL_TOKEN = re.compile("|".join(re.escape(token) for token in CONTROL_TOKENS))
+"""Matches any control token."""

@@ -4,7 +4,6 @@ Knows scores, rows and pandas; each file is loaded when it is asked for, since f
 """
 
 __all__ = [
-    "alignment",
     "card",
     "data_tables",
     "examples",

@@ -44,10 +44,12 @@ def render_card(facts: Mapping[str, Mapping[str, Any]], repo_id: str = "", banne
     numbers = training["arguments"]
     comparison = Comparison.from_dict(facts["compare"])
     split = ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in funnel["split"].items())
-    choice = (
-        f" The weights after step {training['saved_step']} were saved: {training['n_eval']} training rows, held out, "
-        "chose them; the evaluation rows had no part in it."
-    )
+    choice = ""
+    if numbers["load_best_model_at_end"]:
+        choice = (
+            f" The weights after step {training['saved_step']} were saved: {training['n_eval']} training rows, held "
+            "out, chose them; the evaluation rows had no part in it."
+        )
     parts = [
         _render_metadata(run["model"]),
         f"# {repo_id or 'FunctionGemma, tuned'}",
@@ -70,8 +72,7 @@ def render_card(facts: Mapping[str, Mapping[str, Any]], repo_id: str = "", banne
         f"{training['tokens']:,} tokens of which {training['label_tokens']:,} carried a label. Learning rate "
         f"{numbers['learning_rate']:g}, {numbers['num_train_epochs']:g} epochs, "
         f"{numbers['per_device_train_batch_size']} x {numbers['gradient_accumulation_steps']} rows a step, seed "
-        f"{numbers['seed']}, {run['dtype']}; computed in "
-        f"{training['precision']}.{choice if numbers['load_best_model_at_end'] else ''}",
+        f"{numbers['seed']}, {run['dtype']}; computed in {training['precision']}.{choice}",
         "## What it is not for",
         "It was scored on one turn at a time, on tools like those of its data. It was not scored on safety, on long "
         "conversations, or on tools of other kinds. Check every call against your schema before you carry it out.",

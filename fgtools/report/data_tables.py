@@ -5,6 +5,7 @@ Knows funnels, tools, remedies and audits; not how a table looks (`layout`).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -16,21 +17,16 @@ from fgtools.schema.types import JSON_TYPES
 if TYPE_CHECKING:
     from fgtools.prompts import Audit
 
-_SEVERITIES = {"error": 0, "warning": 1, "note": 2}
-"""The gravest first."""
+_SEVERITIES = ("error", "warning", "note")
+"""From the gravest to the least."""
 
 
 def build_funnel_table(funnel: Mapping[str, int]) -> pandas.DataFrame:
     """Return the count and share of every fate, and their sum in the last row."""
     total = sum(funnel.values())
-    counts = [*funnel.values(), total]
-    return pandas.DataFrame(
-        {
-            "fate": [*funnel, "all"],
-            "rows": counts,
-            "share": [count / total if total else float("nan") for count in counts],
-        }
-    )
+    counts = [*funnel.items(), ("all", total)]
+    rows = [(fate, count, count / total if total else math.nan) for fate, count in counts]
+    return pandas.DataFrame(rows, columns=["fate", "rows", "share"])
 
 
 def build_funnel_by_table(table: Mapping[str, Mapping[str, int]], label: str) -> pandas.DataFrame:
@@ -39,6 +35,9 @@ def build_funnel_by_table(table: Mapping[str, Mapping[str, int]], label: str) ->
     Args:
         table: Value -> fate -> count, as RowSet.funnel_by returns it.
         label: What the values are.
+
+    Returns:
+        The counts; a value's `rows` is their sum.
     """
     fates = ["kept", *sorted({fate for counts in table.values() for fate in counts} - {"kept"})]
     rows = [
@@ -67,7 +66,7 @@ def build_parameters_table(tools: Sequence[Mapping[str, Any]]) -> pandas.DataFra
 
 def build_audit_table(audit: Audit) -> pandas.DataFrame:
     """Return every check of an audit, those that found something first; `severity` is "ok" where nothing was found."""
-    checks = sorted(audit.checks, key=lambda check: (not check.count, _SEVERITIES[check.severity]))
+    checks = sorted(audit.checks, key=lambda check: (not check.count, _SEVERITIES.index(check.severity)))
     rows = [
         (
             check.severity if check.count else "ok",

@@ -19,7 +19,7 @@ from matplotlib.ticker import MaxNLocator
 from fgtools.files import write_parts
 from fgtools.metrics import LADDER, Comparison, Ratio, Scores, Share
 from fgtools.metrics.breakdowns import Parts, require_same_parts
-from fgtools.report.tables import LABELS, list_codes, shorten_code
+from fgtools.report.tables import LABELS, shorten_code
 
 BEFORE, AFTER, MUTED = "#d08c3f", "#2f6f9f", "#9a9a9a"
 """The colours of a first model, of a second one, and of what is neither."""
@@ -212,8 +212,14 @@ def _handles() -> list[plt.Line2D]:
 
 
 def plot_transitions(comparison: Comparison, axes: Axes) -> Axes:
-    """Draw a heat map of all rows by error before (down) and after (across): right rows first, rare codes together."""
-    codes = list_codes(comparison)
+    """Draw a heat map of all rows by error before (down) and after (across).
+
+    Right rows stand first, then the eight most common codes, then all others together.
+    """
+    totals: Counter[str] = Counter()
+    for before, after, count in comparison.transitions:
+        totals.update({code: count for code in {before, after} - {""}})
+    codes = ["", *sorted(totals, key=lambda code: (-totals[code], code))[:8]]
     places = {code: place for place, code in enumerate(codes)}
     names = [shorten_code(code) for code in codes]
     if any({before, after} - set(places) for before, after, _ in comparison.transitions):

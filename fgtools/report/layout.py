@@ -10,6 +10,7 @@ import html
 import math
 import textwrap
 from collections.abc import Callable, Mapping
+from itertools import zip_longest
 from typing import Any
 
 import pandas
@@ -20,15 +21,12 @@ from fgtools.metrics.intervals import format_p
 DECIDES = "AST match"
 """The measure that decides; where a table has a column "measure", its row is bold."""
 
-
 _FORMATS: Mapping[str, Callable[[float], str]] = {
     "share": "{:.1%}".format,
     "rate": "{:.3f}".format,
     "difference": "{:+.3g}".format,
     "p": lambda p: format_p(p).removeprefix("= "),
-    "eval loss": "{:.4f}".format,
-    "tokens right": "{:.4f}".format,
-    "rows right": "{:.4f}".format,
+    **dict.fromkeys(("eval loss", "tokens right", "rows right"), "{:.4f}".format),
 }
 """How the numbers of a column are written, by its name; other numbers are written as Python writes them."""
 
@@ -76,14 +74,14 @@ def style_table(frame: pandas.DataFrame) -> StyledTable:
 
 
 def render_table(frame: pandas.DataFrame, width: int = 60) -> str:
-    """Write a table for a terminal: columns of text, nothing left out, long cells wrapped.
+    """Return a table as text for a terminal: nothing is left out, long cells are wrapped.
 
     Args:
         frame: The table; its index is not shown.
         width: Longest line of a cell, in characters; longer text is wrapped.
 
     Returns:
-        Lines; rows stand apart where one of them has cells of several lines.
+        Columns of text; a rule stands between all rows where one of them has a cell of several lines.
     """
     cells = [[_wrap(cell, width) for cell in row] for row in _list_cells(frame)]
     widths = [max(len(line) for row in cells for line in row[index]) for index in range(len(frame.columns))]
@@ -91,8 +89,7 @@ def render_table(frame: pandas.DataFrame, width: int = 60) -> str:
     tall = any(len(cell) > 1 for row in cells[1:] for cell in row)
     lines: list[str] = []
     for number, row in enumerate(cells):
-        for line in range(max(len(cell) for cell in row)):
-            parts = (cell[line] if line < len(cell) else "" for cell in row)
+        for parts in zip_longest(*row, fillvalue=""):
             lines.append("  ".join(part.ljust(width) for part, width in zip(parts, widths, strict=True)).rstrip())
         if number == 0 or (tall and number < len(cells) - 1):
             lines.append(rule)
@@ -100,11 +97,9 @@ def render_table(frame: pandas.DataFrame, width: int = 60) -> str:
 
 
 def render_markdown_table(frame: pandas.DataFrame) -> str:
-    """Write a table in Markdown; bars, line breaks and control tokens inside cells are escaped."""
-    head, *rows = _list_cells(frame)
-    return "\n".join(
-        "| " + " | ".join(_escape_markdown(cell) for cell in row) + " |" for row in (head, ["---"] * len(head), *rows)
-    )
+    """Return a table in Markdown; bars, line breaks and control tokens inside cells are escaped."""
+    head, *rows = [[_escape_markdown(cell) for cell in row] for row in _list_cells(frame)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows))
 
 
 def _list_cells(frame: pandas.DataFrame) -> list[list[str]]:

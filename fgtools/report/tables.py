@@ -120,15 +120,6 @@ def shorten_code(code: str) -> str:
     return f"{checker.partition('_')[0]}:{rest}" if rest == "wrong_count" else rest
 
 
-def list_codes(comparison: Comparison, limit: int = 8) -> list[str]:
-    """Return the error codes of a comparison: right ("") first, then the commonest ones, `limit` of them at most."""
-    counts: dict[str, int] = {}
-    for before, after, count in comparison.transitions:
-        for code in {before, after} - {""}:
-            counts[code] = counts.get(code, 0) + count
-    return ["", *sorted(counts, key=lambda code: (-counts[code], code))[:limit]]
-
-
 def build_outcomes_table(comparison: Comparison) -> pandas.DataFrame:
     """Return the rows by what became of their AST match, with counts and shares; every row is in one outcome."""
     counts = dict.fromkeys(("both right", "fixed", "broken", "both wrong"), 0)

@@ -36,19 +36,14 @@ VERDICTS = ("all", "right", "wrong")
 
 FIXED, BROKEN = "fixed", "broken"
 
-ANY_ERROR = "any"
-"""The filter that lets every error class pass."""
 
-
-def select_rows(
-    scores: Scores, verdict: str = "all", error: str = ANY_ERROR, before: Scores | None = None
-) -> list[int]:
+def select_rows(scores: Scores, verdict: str = "all", error: str = "", before: Scores | None = None) -> list[int]:
     """Choose scored rows by what became of them.
 
     Args:
         scores: The scores.
         verdict: One of VERDICTS, or FIXED or BROKEN.
-        error: An error code, or ANY_ERROR.
+        error: An error code; "" for rows with any error or none.
         before: Scores before training, of the same rows in the same order; needed for FIXED and BROKEN.
 
     Returns:
@@ -72,7 +67,7 @@ def select_rows(
     return [
         index
         for index, (was, now) in enumerate(pairs)
-        if keeps(was.ast_match, now.ast_match) and error in (ANY_ERROR, now.error)
+        if keeps(was.ast_match, now.ast_match) and (not error or error == now.error)
     ]
 
 
@@ -159,7 +154,7 @@ class RowBrowser:
 
         verdicts = VERDICTS if self.before is None else (*VERDICTS, FIXED, BROKEN)
         verdict = ipywidgets.Dropdown(options=verdicts, description="verdict")
-        error = ipywidgets.Dropdown(options=[("any", ANY_ERROR)], description="error")
+        error = ipywidgets.Dropdown(description="error")
         place = ipywidgets.BoundedIntText(value=1, min=1, description="shown", layout=ipywidgets.Layout(width="11em"))
         back, ahead = ipywidgets.Button(description="◀ previous"), ipywidgets.Button(description="next ▶")
         count, view = ipywidgets.Label(), ipywidgets.HTML()
@@ -170,15 +165,15 @@ class RowBrowser:
             view.value = self.render_row(chosen[place.value - 1]) if chosen else "no such rows"
 
         def choose(_: Any = None) -> None:
-            chosen[:] = select_rows(self.scores, verdict.value, error.value or ANY_ERROR, self.before)
+            chosen[:] = select_rows(self.scores, verdict.value, error.value, self.before)
             place.max = max(1, len(chosen))
             place.value = 1
             show()
 
         def list_errors(_: Any = None) -> None:
-            among = select_rows(self.scores, verdict.value, ANY_ERROR, self.before)
+            among = select_rows(self.scores, verdict.value, before=self.before)
             codes = Counter(self.scores.rows[index].error for index in among if self.scores.rows[index].error)
-            error.options = [("any", ANY_ERROR), *((f"{code} ({n})", code) for code, n in codes.most_common())]
+            error.options = [("any", ""), *((f"{code} ({n})", code) for code, n in codes.most_common())]
             choose()
 
         def step(by: int) -> None:

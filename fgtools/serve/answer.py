@@ -26,7 +26,6 @@ from fgtools.schema.names import rename_arguments
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 

@@ -11,6 +11,7 @@ from fgtools.report.data_tables import (
     build_examples_table,
     build_funnel_by_table,
     build_funnel_table,
+    build_parameters_table,
 )
 from fgtools.rows.remedies import Coverage
 from fgtools.schema.types import JSON_TYPES
@@ -35,6 +36,13 @@ def test_tables_of_data_show_counts_and_examples():
         ["default", "string", "4 said in the description"],
         ["also", "format", "nothing to say in these rows"],
     ]
+
+
+def test_every_parameter_of_every_tool_is_a_row():
+    schema = {"properties": {"a": {"type": "string"}, "b": {"enum": [1]}, "c": True}, "required": ["b"]}
+    tools = [{"function": {"name": name, "parameters": one}} for name, one in (("f", schema), ("g", {}))]
+    rows = build_parameters_table(tools).astype(object).where(lambda frame: frame.notna(), None).values.tolist()
+    assert rows == [["f", "a", "string", False], ["f", "b", None, True], ["f", "c", None, False]]
 
 
 def test_what_is_hidden_of_every_type_is_said_in_short_and_the_commonest_remedy_first():

@@ -11,7 +11,6 @@ from fgtools.metrics import Scores, find_violations, has_valid_arguments, score
 from fgtools.metrics.cer import count_edits
 from fgtools.report.alignment import GAP, align_characters, render_alignment
 from fgtools.report.widgets import (
-    ANY_ERROR,
     BROKEN,
     FIXED,
     Playground,
@@ -125,11 +124,11 @@ def test_the_browser_filters_and_steps(watched):
     back.click()
     assert place.value == 1
     code = next(iter(AFTER.errors))
-    assert [value for _, value in error.options] == [ANY_ERROR, *AFTER.errors]
+    assert [value for _, value in error.options] == ["", *AFTER.errors]
     error.value = code
     assert count.value == f"of {AFTER.errors[code]}" and code in view.value
     verdict.value = "right"
-    assert [value for _, value in error.options] == [ANY_ERROR] and "→ right" in view.value
+    assert [value for _, value in error.options] == [""] and "→ right" in view.value
 
 
 def test_a_row_is_shown_whole_and_escaped():

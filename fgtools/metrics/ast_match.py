@@ -118,9 +118,15 @@ def pair_calls(
 def _pair_tool(
     wanted: Sequence[ToolCall], found: Sequence[ToolCall], schema: Any
 ) -> Iterator[tuple[ToolCall | None, Agreement]]:
+    properties = normalize_object(schema).properties
+
     @cache
     def agree(place: int, other: int) -> Agreement:
-        return compare_arguments(found[other].arguments, wanted[place].arguments, schema)
+        given, gold = found[other].arguments, wanted[place].arguments
+        shared = [name for name in gold if name in given]
+        right = [name for name in shared if not find_value_error(given[name], gold[name], properties.get(name))]
+        names = [*shared, *missing_names(given, gold, schema)]
+        return Agreement(tuple(right), tuple(names), len(shared) + len(unexpected_names(given, gold, schema)))
 
     held = _find_best(wanted, found, agree)
     for place, call in enumerate(wanted):
@@ -158,15 +164,6 @@ def _find_best(
     else:
         ways = (dict(zip(order, range(few), strict=True)) for order in permutations(range(many), few))
     return min(ways, key=rate)
-
-
-def compare_arguments(given: Mapping[str, Any], gold: Mapping[str, Any], schema: Any) -> Agreement:
-    """Return how far predicted and gold arguments of one tool agree under its parameters schema."""
-    properties = normalize_object(schema).properties
-    shared = [name for name in gold if name in given]
-    right = [name for name in shared if not find_value_error(given[name], gold[name], properties.get(name))]
-    wanted = [*shared, *missing_names(given, gold, schema)]
-    return Agreement(tuple(right), tuple(wanted), len(shared) + len(unexpected_names(given, gold, schema)))
 
 
 def _find_call_error(call: ToolCall, gold: ToolCall, schema: Any) -> str:

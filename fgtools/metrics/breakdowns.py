@@ -19,33 +19,22 @@ from fgtools.metrics.scores import Scores, require_same_ids
 Parts = dict[str, Scores]
 """Label -> the scores of its rows, in display order."""
 
-TOOL_BINS = (1, 3, 7)
-CALL_BINS = (0, 1, 2)
-
 
 def split_by_tools(scores: Scores) -> Parts:
     """Split scores by the number of declared tools."""
-    return _split(scores, lambda row: row.n_tools, TOOL_BINS)
+    return _split(scores, lambda row: row.n_tools, (1, 3, 7))
 
 
 def split_by_calls(scores: Scores) -> Parts:
     """Split scores by the number of gold calls."""
-    return _split(scores, lambda row: row.n_gold, CALL_BINS)
+    return _split(scores, lambda row: row.n_gold, (0, 1, 2))
 
 
-def split_by_length(scores: Scores, edges: Sequence[int] = ()) -> Parts:
-    """Split scores by the length of the prompt, in characters of messages and tools, not tokens.
-
-    Args:
-        scores: The scores.
-        edges: Longest prompt of every part but the last, in characters; () for quartiles.
-
-    Returns:
-        The parts.
-    """
+def split_by_length(scores: Scores) -> Parts:
+    """Split scores at the quartiles of the prompt's length, in characters of messages and tools, not tokens."""
     lengths = sorted(row.prompt_characters for row in scores.rows)
     quarters = sorted({lengths[len(lengths) * part // 4 - 1] for part in (1, 2, 3) if len(lengths) >= 4})
-    return _split(scores, lambda row: row.prompt_characters, tuple(edges) or tuple(quarters))
+    return _split(scores, lambda row: row.prompt_characters, quarters)
 
 
 def split_by_seen(scores: Scores, rows: Sequence[Mapping[str, Any]], trained: Collection[str]) -> Parts:

@@ -225,12 +225,12 @@ def compare(before: Scores, after: Scores) -> Comparison:
     _require_same_rows(before.rows, after.rows)
     changes = [_share_change(name, before, after) for name in SHARES]
     changes += [_ratio_change(name, before, after) for name in RATIOS]
-    rows = [(old.row_id, old.ast_match, new.ast_match) for old, new in zip(before.rows, after.rows, strict=True)]
-    fixed = tuple(row_id for row_id, was, now in rows if now and not was)
-    broken = tuple(row_id for row_id, was, now in rows if was and not now)
-    pairs = Counter((old.error, new.error) for old, new in zip(before.rows, after.rows, strict=True))
-    transitions = tuple((*codes, count) for codes, count in pairs.most_common())
-    return Comparison(len(rows), tuple(changes), fixed, broken, transitions)
+    pairs = list(zip(before.rows, after.rows, strict=True))
+    fixed = tuple(new.row_id for old, new in pairs if new.ast_match and not old.ast_match)
+    broken = tuple(new.row_id for old, new in pairs if old.ast_match and not new.ast_match)
+    errors = Counter((old.error, new.error) for old, new in pairs)
+    transitions = tuple((*codes, count) for codes, count in errors.most_common())
+    return Comparison(len(pairs), tuple(changes), fixed, broken, transitions)
 
 
 def _require_same_rows(before: Sequence[RowScore], after: Sequence[RowScore]) -> None:

@@ -257,7 +257,5 @@ def _prompt_characters(row: Mapping[str, Any]) -> int:
 def _chance(gold: Sequence[ToolCall], tools: Mapping[str, Any]) -> float:
     if not gold or any(call.name not in tools for call in gold):
         return 0.0
-    orders = math.factorial(len(gold))
-    for count in Counter(call.name for call in gold).values():
-        orders //= math.factorial(count)
-    return orders / len(tools) ** len(gold)
+    repeated = math.prod(map(math.factorial, Counter(call.name for call in gold).values()))
+    return math.factorial(len(gold)) // repeated / len(tools) ** len(gold)

@@ -36,7 +36,6 @@ class Protocol:
         cer_content: The first call, parsed and rendered in FunctionGemma's grammar, which sorts arguments, against the
             gold in the same grammar: content without notation.
         ast_match: Rows whose calls mean the same as the gold, in any notation.
-        style: The notation that the replies are scored in for ast_match: "native" or "tutorial".
     """
 
     tool_accuracy: Share
@@ -44,7 +43,6 @@ class Protocol:
     cer_native: CerResult
     cer_content: CerResult
     ast_match: Share
-    style: str
 
 
 def score_protocol(rows: Sequence[Mapping[str, Any]], replies: Sequence[str], style: str = "native") -> Protocol:
@@ -76,7 +74,6 @@ def score_protocol(rows: Sequence[Mapping[str, Any]], replies: Sequence[str], st
         tc_cer(blocks, golds["native"]),
         tc_cer(content, golds["native"]),
         scores.ast_match,
-        style,
     )
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from functools import lru_cache
+from contextlib import suppress
+from functools import lru_cache, partial
 from itertools import islice
 from typing import Any
 
@@ -116,17 +117,12 @@ def _validator_class() -> Any:
         if unique and isinstance(value, list) and len({_canonical(item) for item in value}) < len(value):
             yield ValidationError(f"{value!r} has non-unique elements")
 
-    def check_reference(word: str) -> Any:
-        def check(validator: Any, reference: Any, value: Any, schema: Any) -> Iterator[Any]:
-            try:
-                yield from known[word](validator, reference, value, schema)
-            except Unresolvable:
-                return
-
-        return check
+    def check_reference(word: str, validator: Any, reference: Any, value: Any, schema: Any) -> Iterator[Any]:
+        with suppress(Unresolvable):
+            yield from known[word](validator, reference, value, schema)
 
     checks = {"pattern": check_pattern, "patternProperties": check_named, "additionalProperties": check_others}
-    references = {word: check_reference(word) for word in ("$ref", "$dynamicRef")}
+    references = {word: partial(check_reference, word) for word in ("$ref", "$dynamicRef")}
     return extend(Draft202012Validator, {**checks, "uniqueItems": check_unique, **references})
 
 

@@ -95,10 +95,9 @@ def _build_row(tools: tuple[Tool, ...], side: str, wordings: str, draw: random.R
     if scenario == "multi_turn":
         question, reply = draw.choice(SMALL_TALK)
         conversation = [("human", question), ("gpt", reply), *conversation]
-    schemas = [_write_schema(tool, draw) for tool in offered]
+    functions = [{"name": one.name, "description": one.description, **_write_schema(one, draw)} for one in offered]
     notation = draw.choice(["list", *NOTATIONS])
-    pairs = zip(offered, schemas, strict=True)
-    stored = NOTATIONS[notation]([{"name": one.name, "description": one.description, **more} for one, more in pairs])
+    stored = NOTATIONS[notation](functions)
     if draw.random() < 0.5:
         conversation = [("system", BOILERPLATE.format(tools=stored)), *conversation]
     return {

@@ -6,7 +6,6 @@ made-up tools only (`curriculum`), never the catalogue's. Its figures say nothin
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import math
@@ -22,7 +21,13 @@ from typing import Any
 import torch
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, processors
 from torch.nn.utils.rnn import pad_sequence
-from transformers import Gemma3ForCausalLM, Gemma3TextConfig, GenerationConfig, PreTrainedTokenizerFast
+from transformers import (
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
+    GenerationConfig,
+    HfArgumentParser,
+    PreTrainedTokenizerFast,
+)
 from transformers.utils.chat_template_utils import render_jinja_template
 
 from fgtools.calls import render_calls, row_calls
@@ -114,7 +119,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     return wrapped
 
 
-def build_model(vocabulary: int, hidden: int = 64, layers: int = 4) -> Gemma3ForCausalLM:
+def build_model(vocabulary: int, hidden: int, layers: int) -> Gemma3ForCausalLM:
     """Build the untrained stand-in.
 
     Args:
@@ -239,7 +244,7 @@ def completion_loss(
     return torch.nn.functional.cross_entropy(logits, targets), (logits.argmax(-1) == targets).float().mean()
 
 
-def pretrain(numbers: Pretraining, folder: Path = CHECKPOINT) -> None:
+def pretrain(numbers: Pretraining, folder: Path) -> None:
     """Build the checkpoint: train the stand-in on made-up rows and save it with its tokenizer.
 
     Args:
@@ -306,15 +311,12 @@ def save(
 
 def main() -> None:
     """Run the pretraining from the command line."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
-    for name, value in vars(Pretraining()).items():
-        parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value)
+    parser = HfArgumentParser(Pretraining, description=main.__doc__)
     parser.add_argument("--folder", type=Path, default=CHECKPOINT)
     parser.add_argument("--threads", type=int, default=1)
-    options = vars(parser.parse_args())
-    torch.set_num_threads(options.pop("threads"))
-    folder = options.pop("folder")
-    pretrain(Pretraining(**options), folder)
+    numbers, options = parser.parse_args_into_dataclasses()
+    torch.set_num_threads(options.threads)
+    pretrain(numbers, options.folder)
 
 
 if __name__ == "__main__":

@@ -150,13 +150,11 @@ def test_parts_hold_every_row_once(sides):
         split_by_tools(before),
         split_by_calls(before),
         split_by_length(before),
-        split_by_length(before, (900,)),
         split_by_seen(before, ROWS, trained),
     ):
         ids = [row.row_id for scores in parts.values() for row in scores.rows]
         assert sorted(ids) == sorted(row["row_id"] for row in ROWS) and len(parts) > 1
     assert split_by_length(Scores(before.rows[:1])).keys() == {"0 or more"}
-    assert list(split_by_length(before, (900,))) == ["up to 900", "901 or more"]
     seen = split_by_seen(before, ROWS, trained)
     assert all(row.n_gold == 0 for row in seen["no call due"].rows)
     types = count_argument_types(after)

@@ -52,13 +52,17 @@ def split_by_seen(scores: Scores, rows: Sequence[Mapping[str, Any]], trained: Co
         ValueError: The rows are not those that were scored, in their order.
     """
     require_same_ids((row.row_id for row in scores.rows), (row["row_id"] for row in rows))
-    due = [{call["name"] for call in row["gold"]} for row in rows]
-    places = [2 if not names else 0 if names <= set(trained) else 1 for names in due]
+    due, seen = [{call["name"] for call in row["gold"]} for row in rows], set(trained)
+    places = [2 if not names else 0 if names <= seen else 1 for names in due]
     return _group(scores, places, ("seen in training", "not seen", "no call due"))
 
 
 def require_same_parts(before: Parts, after: Parts) -> None:
-    """Require that two sets of parts hold the same rows; raises ValueError where names or a part's rows differ."""
+    """Require that two sets of parts hold the same rows.
+
+    Raises:
+        ValueError: They differ in their names or in a part's rows.
+    """
     ids = [
         {name: sorted(row.row_id for row in scores.rows) for name, scores in parts.items()} for parts in (before, after)
     ]
@@ -72,8 +76,9 @@ def require_same_parts(before: Parts, after: Parts) -> None:
 def count_argument_types(scores: Scores) -> dict[str, Ratio]:
     """Return the share of right ones among the gold arguments, by JSON type, the most common type first.
 
-    Intervals are the bootstrap's over the rows that hold the type, or Wilson's of these rows where all arguments are
-    right or all wrong, since there the bootstrap has no width.
+    Returns:
+        JSON type -> Ratio; its interval is the bootstrap's over the rows that hold the type, or Wilson's of these rows
+        where all arguments are right or all wrong, since there the bootstrap has no width.
     """
     counts: dict[str, list[tuple[int, int]]] = {}
     for row in scores.rows:

@@ -219,7 +219,11 @@ def score(rows: Sequence[Mapping[str, Any]], replies: Sequence[str], style: str 
 
 
 def require_same_ids(first: Iterable[str], second: Iterable[str]) -> None:
-    """Require that two lists of row ids are equal; raises ValueError that names the first that differ."""
+    """Require that two lists of row ids are equal.
+
+    Raises:
+        ValueError: They differ; the message names the first that does.
+    """
     for place, (one, other) in enumerate(zip_longest(first, second)):
         if one != other:
             raise InputError(

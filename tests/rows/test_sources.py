@@ -34,9 +34,9 @@ def test_a_row_without_id_gets_its_position(tmp_path):
     assert {(row["row_id"], row["task"]) for row in load_raw_rows(str(path), 2, 40).rows} == {("0", "a"), ("1", "b")}
 
 
-def test_an_id_of_zero_is_an_id(tmp_path):
-    path = write_rows(tmp_path / "rows.jsonl", [{"id": 5}, {"id": 0}])
-    assert {row["row_id"] for row in load_raw_rows(str(path), 2, 40).rows} == {"5", "0"}
+def test_an_id_of_zero_is_an_id_and_a_row_id_comes_before_it(tmp_path):
+    path = write_rows(tmp_path / "rows.jsonl", [{"id": 5}, {"id": 0}, {"row_id": "own", "id": 7}])
+    assert {row["row_id"] for row in load_raw_rows(str(path), 3, 40).rows} == {"5", "0", "own"}
 
 
 def test_json_parquet_and_folders_hold_the_same_rows(tmp_path):

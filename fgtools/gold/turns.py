@@ -59,8 +59,7 @@ def parse_turn(text: str) -> ParsedTurn:
     Returns:
         The ParsedTurn.
     """
-    calls: list[ToolCall] = []
-    problems: list[Problem] = []
+    found: list[ToolCall | Problem] = []
     outside: list[str] = []
     blocks = position = 0
     reasoned = False
@@ -68,28 +67,29 @@ def parse_turn(text: str) -> ParsedTurn:
         outside.append(text[position : mark.start()])
         if mark["call"]:
             blocks += 1
-            found, noticed, position = _parse_block(text, mark.end())
-            calls.extend(found)
-            problems.extend(noticed)
+            parsed, position = _parse_block(text, mark.end())
+            found.extend(parsed)
         elif mark["close"]:
             if not reasoned and text[mark.end() :].strip():
-                calls, problems, outside, blocks = [], [], [], 0
+                found, outside, blocks = [], [], 0
             reasoned, position = True, mark.end()
         else:
             reasoned = True
             end = re.compile(rf"</{mark['tag']}\s*>", re.IGNORECASE).search(text, mark.end())
             if not end:
-                problems.append(Problem("unclosed_reasoning", text[mark.start() : mark.start() + 80]))
+                found.append(Problem("unclosed_reasoning", text[mark.start() : mark.start() + 80]))
             position = end.end() if end else len(text)
     outside.append(text[position:])
-    return ParsedTurn(tuple(calls), "".join(outside).strip(), tuple(problems), blocks)
+    calls = tuple(item for item in found if isinstance(item, ToolCall))
+    problems = tuple(item for item in found if isinstance(item, Problem))
+    return ParsedTurn(calls, "".join(outside).strip(), problems, blocks)
 
 
-def _parse_block(text: str, start: int) -> tuple[list[ToolCall], list[Problem], int]:
-    """Parse a block from the end of its opening mark; return calls, problems and the position after the block."""
+def _parse_block(text: str, start: int) -> tuple[list[ToolCall | Problem], int]:
+    """Parse a block from the end of its opening mark; return what is in it and the position after the block."""
     fence = _FENCE.match(text, start)
     values, end = parse_values(text, fence.end() if fence else start)
-    problems: list[Problem] = []
+    found: list[ToolCall | Problem] = []
     if values:
         closing = _CLOSING.match(text, end)
         if closing:
@@ -99,24 +99,21 @@ def _parse_block(text: str, start: int) -> tuple[list[ToolCall], list[Problem], 
             leftover = text[end:stop].strip()
             if leftover:  # brackets begin a second call, which is broken
                 kind = "broken_call" if leftover.startswith(("{", "[")) else "trailing_text"
-                problems.append(Problem(kind, leftover[:80]))
+                found.append(Problem(kind, leftover[:80]))
             if is_closed:
                 end = after
             else:  # the text after an unclosed block is the turn's again
-                problems.append(Problem("unclosed_call", text[start : start + 80]))
+                found.append(Problem("unclosed_call", text[start : start + 80]))
     else:
         values, end = _parse_python(text, start)
-    calls: list[ToolCall] = []
     for value in values:
         try:
-            parsed = _parse_calls(value)
+            found.extend(_parse_calls(value))
         except RecursionError:
-            parsed = [_broken(value)]
-        calls.extend(item for item in parsed if isinstance(item, ToolCall))
-        problems.extend(item for item in parsed if isinstance(item, Problem))
-    if not calls and not any(problem.kind == "broken_call" for problem in problems):
-        problems.append(Problem("broken_call", text[start : start + 80].strip()))
-    return calls, problems, end
+            found.append(_broken(value))
+    if not any(isinstance(item, ToolCall) or item.kind == "broken_call" for item in found):
+        found.append(Problem("broken_call", text[start : start + 80].strip()))
+    return found, end
 
 
 def _find_end(text: str, position: int) -> tuple[int, bool, int]:

@@ -243,14 +243,14 @@ def _parse_mapping(raw: Mapping[str, Any], depth: int) -> Iterator[_Definition |
     named = bool(raw) and not any(word in raw for word in (*_NAME_WORDS, "function", "type"))
     if lists and "name" not in raw:
         yield from _parse_item(lists[0], depth)
-    elif named and all(isinstance(value, Mapping) and _is_definition_body(value) for value in raw.values()):
+    elif named and all(map(_is_definition_body, raw.values())):
         yield from (({"name": name, **value}, ()) for name, value in raw.items())
     else:
         yield _unwrap(raw)
 
 
-def _is_definition_body(value: Mapping[str, Any]) -> bool:
-    return any(isinstance(value.get(word), Mapping) for word in _PARAMETER_WORDS)
+def _is_definition_body(value: Any) -> bool:
+    return isinstance(value, Mapping) and any(isinstance(value.get(word), Mapping) for word in _PARAMETER_WORDS)
 
 
 def _unwrap(raw: Mapping[str, Any]) -> _Definition:

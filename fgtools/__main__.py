@@ -1,4 +1,4 @@
-"""The command line: thin, since notebooks and commands call the same functions.
+"""The command line: its options, and which errors become a message. What a command does stands in `run.commands`.
 
 `python -m fgtools run | prepare | audit | train | evaluate | score`; each with --help.
 """
@@ -6,26 +6,22 @@
 from __future__ import annotations
 
 import argparse
-import json
+import math
 import os
+import re
 import sys
 from collections.abc import Sequence
-from datetime import timedelta
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TypeAlias
 
 from fgtools import __version__
-from fgtools.files import FgtoolsError, read_jsonl
-from fgtools.profiles import PROFILES, RECIPES
-from fgtools.rows import load_rows
-from fgtools.run.data_commands import add_audit, add_prepare
-from fgtools.run.folder import open_run
-from fgtools.run.options import Commands, parse_count
+from fgtools.files import FgtoolsError
+from fgtools.profiles import ENGINES, OVER_LENGTH, PRECISIONS, PROFILES, RECIPES
+from fgtools.rows.formats import SHAPES
+from fgtools.run import commands
 from fgtools.run.session import quiet_libraries
-from fgtools.run.train_command import add_train
 
-if TYPE_CHECKING:
-    pass
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+"""Where a command adds its parser."""
 
 RESUMABLE = {"run", "train"}
 """Commands that have --resume; `evaluate` goes on by itself."""
@@ -72,14 +68,46 @@ def _build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m fgtools", description="Fine-tune FunctionGemma on your own tools.")
     parser.add_argument("--version", action="version", version=f"fgtools {__version__}", help="show the version")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="name_of_command")
-    for add in (_add_run, add_prepare, add_audit, add_train, _add_evaluate, _add_score):
-        add(commands)
+    added = parser.add_subparsers(required=True, metavar="COMMAND", dest="name_of_command")
+    for add in (_add_run, _add_prepare, _add_audit, _add_train, _add_evaluate, _add_score):
+        add(added)
     return parser
 
 
-def _add_run(commands: Commands) -> None:
-    run = commands.add_parser("run", help="the six notebooks, in order, with papermill")
+def _parse_count(text: str) -> int:
+    if not re.fullmatch(r"[0-9]+", text):
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 0, got {text!r}")
+    return int(text)
+
+
+def _parse_amount(text: str) -> float:
+    number = _parse_finite(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"must be at least 0, got {text!r}")
+    return number
+
+
+def _parse_finite(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise argparse.ArgumentTypeError(f"must be a finite number, got {text!r}")
+    return number
+
+
+def _add_recipe(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--recipe", choices=[*RECIPES], default="native")
+
+
+def _add_max_length(parser: argparse.ArgumentParser) -> None:
+    text = "budget of a training text, tokens; 0: the recipe's"
+    parser.add_argument("--max-length", type=_parse_count, default=0, help=text)
+
+
+def _add_run(added: Commands) -> None:
+    run = added.add_parser("run", help="the six notebooks, in order, with papermill")
     run.add_argument("--profile", choices=["auto", *PROFILES], help="where it runs (default: auto)")
     run.add_argument("--recipe", choices=[*RECIPES], help="how data, loss and format are treated (default: native)")
     run.add_argument("--data", help="'sample', a JSONL/JSON/Parquet/CSV file or folder, or a hub data set id")
@@ -90,95 +118,101 @@ def _add_run(commands: Commands) -> None:
         "--resume", action="store_true", help="skip stages whose inputs, parameters and code are unchanged"
     )
     run.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="a notebook parameter")
-    run.set_defaults(command=_run)
+    run.set_defaults(command=commands.run)
 
 
-def _run(options: argparse.Namespace) -> None:
-    from fgtools.run.notebooks import render_summary, run_series
+def _add_data(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say where rows come from and how they are split."""
+    parser.add_argument("--data", required=True, help="as for run")
+    parser.add_argument(
+        "--shape", choices=["auto", *SHAPES], default="auto", help="shape of the rows (default: a guess)"
+    )
+    parser.add_argument("--split", default="train", help="split of a hub data set (default: %(default)s)")
+    parser.add_argument("--config", default="", help="configuration of a hub data set")
+    parser.add_argument("--revision", default="", help="commit, tag or branch of a hub data set")
+    _add_recipe(parser)
+    parser.add_argument("--n-total", type=_parse_count, default=None, help="raw rows to take (default: all)")
+    parser.add_argument("--n-eval", type=_parse_count, default=300, help="evaluation rows (default: %(default)s)")
+    parser.add_argument("--seed", type=_parse_count, default=40)
+    parser.add_argument(
+        "--no-call-share", type=_parse_finite, default=-1.0, help="of the training rows (default: the recipe's)"
+    )
+    parser.add_argument("--benchmark", default="", metavar="FILE", help="questions that must not be trained on")
+    parser.add_argument("--processes", type=_parse_count, default=0, help="that read rows (default: one a core)")
 
-    named = {"PROFILE": options.profile, "RECIPE": options.recipe, "DATA": options.data, "MODEL": options.model}
-    given = {name: value for name, value in named.items() if value is not None}
-    data = given.get("DATA", "")
-    if data and Path(data).exists():
-        given["DATA"] = str(Path(data).absolute())  # notebooks run in their own folder
-    model = given.get("MODEL", "")
-    if model and Path(model).exists():
-        given["MODEL"] = str(Path(model).absolute())
-    outcomes = run_series(options.out, given | dict(options.p), options.only, options.resume)
-    run = open_run(options.out)
-    total = sum(outcome.seconds for outcome in outcomes)
-    print(f"\nstages: {len(outcomes)}, {total:.0f} s")
-    print(render_summary(run))
+
+def _add_prepare(added: Commands) -> None:
+    prepare = added.add_parser("prepare", help="raw rows to rows.train.jsonl, rows.eval.jsonl and funnel.json")
+    _add_data(prepare)
+    prepare.add_argument("--model", default="standin", help="whose chat template the tools are made for")
+    prepare.add_argument("--out", required=True)
+    prepare.set_defaults(command=commands.prepare)
 
 
-def _add_evaluate(commands: Commands) -> None:
-    evaluate = commands.add_parser("evaluate", help="replies and scores of a model on a rows file")
+def _add_audit(added: Commands) -> None:
+    audit = added.add_parser("audit", help="what template and budget would lose; status 1 if training must not start")
+    _add_data(audit)
+    audit.add_argument("--model", required=True, help="whose tokenizer and chat template are used")
+    audit.add_argument("--chat-template", default="", help="a Jinja file, or 'standin', in place of the model's own")
+    _add_max_length(audit)
+    audit.add_argument("--out", default="", help="where audit.json and a figure of the lengths go")
+    audit.set_defaults(command=commands.audit)
+
+
+def _add_train(added: Commands) -> None:
+    train = added.add_parser("train", help="the training stage alone, from a prepared folder")
+    train.add_argument("--rows", required=True, help="a folder that `prepare` wrote")
+    train.add_argument("--model", required=True)
+    _add_recipe(train)
+    train.add_argument("--profile", choices=["auto", *PROFILES], default="auto")
+    train.add_argument("--out", required=True)
+    train.add_argument("--seed", type=_parse_count, default=40)
+    train.add_argument(
+        "--seeds", type=_parse_count, nargs="+", metavar="SEED", help="train once each, with mean and spread"
+    )
+    train.add_argument(
+        "--arguments", default="", metavar="FILE", help="trl.SFTConfig as JSON, in place of the next five options"
+    )
+    train.add_argument("--epochs", type=_parse_amount, default=0, help="passes; 0: the model's or the recipe's")
+    train.add_argument("--learning-rate", type=_parse_amount, default=0, help="peak; 0: the model's or the recipe's")
+    train.add_argument(
+        "--batch-size", type=_parse_count, default=0, help="rows of a step, over all processes; 0: as above"
+    )
+    _add_max_length(train)
+    train.add_argument("--precision", choices=["auto", *PRECISIONS], default="auto", help="default: by the GPU")
+    train.add_argument("--over-length", choices=["", *OVER_LENGTH], default="", help="rows over the budget")
+    train.add_argument("--engine", choices=["", *ENGINES], default="", help="'trl' for TRL's own loss and batches")
+    train.add_argument(
+        "--patience", type=_parse_count, default=0, help="evaluations without a better one before it stops"
+    )
+    train.add_argument("--lora-rank", type=_parse_count, default=0, help="train adapters of this rank; 0: all weights")
+    train.add_argument("--resume", action="store_true", help="go on from this training's newest checkpoint")
+    train.add_argument("--processes", type=_parse_count, default=1, help="start as many, through accelerate")
+    train.add_argument("--ignore-audit", action="store_true", help="train although the audit of the rows found errors")
+    train.set_defaults(command=commands.train)
+
+
+def _add_evaluate(added: Commands) -> None:
+    evaluate = added.add_parser("evaluate", help="replies and scores of a model on a rows file")
     evaluate.add_argument("--model", required=True)
     evaluate.add_argument("--rows", required=True, help="a rows.*.jsonl file")
-    evaluate.add_argument("--recipe", choices=[*RECIPES], default="native")
+    _add_recipe(evaluate)
     evaluate.add_argument("--out", required=True)
-    evaluate.add_argument("--max-new-tokens", type=parse_count, default=0, help="0: from the longest gold")
-    evaluate.add_argument("--batch-size", type=parse_count, default=64, help="rows at once, at most")
-    evaluate.add_argument(
-        "--name",
-        default="",
-        help="of the files: replies.NAME.jsonl and scores.NAME.json; NAME.constrained with --constrain",
-    )
+    evaluate.add_argument("--max-new-tokens", type=_parse_count, default=0, help="0: from the longest gold")
+    evaluate.add_argument("--batch-size", type=_parse_count, default=64, help="rows at once, at most")
+    files = "of the files: replies.NAME.jsonl and scores.NAME.json; NAME.constrained with --constrain"
+    evaluate.add_argument("--name", default="", help=files)
     evaluate.add_argument("--constrain", action="store_true", help="allow declared tools and arguments alone")
-    evaluate.add_argument("--processes", type=parse_count, default=0, help="default: one a GPU where that pays")
-    evaluate.set_defaults(command=_evaluate)
+    evaluate.add_argument("--processes", type=_parse_count, default=0, help="default: one a GPU where that pays")
+    evaluate.set_defaults(command=commands.evaluate)
 
 
-def _evaluate(options: argparse.Namespace) -> None:
-    from accelerate import PartialState
-
-    from fgtools.models import load_model, load_tokenizer
-    from fgtools.models.device import detect_capability
-    from fgtools.report.layout import render_table
-    from fgtools.report.tables import build_ladder_table
-    from fgtools.run.evaluation import evaluate, list_inputs, name_files
-    from fgtools.run.processes import LAUNCHED, choose_processes, launch
-
-    rows = load_rows(Path(options.rows))
-    processes, reason = choose_processes(len(rows), options.processes)
-    launched = LAUNCHED in os.environ
-    if processes > 1 and not launched:  # those that are launched read the same words
-        print(f"processes: {processes}, {reason}", flush=True)
-        launch("evaluate", processes, options.words)
-        return
-    state = PartialState(cpu=detect_capability() is None, timeout=timedelta(hours=3)) if launched else None
-    first = state is None or state.is_main_process
-    model, tokenizer = load_model(options.model, quiet=not first), load_tokenizer(options.model)
-    out, names = open_run(options.out), name_files(options.name, options.constrain)
-    limits = {"max_new_tokens": options.max_new_tokens, "batch_size": options.batch_size}
-    evaluation = evaluate(
-        model,
-        tokenizer,
-        rows,
-        options.recipe,
-        **limits,
-        constrained=options.constrain,
-        part=out.root / f"{names[0]}.part",
-    )
-    if first:
-        evaluation.write(out, *names, list_inputs(Path(options.rows), options.model))
-        print(render_table(build_ladder_table(evaluation.scores)))
-
-
-def _add_score(commands: Commands) -> None:
-    score = commands.add_parser("score", help="scores of a replies file, as JSON on standard output")
+def _add_score(added: Commands) -> None:
+    score = added.add_parser("score", help="scores of a replies file, as JSON on standard output")
     score.add_argument("--rows", required=True, help="a rows.*.jsonl file")
     score.add_argument("--replies", required=True, help='a file of {"row_id", "reply"} lines')
-    score.add_argument("--recipe", choices=[*RECIPES], default="native")
-    score.set_defaults(command=_score)
-
-
-def _score(options: argparse.Namespace) -> None:
-    from fgtools.run.evaluation import match_replies, score_rows
-
-    rows = load_rows(Path(options.rows))
-    replies = match_replies(rows, read_jsonl(Path(options.replies)))
-    print(json.dumps(score_rows(rows, replies, options.recipe).to_dict(), ensure_ascii=False, indent=1))
+    _add_recipe(score)
+    score.set_defaults(command=commands.score)
 
 
 if __name__ == "__main__":

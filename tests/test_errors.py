@@ -13,7 +13,7 @@ from fgtools.__main__ import main
 from fgtools.files import FgtoolsError, FileError, make_folder, read_text, sha256_of, write_text
 from tests.test_layers import MODULES
 
-PARSERS = {"schema.literals", "schema.signatures", "schema.parameters", "gold.turns", "calls.parse"}
+PARSERS = {"schema.literals", "schema.signatures", "schema.parameters", "schema.tools", "gold.turns", "calls.parse"}
 """Modules whose plain ValueErrors never leave the package: their callers say what could not be read."""
 
 
@@ -66,7 +66,7 @@ def fail_with(monkeypatch, error):
     def fail(*_, **__):
         raise error
 
-    monkeypatch.setattr("fgtools.__main__.load_rows", fail)
+    monkeypatch.setattr("fgtools.run.commands.load_rows", fail)
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError("x"), ValueError("x"), OSError("x"), RuntimeError("x")])

@@ -206,7 +206,7 @@ def test_numbers_that_make_no_sense_are_wrong_usage(words, message, capsys):
 
 def test_several_processes_get_the_words_after_the_command(monkeypatch):
     launched = []
-    monkeypatch.setattr("fgtools.run.train_command.launch", lambda *words: launched.append(words))
+    monkeypatch.setattr("fgtools.run.commands.launch", lambda *words: launched.append(words))
     words = ["--rows", "r", "--model", "standin", "--out", "o", "--processes", "2"]
     assert main(["--debug", "train", *words]) == 0
     assert launched == [("train", 2, words)]

@@ -4,19 +4,16 @@ Its files are loaded when they are asked for: a session must begin before torch 
 """
 
 __all__ = [
-    "audit",
-    "data_commands",
+    "commands",
     "evaluation",
     "folder",
     "login",
     "notebooks",
-    "options",
     "parameters",
     "processes",
     "publish",
     "session",
     "settings",
     "stages",
-    "train_command",
     "training",
 ]

@@ -54,11 +54,6 @@ class Evaluation:
             part.unlink()
 
 
-def score_rows(rows: Sequence[Mapping[str, Any]], replies: Sequence[str], recipe: str | Recipe) -> Scores:
-    """Score replies in the grammar of a recipe; raises as metrics.score."""
-    return score(rows, replies, style=get_recipe(recipe).call_style)
-
-
 def evaluate(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -105,7 +100,8 @@ def evaluate(
         replies = generate_replies(model, tokenizer, rows, **options)
     else:
         replies = _generate_and_keep(model, tokenizer, rows, part, options)
-    scores = dataclasses.replace(score_rows(rows, replies, recipe), constrained=constrained)
+    scores = score(rows, replies, style=get_recipe(recipe).call_style)
+    scores = dataclasses.replace(scores, constrained=constrained)
     return Evaluation(tuple(rows), tuple(replies), scores, budget)
 
 

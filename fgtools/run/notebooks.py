@@ -10,7 +10,6 @@ import json
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,21 +29,6 @@ class PipelineError(FgtoolsError, ValueError):
 
 class StageError(FgtoolsError, RuntimeError):
     """A notebook failed; the message holds the cell's error and where the executed copy lies."""
-
-
-@dataclass(frozen=True)
-class StageOutcome:
-    """What happened to one notebook.
-
-    Attributes:
-        stage: Its name, such as "02_data".
-        skipped: Whether nothing had changed since the last run.
-        seconds: Wall-clock time; 0 when skipped.
-    """
-
-    stage: str
-    skipped: bool
-    seconds: float
 
 
 def select_stages(only: Sequence[str]) -> tuple[str, ...]:
@@ -75,7 +59,7 @@ def run_series(
     only: Sequence[str] = (),
     resume: bool = False,
     folder: Path = NOTEBOOKS,
-) -> tuple[StageOutcome, ...]:
+) -> dict[str, float]:
     """Execute the notebooks with papermill, each in its own kernel, and keep the executed copies.
 
     Args:
@@ -86,7 +70,7 @@ def run_series(
         folder: Where the notebooks lie.
 
     Returns:
-        One outcome a stage.
+        Seconds by stage; 0 for one that was skipped.
 
     Raises:
         PipelineError: A stage is unknown, or the notebooks are not there.
@@ -98,22 +82,23 @@ def run_series(
     stages = select_stages(only)
     run = open_run(Path(out_dir).absolute())
     assigned = assign_parameters(stages, dict(parameters or {}) | {"RUN_DIR": str(run.root)}, folder)
-    outcomes = []
+    record = run.root / "stages.json"
+    states = read_json(record) if record.exists() else {}
+    seconds = dict.fromkeys(stages, 0.0)
     for stage in stages:
         notebook = folder / f"{stage}.ipynb"
-        state = _state(run, stage, notebook, assigned[stage])
-        if resume and state == _recorded_states(run).get(stage) and _has_outputs(run, stage):
+        complete = all((run.root / name).exists() for name in STAGES[stage].writes)
+        if resume and complete and states.get(stage) == _state(run, stage, notebook, assigned[stage]):
             print(f"{stage}  unchanged, skipped", flush=True)
-            outcomes.append(StageOutcome(stage, True, 0.0))
             continue
         started = time.perf_counter()
         print(f"{stage}  running ...", flush=True)
         _execute(notebook, run, assigned[stage])
-        seconds = time.perf_counter() - started
-        _record_state(run, stage, _state(run, stage, notebook, assigned[stage]))
-        print(f"{stage}  done in {seconds:.0f} s", flush=True)
-        outcomes.append(StageOutcome(stage, False, seconds))
-    return tuple(outcomes)
+        seconds[stage] = time.perf_counter() - started
+        states[stage] = _state(run, stage, notebook, assigned[stage])
+        write_text(record, json.dumps(states, indent=1) + "\n")
+        print(f"{stage}  done in {seconds[stage]:.0f} s", flush=True)
+    return seconds
 
 
 def _execute(notebook: Path, run: RunFolder, parameters: Mapping[str, Any]) -> None:
@@ -162,20 +147,6 @@ def _state(run: RunFolder, stage: str, notebook: Path, parameters: Mapping[str, 
     inputs = {name: sha256_of(run.root / name) for name in names if (run.root / name).exists()}
     parts = [sha256_of(notebook), dict(parameters), code, inputs]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-
-
-def _recorded_states(run: RunFolder) -> dict[str, str]:
-    path = run.root / "stages.json"
-    return read_json(path) if path.exists() else {}
-
-
-def _record_state(run: RunFolder, stage: str, state: str) -> None:
-    states = {**_recorded_states(run), stage: state}
-    write_text(run.root / "stages.json", json.dumps(states, indent=1) + "\n")
-
-
-def _has_outputs(run: RunFolder, stage: str) -> bool:
-    return all((run.root / name).exists() for name in STAGES[stage].writes)
 
 
 def render_summary(run: RunFolder) -> str:

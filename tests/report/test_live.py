@@ -8,11 +8,8 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 
-from fgtools.profiles import get_recipe
 from fgtools.report.figures import plot_training
-from fgtools.report.live import LiveCurves
-from fgtools.run import training
-from fgtools.run.folder import RunFolder
+from fgtools.report.live import LiveCurves, build_live_callbacks
 
 HISTORY = [
     {"step": 0, "eval_loss": 2.0, "eval_mean_token_accuracy": 0.1, "eval_exact_match": 0.0},
@@ -65,17 +62,10 @@ def test_live_curves_are_one_drawing_that_is_replaced(monkeypatch):
     assert (len(shown), len(updated)) == (1, 2) and plt.get_fignums() == open_before
 
 
-def test_curves_are_drawn_where_somebody_watches_a_notebook_and_nowhere_else(monkeypatch, tmp_path):
+def test_curves_are_drawn_where_somebody_watches_a_notebook_and_nowhere_else(monkeypatch):
     given = []
-
-    def train(*_, callbacks, **__):
-        given.append([type(one) for one in callbacks])
-        return types.SimpleNamespace(to_dict=dict)
-
-    monkeypatch.setattr("fgtools.train.train", train)
-    run, recipe = RunFolder(tmp_path), get_recipe("tutorial")
     for watched, shell in ((True, object()), (False, object()), (True, None)):
         monkeypatch.setattr("fgtools.report.live.is_watched", lambda watched=watched: watched)
         monkeypatch.setattr("IPython.get_ipython", lambda shell=shell: shell)
-        training.train_and_write(None, None, ([], []), None, run, recipe, inputs=())
+        given.append([type(one) for one in build_live_callbacks()])
     assert given == [[LiveCurves], [], []]

@@ -63,14 +63,14 @@ def test_resuming_skips_only_what_is_unchanged(toy, tmp_path):
     out = tmp_path / "out"
     run_series(out, folder=toy)
     again = run_series(out, folder=toy, resume=True)
-    assert [outcome.skipped for outcome in again] == [True, True]
+    assert again == {"01_setup": 0, "02_data": 0}
     changed = run_series(out, {"SEED": 5}, folder=toy, resume=True)
-    assert [outcome.skipped for outcome in changed] == [False, False]  # a new run.json is a new input of 02_data
-    assert all(outcome.skipped for outcome in run_series(out, {"SEED": 5}, folder=toy, resume=True))
+    assert all(changed.values())  # a new run.json is a new input of 02_data
+    assert not any(run_series(out, {"SEED": 5}, folder=toy, resume=True).values())
     (out / "extra.json").write_text("{}")  # what a stage reads when it is there is an input, too
-    assert [one.skipped for one in run_series(out, {"SEED": 5}, folder=toy, resume=True)] == [True, False]
+    assert [*map(bool, run_series(out, {"SEED": 5}, folder=toy, resume=True).values())] == [False, True]
     (out / "run.json").unlink()
-    assert not run_series(out, {"SEED": 5}, folder=toy, resume=True)[0].skipped
+    assert run_series(out, {"SEED": 5}, folder=toy, resume=True)["01_setup"]
 
 
 def test_resuming_runs_a_stage_whose_notebook_or_code_changed(toy, tmp_path, monkeypatch):
@@ -78,7 +78,7 @@ def test_resuming_runs_a_stage_whose_notebook_or_code_changed(toy, tmp_path, mon
     write_text(tmp_path / "package" / "module.py", "a = 1")
 
     def is_skipped():
-        return run_series(tmp_path / "out", only=["01"], resume=True, folder=toy)[0].skipped
+        return not run_series(tmp_path / "out", only=["01"], resume=True, folder=toy)["01_setup"]
 
     assert [is_skipped(), is_skipped()] == [False, True]
     write_text(tmp_path / "package" / "module.py", "a = 2")

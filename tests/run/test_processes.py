@@ -19,6 +19,7 @@ from fgtools.models.load import find_model
 from fgtools.profiles import get_recipe, resolve_profile
 from fgtools.prompts import encode_rows
 from fgtools.rows import load_rows
+from fgtools.run import training
 from fgtools.run.folder import open_run
 from fgtools.run.processes import LAUNCHED, ONE_GPU, LaunchError, choose_processes, count_gpus, launch
 from fgtools.run.settings import build_settings
@@ -205,13 +206,16 @@ def run_of_the_offline_profile(prepared, tmp_path):
 
 
 @pytest.mark.parametrize("processes", [1, 2])
-def test_what_is_changed_on_the_arguments_holds_in_every_process(processes, run_of_the_offline_profile):
+def test_what_is_changed_on_the_arguments_holds_in_every_process(processes, run_of_the_offline_profile, monkeypatch):
     run, settings = run_of_the_offline_profile
     arguments = training_arguments(settings, epochs=1, n_rows=88, output_dir=run.root / "model.checkpoints")
     arguments.per_device_train_batch_size, arguments.gradient_accumulation_steps = 2, 4
     arguments.lr_scheduler_type, arguments.weight_decay, arguments.warmup_steps = "linear", 0.7, 0
     arguments.hub_token = "hf_secret"
-    result = run_training(run, settings, arguments, processes=processes)
+    if processes == 1:
+        monkeypatch.setattr(training, "launch", lambda command, _, words: main([command, *words]))
+    run_training(run, settings, arguments, settings.recipe, processes=processes)
+    result = run.read_json("train.json")
     assert (result["processes"], result["steps"]) == (processes, 11)
     assert (run.root / "model" / "model.safetensors").is_file()
     told = result["arguments"]

@@ -1,0 +1,211 @@
+"""What each command does with its options: the calls of the notebooks, in their order.
+
+Knows which rooms a command needs, and loads them only then; not how options are declared.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from argparse import Namespace
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fgtools.files import InputError, read_json, read_jsonl
+from fgtools.metrics import score as score_replies
+from fgtools.profiles import adapt_recipe, get_recipe, resolve_profile
+from fgtools.rows import Prepared, load_raw_rows, load_rows
+from fgtools.rows import prepare as prepare_rows
+from fgtools.rows.preparation import load_requests
+from fgtools.run.folder import RunFolder, open_run
+from fgtools.run.processes import LAUNCHED, choose_processes, launch
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+    from trl import SFTConfig
+
+    from fgtools.profiles import Recipe
+    from fgtools.rows.remedies import Coverage
+    from fgtools.train import TrainResult
+
+
+def run(options: Namespace) -> None:
+    """Run the notebooks, then print the before/after table and where figures and notebooks lie."""
+    from fgtools.run.notebooks import render_summary, run_series
+
+    named = {"PROFILE": options.profile, "RECIPE": options.recipe, "DATA": options.data, "MODEL": options.model}
+    given = {name: value for name, value in named.items() if value is not None}
+    for name in {"DATA", "MODEL"} & {*given}:
+        if given[name] and Path(given[name]).exists():
+            given[name] = str(Path(given[name]).absolute())  # notebooks run in their own folder
+    seconds = run_series(options.out, given | dict(options.p), options.only, options.resume)
+    print(f"\nstages: {len(seconds)}, {sum(seconds.values()):.0f} s")
+    print(render_summary(open_run(options.out)))
+
+
+def _prepare(options: Namespace, tokenizer: PreTrainedTokenizerBase) -> tuple[Prepared, Coverage]:
+    from fgtools.prompts import probe_template
+
+    hub = {"split": options.split, "config": options.config, "revision": options.revision}
+    raw = load_raw_rows(options.data, options.n_total or sys.maxsize, options.seed, **hub)
+    coverage = probe_template(tokenizer)
+    prepared = prepare_rows(
+        raw,
+        adapt_recipe(get_recipe(options.recipe), options.no_call_share),
+        options.n_eval,
+        options.seed,
+        shape=options.shape,
+        coverage=coverage,
+        benchmark=load_requests(options.benchmark),
+        processes=options.processes,
+    )
+    return prepared, coverage
+
+
+def prepare(options: Namespace) -> None:
+    """Write rows.*.jsonl and funnel.json, as notebook 2 does."""
+    from fgtools.models import load_tokenizer
+    from fgtools.report.data_tables import build_funnel_table
+    from fgtools.report.layout import render_table
+
+    prepared, _ = _prepare(options, load_tokenizer(options.model))
+    prepared.write(open_run(options.out).root)
+    counts = ", ".join(f"{shape}: {count}" for shape, count in prepared.rowset.shapes.items())
+    print(f"shapes of the raw rows, by their columns: {counts} (SHAPE forces one)")
+    print(render_table(build_funnel_table(prepared.rowset.funnel)))
+    print(prepared.describe())
+
+
+def audit(options: Namespace) -> None:
+    """Print what template and budget would lose; raises AuditError if training must not start."""
+    from fgtools.models import load_tokenizer
+    from fgtools.prompts import audit_rows
+    from fgtools.prompts.audit import require_clean
+    from fgtools.report.data_tables import build_audit_table, build_coverage_table
+    from fgtools.report.layout import render_table
+
+    tokenizer = load_tokenizer(options.model, options.chat_template)
+    prepared, coverage = _prepare(options, tokenizer)
+    budget = options.max_length or None
+    found = audit_rows(prepared.sides(), tokenizer, options.recipe, coverage=coverage, max_length=budget)
+    print(render_table(build_coverage_table(coverage, prepared.rowset.remedies)))
+    print(render_table(build_audit_table(found), width=44))
+    print("lengths of the training rows, in tokens:", found.lengths.to_dict())
+    if options.out:
+        from fgtools.report.figures import new_axes, plot_lengths, save_figure
+
+        out = open_run(options.out)
+        out.write_json("audit.json", found.to_dict())
+        axes = plot_lengths(found.lengths.values, found.lengths.budget, new_axes())
+        save_figure(axes, out.root / "figures" / "lengths.png")
+    require_clean(found.to_dict())
+
+
+def train(options: Namespace) -> None:
+    """Train from a prepared folder, in one process or several, with one seed or several."""
+    if options.processes > 1 and LAUNCHED not in os.environ:  # those that are launched read the same words
+        launch("train", options.processes, options.words)
+    elif not options.seeds:
+        _train_once(options, options.seed, open_run(options.out))
+    elif len(options.seeds) < 2:
+        raise InputError(f"--seeds takes two or more, got {options.seeds}: use --seed for one")
+    else:
+        from fgtools.report.layout import render_table
+        from fgtools.report.tables import build_seeds_table
+
+        root = open_run(options.out).root
+        results = {seed: _train_once(options, seed, open_run(root / f"seed-{seed}")) for seed in options.seeds}
+        print(render_table(build_seeds_table({seed: result.to_dict() for seed, result in results.items()})))
+
+
+def _train_once(options: Namespace, seed: int, out: RunFolder) -> TrainResult:
+    from accelerate import PartialState
+
+    from fgtools.models import load_model, load_tokenizer
+    from fgtools.models.device import detect_capability
+    from fgtools.prompts.audit import require_clean
+    from fgtools.run.training import ROWS, audit_for_training, hold_out_rows
+    from fgtools.train import train as train_rows
+
+    capability = detect_capability()
+    state = PartialState(cpu=capability is None)
+    resolved = resolve_profile(options.profile, capability)
+    recipe = adapt_recipe(get_recipe(options.recipe), over_length=options.over_length, engine=options.engine)
+    inputs = [RunFolder(Path(options.rows)).find(name) for name in ROWS]
+    sides = dict(zip(("train", "eval"), map(load_rows, inputs), strict=True))
+    rows_train, rows_dev = hold_out_rows(*sides.values(), recipe, seed)
+    arguments = _build_arguments(options, recipe, seed, len(rows_train), out)
+    tokenizer = load_tokenizer(options.model)
+    if state.is_main_process:
+        print(f"profile {resolved.profile.name}: {resolved.reason}")
+        audited = audit_for_training(out, sides, inputs, tokenizer, recipe, arguments.max_length)
+        if "inputs" not in audited:  # a new one
+            out.write_json("audit.json", audited, inputs)
+        require_clean(audited, options.ignore_audit)
+    state.wait_for_everyone()
+    model = load_model(options.model, quiet=not state.is_main_process)
+    extras = {name: getattr(options, name) for name in ("patience", "lora_rank", "resume")}
+    result = train_rows(model, tokenizer, rows_train, rows_dev, arguments, out.root / "model", recipe, **extras)
+    if state.is_main_process:
+        out.write_json("train.json", result.to_dict(), inputs)
+        print(f"{result.steps} steps in {result.seconds:.0f} s; the model lies in {out.root / 'model'}")
+    return result
+
+
+def _build_arguments(options: Namespace, recipe: Recipe, seed: int, n_rows: int, out: RunFolder) -> SFTConfig:
+    """Return the numbers of a training: those of --arguments, or those of the other options."""
+    from fgtools.train import parse_arguments, training_arguments
+
+    names = ("learning_rate", "epochs", "batch_size", "max_length", "precision")
+    given = {name: getattr(options, name) for name in names if getattr(options, name) not in (0, "auto")}
+    if not options.arguments:
+        numbers = {**given, "model": options.model, "seed": seed, "n_rows": n_rows}
+        return training_arguments(recipe, **numbers, output_dir=out.root / "model.checkpoints")
+    if given or options.seeds:
+        other = (*given, "seeds")[0].replace("_", "-")
+        raise InputError(
+            f"--arguments holds every number of a training, so --{other} must not be given: change the file"
+        )
+    numbers = read_json(Path(options.arguments))
+    return parse_arguments({name: value for name, value in numbers.items() if name != "inputs"})
+
+
+def evaluate(options: Namespace) -> None:
+    """Write replies and scores of a model on a rows file, and print the table of the scores."""
+    from accelerate import PartialState
+
+    from fgtools.models import load_model, load_tokenizer
+    from fgtools.models.device import detect_capability
+    from fgtools.report.layout import render_table
+    from fgtools.report.tables import build_ladder_table
+    from fgtools.run import evaluation
+
+    rows = load_rows(Path(options.rows))
+    processes, reason = choose_processes(len(rows), options.processes)
+    launched = LAUNCHED in os.environ
+    if processes > 1 and not launched:  # those that are launched read the same words
+        print(f"processes: {processes}, {reason}", flush=True)
+        launch("evaluate", processes, options.words)
+        return
+    state = PartialState(cpu=detect_capability() is None, timeout=timedelta(hours=3)) if launched else None
+    first = state is None or state.is_main_process
+    model, tokenizer = load_model(options.model, quiet=not first), load_tokenizer(options.model)
+    out, names = open_run(options.out), evaluation.name_files(options.name, options.constrain)
+    limits = {"max_new_tokens": options.max_new_tokens, "batch_size": options.batch_size}
+    how = {**limits, "constrained": options.constrain, "part": out.root / f"{names[0]}.part"}
+    evaluated = evaluation.evaluate(model, tokenizer, rows, options.recipe, **how)
+    if first:
+        evaluated.write(out, *names, evaluation.list_inputs(Path(options.rows), options.model))
+        print(render_table(build_ladder_table(evaluated.scores)))
+
+
+def score(options: Namespace) -> None:
+    """Print the scores of a replies file as JSON."""
+    from fgtools.run.evaluation import match_replies
+
+    rows = load_rows(Path(options.rows))
+    replies = match_replies(rows, read_jsonl(Path(options.replies)))
+    scores = score_replies(rows, replies, style=get_recipe(options.recipe).call_style)
+    print(json.dumps(scores.to_dict(), ensure_ascii=False, indent=1))

@@ -219,7 +219,8 @@ def test_what_is_changed_on_the_arguments_holds_in_every_process(processes, run_
     assert (result["processes"], result["steps"]) == (processes, 11)
     assert (run.root / "model" / "model.safetensors").is_file()
     told = result["arguments"]
-    assert told == json.loads(json.dumps({**describe_arguments(arguments), "lr_scheduler_type": "linear"}))
+    named = {"lr_scheduler_type": "linear", "output_dir": "model.checkpoints"}
+    assert told == json.loads(json.dumps({**describe_arguments(arguments), **named}))
     assert (told["per_device_train_batch_size"], told["gradient_accumulation_steps"]) == (2, 4)
     rates = {entry["step"]: entry["learning_rate"] for entry in result["history"] if "learning_rate" in entry}
     assert rates[2] == pytest.approx(3e-3 * 10 / 11) and rates[11] == pytest.approx(3e-3 * 1 / 11)  # no cosine

@@ -58,7 +58,7 @@ def test_mixed_replies_are_counted_by_hand():
         "false_call": 1,
     }
     blocks = [call("one", "x"), call("two", "y"), call("one", "z")]
-    assert scores.cer.characters == sum(map(len, blocks))
+    assert (scores.cer.n, scores.cer.characters) == (3, sum(map(len, blocks)))
     assert scores.cer.edits == 3 + len(blocks[2])  # "two" -> "one" is three substitutions
 
 

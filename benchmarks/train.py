@@ -50,7 +50,7 @@ from fgtools.rows import build_rows
 from fgtools.run.session import quiet_libraries
 from fgtools.train import build_trainer, training_arguments
 from fgtools.train.loss import restore_forward
-from fgtools.train.plan import count_padding, split_by_tokens
+from fgtools.train.plan import split_by_tokens
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 LENGTHS = ((294, 33), (384, 32), (467, 41), (557, 36), (660, 45), (762, 39), (874, 52), (1019, 47))
@@ -227,7 +227,8 @@ class Bench:
         rows = [min(len(row.input_ids), CUT if way == "tutorial cut" else 10**9) for row in self.rows]
         own = split_by_tokens(rows, self.plan.micro_batches.tokens)
         batches = own if way == "ours" else self._batches(range(len(rows)), 8 if way == "trl default" else 2)
-        return Measure(seconds, sum(rows), count_padding(rows, batches), peak, loss)
+        padded = sum(len(batch) * max(rows[row] for row in batch) for batch in batches)
+        return Measure(seconds, sum(rows), padded - sum(rows), peak, loss)
 
 
 def switch_checkpointing(model: Gemma3ForCausalLM, on: bool) -> None:

@@ -1,7 +1,7 @@
 """Every number of a run that is not TRL's own default, in one place, with its reason.
 
 The profile says where a run happens, the recipe how it treats data, loss and format; a few numbers belong to a model,
-wherever it runs. What a number means stands in its docstring, why it has its value beside the value. A notebook
+wherever it runs. What a field means stands in its class's docstring, why it has its value beside the value. A notebook
 parameter of the same name in capitals overrides it; what stays the same in every run is a constant.
 Knows no torch and no other room; reads one file, the config.json of a model folder.
 """
@@ -89,14 +89,9 @@ class Recipe:
         return self.name
 
 
-OVER_LENGTH = ("reject", "prune", "cut")
-"""What may happen to a row over the budget; see Recipe."""
-
-ENGINES = ("labelled", "trl")
-"""How gradients may be computed; see Recipe."""
-
-PRECISIONS = ("fp32", "bf16", "fp16")
-"""Number formats a training may compute in."""
+OVER_LENGTH = ("reject", "prune", "cut")  # what may happen to a row over the budget; see Recipe
+ENGINES = ("labelled", "trl")  # how gradients may be computed; see Recipe
+PRECISIONS = ("fp32", "bf16", "fp16")  # number formats a training may compute in
 
 RECIPES = {
     "native": Recipe(
@@ -164,9 +159,6 @@ def get_recipe(recipe: str | Recipe) -> Recipe:
     Args:
         recipe: "native", "tutorial" or a Recipe.
 
-    Returns:
-        The Recipe.
-
     Raises:
         ValueError: The name is not one of RECIPES.
     """
@@ -181,16 +173,13 @@ def get_recipe(recipe: str | Recipe) -> Recipe:
 
 
 def adapt_recipe(recipe: Recipe, no_call_share: float = -1.0, over_length: str = "", engine: str = "") -> Recipe:
-    """Return a recipe with parameters in place of some of its fields.
+    """Return a recipe, under its own name, with parameters in place of some of its fields.
 
     Args:
         recipe: The recipe.
         no_call_share: Largest share of no-call rows in training, in [0, 1]; below 0 leaves the recipe's.
         over_length: "reject", "prune" or "cut"; "" leaves the recipe's.
         engine: "labelled" or "trl"; "" leaves the recipe's.
-
-    Returns:
-        The recipe, under its own name.
 
     Raises:
         ValueError: A value is out of its range.
@@ -209,17 +198,10 @@ def adapt_recipe(recipe: Recipe, no_call_share: float = -1.0, over_length: str =
     )
 
 
-FUNCTIONGEMMA = "google/functiongemma/transformers/functiongemma-270m-it"
-"""The kagglehub handle of the model the series is about."""
-
-HERMES = "interstellarninja/hermes_reasoning_tool_use"
-"""The hub id of the data set the tutorial uses (Apache-2.0, 51,004 rows)."""
-
-SAMPLE = "sample"
-"""What DATA calls the generated rows that come with the package."""
-
-STANDIN = "standin"
-"""What MODEL calls the small model that comes with the package."""
+FUNCTIONGEMMA = "google/functiongemma/transformers/functiongemma-270m-it"  # the kagglehub handle of the series' model
+HERMES = "interstellarninja/hermes_reasoning_tool_use"  # the tutorial's data set on the hub (Apache-2.0, 51,004 rows)
+SAMPLE = "sample"  # what DATA calls the generated rows that come with the package
+STANDIN = "standin"  # what MODEL calls the small model that comes with the package
 
 STANDIN_SHAPE = {"model_type": "gemma3_text", "hidden_size": 64, "num_hidden_layers": 4, "vocab_size": 2177}
 """What its config.json says; a folder with the same values holds the stand-in, or a tuned copy of it."""
@@ -247,27 +229,21 @@ def is_standin(model: str) -> bool:
 
 
 def fit_recipe(recipe: str | Recipe, model: str) -> Recipe:
-    """Return a recipe with the numbers that belong to a model in place of its own.
+    """Return a recipe as it is, or for the stand-in with STANDIN_NUMBERS in place of its own numbers.
 
     Args:
         recipe: "native", "tutorial" or a Recipe.
         model: What MODEL names.
-
-    Returns:
-        The recipe; changed by STANDIN_NUMBERS for the stand-in, as it is for every other model.
     """
     return replace(get_recipe(recipe), **STANDIN_NUMBERS) if is_standin(model) else get_recipe(recipe)
 
 
 def compose_banner(model: str, data: str) -> str:
-    """Return what every figure of a run must be read with, or "" when it needs no caveat.
+    """Return a sentence that says whether the model is a toy and the rows were generated; "" when neither is so.
 
     Args:
         model: What MODEL names.
         data: What DATA names.
-
-    Returns:
-        One sentence that says whether the model is a toy and whether the rows were generated.
     """
     if is_standin(model):
         rows = " on generated rows" if data == SAMPLE else ""
@@ -329,14 +305,11 @@ def fastest_format(capability: tuple[int, int] | None) -> tuple[str, str]:
 
 
 def resolve_profile(name: str, capability: tuple[int, int] | None) -> ResolvedProfile:
-    """Decide where a run happens.
+    """Return where a run happens, and why.
 
     Args:
         name: "auto", "offline", "kaggle" or "gpu".
         capability: CUDA compute capability of the first visible GPU, such as (7, 5) for a T4; None without a GPU.
-
-    Returns:
-        The profile, with the reason.
 
     Raises:
         ValueError: The name is unknown.
@@ -351,35 +324,15 @@ def resolve_profile(name: str, capability: tuple[int, int] | None) -> ResolvedPr
     return ResolvedProfile(PROFILES["gpu" if fastest == "bf16" else "kaggle"], f"a GPU is visible: {fact}")
 
 
-CHOOSING_ROWS, CHOOSING_FRACTION = 100, 0.1
-"""Training rows held out to choose the checkpoint by: at most so many, and at most this share of them."""
-
-CONFIRMED_ROWS = 64
-"""Held-out rows that the best and the last checkpoint answer by generating, to confirm the choice."""
-
-EVALUATIONS = 6
-"""Evaluations, and checkpoints, of one training, about."""
-
-LOG_ENTRIES = 100
-"""Entries of the log of one training, about."""
-
-KEPT_CHECKPOINTS = 2
-"""Checkpoints on disk during a training: the best and the last."""
-
-LORA_LEARNING_RATE = 2e-4
-"""Peak learning rate of an adapter: it starts from zero, and official recipes take 1e-4 to 2e-4 for it."""
-
-FIRST_STEPS = 20
-"""Steps within which an fp16 loss that is not finite makes the training start again in fp32."""
-
-SKIPPED_STEPS = 12
-"""Steps the gradient scaler may skip: from 65,536 it has then halved down to 16, and gradients still overflow."""
-
-WINDOW_STEPS = 16
-"""Steps whose rows are sorted by length together: with 16 rows a step 256 rows, where padding is some 4 %."""
-
-REPLY_MARGIN, REPLY_STEP = 0.25, 16
-"""Budget of a reply, in tokens: the longest gold and this share more, rounded up to a multiple of the second number."""
-
-PROTOCOL_ROWS = 50
-"""Rows of the tutorial's evaluation; its budgets are the tutorial recipe's tokens_before and tokens_after."""
+# What stays the same in every run.
+CHOOSING_ROWS, CHOOSING_FRACTION = 100, 0.1  # training rows held out to choose the checkpoint by: so many, this share
+CONFIRMED_ROWS = 64  # held-out rows that the best and the last checkpoint answer by generating, to confirm the choice
+EVALUATIONS = 6  # evaluations, and checkpoints, of one training, about
+LOG_ENTRIES = 100  # entries of the log of one training, about
+KEPT_CHECKPOINTS = 2  # checkpoints on disk during a training: the best and the last
+LORA_LEARNING_RATE = 2e-4  # of an adapter, which starts from zero: official recipes take 1e-4 to 2e-4
+FIRST_STEPS = 20  # steps within which an fp16 loss that is not finite makes the training start again in fp32
+SKIPPED_STEPS = 12  # that fp16's gradient scaler may skip: from 65,536 it is then down to 16, and they still overflow
+WINDOW_STEPS = 16  # steps whose rows are sorted by length together: of 256 rows at 16 a step, some 4 % is padding
+REPLY_MARGIN, REPLY_STEP = 0.25, 16  # a reply's budget: the longest gold and this share, up to a multiple of 16 tokens
+PROTOCOL_ROWS = 50  # of the tutorial's evaluation, whose budgets are its recipe's tokens_before and tokens_after

@@ -136,7 +136,10 @@ def training_arguments(
 
 def _translate_recipe(recipe: Recipe, n_rows: int | None) -> dict[str, Any]:
     """Return what a recipe says of a training, under TRL's names."""
-    log, evaluate, save = _spread(recipe, n_rows)
+    rows_of_step = recipe.batch_size * recipe.accumulation_steps
+    steps = 0 if n_rows is None else math.ceil(math.ceil(n_rows / rows_of_step) * recipe.epochs)
+    log = recipe.log_steps or (max(1, steps // LOG_ENTRIES) if steps else 10)
+    evaluate = recipe.eval_steps or log * max(1, round(steps / EVALUATIONS / log))
     return {
         "learning_rate": recipe.learning_rate,
         "lr_scheduler_type": recipe.scheduler,
@@ -154,7 +157,7 @@ def _translate_recipe(recipe: Recipe, n_rows: int | None) -> dict[str, Any]:
         "eval_steps": evaluate,
         "eval_on_start": True,
         "save_strategy": "steps",
-        "save_steps": save,
+        "save_steps": evaluate * max(1, round(steps / EVALUATIONS / evaluate)),
         "save_total_limit": KEPT_CHECKPOINTS,
         "load_best_model_at_end": recipe.choose_best,
         "metric_for_best_model": default_metric(recipe.engine) if recipe.choose_best else None,
@@ -162,15 +165,6 @@ def _translate_recipe(recipe: Recipe, n_rows: int | None) -> dict[str, Any]:
         "report_to": "none",
         "disable_tqdm": not is_watched(),
     }
-
-
-def _spread(recipe: Recipe, n_rows: int | None) -> tuple[int, int, int]:
-    """Return the optimizer steps between entries of the log, between evaluations and between checkpoints."""
-    rows_of_step = recipe.batch_size * recipe.accumulation_steps
-    steps = 0 if n_rows is None else math.ceil(math.ceil(n_rows / rows_of_step) * recipe.epochs)
-    log = recipe.log_steps or (max(1, steps // LOG_ENTRIES) if steps else 10)
-    evaluate = recipe.eval_steps or log * max(1, round(steps / EVALUATIONS / log))
-    return log, evaluate, evaluate * max(1, round(steps / EVALUATIONS / evaluate))
 
 
 def default_metric(engine: str) -> str:
@@ -259,9 +253,6 @@ def check_arguments(arguments: SFTConfig, engine: str) -> SFTConfig:
         arguments: The arguments, as `training_arguments` or a user made and changed them.
         engine: "labelled" or "trl".
 
-    Returns:
-        The copy; SFTConfig has checked its values together.
-
     Raises:
         TrainingError: A name is not a field, SFTConfig refuses a value, or a value would not be read.
     """
@@ -285,8 +276,3 @@ def check_arguments(arguments: SFTConfig, engine: str) -> SFTConfig:
 def rows_per_step(arguments: SFTConfig) -> int:
     """Return the rows of an optimizer step, over all processes."""
     return arguments.per_device_train_batch_size * arguments.gradient_accumulation_steps
-
-
-def asked_precision(arguments: SFTConfig) -> str:
-    """Return the name of the format that the arguments ask for: "bf16", "fp16" or, with neither, "fp32"."""
-    return "bf16" if arguments.bf16 else "fp16" if arguments.fp16 else "fp32"

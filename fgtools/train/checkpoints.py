@@ -54,9 +54,6 @@ def identify_training(numbers: Mapping[str, Any], sides: Sequence[Sequence[Encod
         numbers: Its numbers by name, as JSON holds them.
         sides: Its training and evaluation rows.
         model: The model it starts from.
-
-    Returns:
-        The hash, as text.
     """
     digest = hashlib.sha256(json.dumps(numbers, sort_keys=True, default=str).encode())
     for side in sides:
@@ -107,16 +104,9 @@ def find_checkpoint(folder: Path, identity: str, resume: bool) -> Checkpoint | N
 
 
 class MarkWhole(TrainerCallback):
-    """Marks a checkpoint as complete once all of it is written."""
+    """Marks a checkpoint as complete once all of it is written; `clock` tells the seconds the training has taken."""
 
     def __init__(self, identity: str, precision: str, clock: Callable[[], float]) -> None:
-        """Keep what the mark is to say.
-
-        Args:
-            identity: Of the training.
-            precision: The format it computes in.
-            clock: Called for the seconds it has taken so far.
-        """
         self.identity, self.precision, self.clock = identity, precision, clock
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:

@@ -30,13 +30,7 @@ from fgtools.models.device import (
 )
 from fgtools.profiles import WINDOW_STEPS, Recipe
 from fgtools.prompts import IGNORED, Encoded
-from fgtools.train.arguments import (
-    TrainingError,
-    asked_precision,
-    copy_arguments,
-    default_metric,
-    rows_per_step,
-)
+from fgtools.train.arguments import TrainingError, copy_arguments, default_metric, rows_per_step
 
 CPU_ACTIVATIONS = 96 * 2**20
 """Bytes of activations of one micro-batch on a CPU: room for some 16 rows of the stand-in, and for less than one row of
@@ -71,7 +65,6 @@ class Plan:
         precision: The format of the computation.
         micro_batches: How a step is cut; the `trl` engine takes the checkpointing alone.
         world: Processes.
-        rows_per_step: Rows of an optimizer step, over all processes.
         metric: The figure of an evaluation by which the best checkpoint is known; None: none is.
         notes: What differs from the arguments, and why.
     """
@@ -81,7 +74,6 @@ class Plan:
     precision: Precision
     micro_batches: MicroBatches
     world: int
-    rows_per_step: int
     metric: str | None
     notes: tuple[str, ...] = ()
 
@@ -101,7 +93,7 @@ class Plan:
 def plan_training(
     arguments: SFTConfig, recipe: Recipe, model: PreTrainedModel, rows: Sequence[Encoded], world: int, patience: bool
 ) -> Plan:
-    """Decide how a training is computed.
+    """Return how a training is computed.
 
     Args:
         arguments: Its numbers.
@@ -110,9 +102,6 @@ def plan_training(
         rows: The training rows.
         world: Processes it runs in.
         patience: Whether it stops where its evaluations get no better.
-
-    Returns:
-        The Plan.
 
     Raises:
         TrainingError: The rows of a step cannot be shared out among the processes.
@@ -144,7 +133,7 @@ def plan_training(
         notes.append(f"metric_for_best_model {metric}: the engine 'trl' does not count whole rows")
     if arguments.load_best_model_at_end and not recipe.choose_best:
         notes.append("load_best_model_at_end: the evaluation rows choose the checkpoint, so they flatter its scores")
-    return Plan(engine, reason, _plan_precision(arguments, model), micro, world, n_rows, metric, tuple(notes))
+    return Plan(engine, reason, _plan_precision(arguments, model), micro, world, metric, tuple(notes))
 
 
 def choose_engine(recipe: Recipe, model: PreTrainedModel) -> tuple[str, str]:
@@ -160,23 +149,21 @@ def _plan_precision(arguments: SFTConfig, model: PreTrainedModel) -> Precision:
     """Return the format that the arguments ask for; weights that stay in a smaller one compute in that."""
     if model.dtype != torch.float32:
         return Precision(weights_precision(model.dtype), "the weights themselves are, as in the tutorial")
-    usual, asked = choose_precision(detect_capability(model.device)), asked_precision(arguments)
+    usual = choose_precision(detect_capability(model.device))
+    asked = "bf16" if arguments.bf16 else "fp16" if arguments.fp16 else "fp32"
     return usual if usual.name == asked else Precision(asked, "asked for by name")
 
 
 def translate_arguments(arguments: SFTConfig, plan: Plan, resumed: bool) -> SFTConfig:
-    """Return what transformers' trainer is given in one process, so that it does what the arguments say.
+    """Return the arguments that transformers' trainer is given in one process, so that it does what the given ones say.
 
     Args:
         arguments: The arguments; they are not changed.
         plan: The plan.
         resumed: Whether the training goes on from a checkpoint.
-
-    Returns:
-        Another SFTConfig.
     """
     labelled = plan.engine == "labelled"
-    share = -(-plan.rows_per_step // plan.world)
+    share = -(-rows_per_step(arguments) // plan.world)
     at_once = share if labelled else math.gcd(arguments.per_device_train_batch_size, share)
     asked = arguments.metric_for_best_model
     changes = {
@@ -201,7 +188,7 @@ def translate_arguments(arguments: SFTConfig, plan: Plan, resumed: bool) -> SFTC
 
 
 def estimate_activation_bytes(config: Any, label_share: float, checkpointing: bool = False) -> int:
-    """Estimate the memory that one token's activations take in training, in bytes.
+    """Return an estimate of the memory that one token's activations take in training, in bytes.
 
     Counted from what Gemma 3's layers keep for the backward pass, in fp32: norms 12 times the hidden width, queries,
     keys and values three times, the gated MLP four times its width. A labelled position adds its logits three times.
@@ -210,9 +197,6 @@ def estimate_activation_bytes(config: Any, label_share: float, checkpointing: bo
         config: A Gemma 3 text config.
         label_share: Share of the positions that carry a label, in [0, 1].
         checkpointing: Whether only the layers' inputs are kept.
-
-    Returns:
-        Bytes a token.
     """
     attention = (config.num_attention_heads + 2 * config.num_key_value_heads) * config.head_dim
     one_layer = 4 * (12 * config.hidden_size + 3 * attention + 4 * config.intermediate_size)
@@ -310,10 +294,3 @@ def split_by_tokens(lengths: Sequence[int], budget: int) -> list[list[int]]:
             batches.append([row])
             longest = lengths[row]
     return batches
-
-
-def count_padding(lengths: Sequence[int], batches: Sequence[Sequence[int]]) -> int:
-    """Count the tokens of padding in batches that are padded to their longest row."""
-    return sum(
-        len(batch) * max(lengths[row] for row in batch) - sum(lengths[row] for row in batch) for batch in batches
-    )

@@ -22,21 +22,15 @@ class Side:
 
     Attributes:
         rows: The rows that carry labels.
-        n_too_long: Rows left out because they do not fit the budget.
-        n_unlabelled: Rows left out because a cut took all of their labels.
-        n_without_context: Rows that fit once the oldest turns of their context were dropped.
-        n_pruned: Rows that fit once declarations of tools they do not call were dropped.
+        given: All that were encoded, those included whose labels were all cut.
     """
 
     rows: tuple[Encoded, ...]
-    n_too_long: int
-    n_unlabelled: int
-    n_without_context: int
-    n_pruned: int
+    given: EncodedRows
 
     @property
     def tokens(self) -> int:
-        """Tokens of all rows."""
+        """Tokens of the rows that carry labels."""
         return sum(len(row.input_ids) for row in self.rows)
 
     @property
@@ -57,9 +51,6 @@ def check_side(encoded: EncodedRows | Sequence[Encoded], side: str, budget: int 
         encoded: What encode_rows returned, or its rows.
         side: "training" or "evaluation".
         budget: max_length of the arguments, in tokens; None: any length.
-
-    Returns:
-        The Side.
 
     Raises:
         TrainingError: There is no row, none fits, none carries a label, or they were encoded with another budget.
@@ -87,8 +78,7 @@ def check_side(encoded: EncodedRows | Sequence[Encoded], side: str, budget: int 
             f"a {side} row must carry labels, but none of {len(encoded.encoded)} does: their completions lie beyond "
             "the budget: raise MAX_LENGTH, or set OVER_LENGTH to 'reject' or 'prune' in place of 'cut'"
         )
-    counts = len(encoded.without_context), len(encoded.pruned)
-    return Side(kept, len(encoded.too_long), len(encoded.encoded) - len(kept), *counts)
+    return Side(kept, encoded)
 
 
 def require_vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, sides: Sequence[Side]) -> None:

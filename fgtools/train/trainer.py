@@ -29,12 +29,11 @@ from fgtools.models.device import Precision, peak_memory_bytes
 from fgtools.models.lora import add_adapters
 from fgtools.profiles import Recipe, get_recipe
 from fgtools.prompts import IGNORED, Encoded, EncodedRows
-from fgtools.train.arguments import TrainingError, check_arguments, deciding_values
-from fgtools.train.callbacks import CountSkips, NotFinite, TellEpoch
+from fgtools.train.arguments import TrainingError, check_arguments, deciding_values, rows_per_step
 from fgtools.train.checkpoints import Checkpoint, find_checkpoint, identify_training
 from fgtools.train.loss import LabelSums, read_labels, restore_forward
 from fgtools.train.plan import Plan, choose_engine, plan_steps, plan_training, split_by_tokens
-from fgtools.train.restarts import RestartableTrainer, Task
+from fgtools.train.restarts import CountSkips, NotFinite, RestartableTrainer, Task, TellEpoch
 from fgtools.train.rows import check_side, require_vocabulary
 
 
@@ -84,7 +83,8 @@ def build_trainer(
     budget = arguments.max_length
     sides = check_side(train_set, "training", budget), check_side(dev_set, "evaluation", budget)
     require_vocabulary(model, tokenizer, sides)
-    dtype = _saved_dtype(model)
+    loaded = getattr(model.config, "dtype", None)  # an earlier trainer may have widened the weights to fp32
+    dtype = loaded if model.dtype == torch.float32 and isinstance(loaded, torch.dtype) else model.dtype
     if recipe.master_weights == "fp32":
         model.float()
     plan = plan_training(arguments, recipe, model, sides[0].rows, PartialState().num_processes, bool(patience))
@@ -98,12 +98,6 @@ def build_trainer(
         trained, tokenizer, sides, arguments, plan, identity, checkpoint, dtype, patience, lora_rank, tuple(callbacks)
     )
     return LabelledPositionsTrainer(task) if engine == "labelled" else RestartableTrainer(task)
-
-
-def _saved_dtype(model: PreTrainedModel) -> torch.dtype:
-    """Return the format a model was loaded in; an earlier trainer may have widened its weights to fp32."""
-    loaded = getattr(model.config, "dtype", None)
-    return loaded if model.dtype == torch.float32 and isinstance(loaded, torch.dtype) else model.dtype
 
 
 def _start_from(plan: Plan, folder: Path, identity: str, resume: bool) -> tuple[Plan, Checkpoint | None]:
@@ -173,7 +167,7 @@ class LabelledPositionsTrainer(RestartableTrainer):
         self.precision, self.tokens = task.plan.precision, task.plan.micro_batches.tokens
         self.steps = StepSampler(
             [len(ids) for ids in self.train_dataset["input_ids"]],
-            task.plan.rows_per_step,
+            rows_per_step(task.arguments),
             self.args.seed if self.args.data_seed is None else self.args.data_seed,
             self.args.process_index,
             self.args.world_size,
@@ -282,13 +276,8 @@ class LabelledPositionsTrainer(RestartableTrainer):
             with torch.no_grad(), self.compute_loss_context_manager():
                 read = self._read(self.model, inputs)
             rows = read.labels > 0
-            counts = (
-                read.loss,
-                read.right.sum(),
-                read.labels.sum(),
-                (rows & (read.right == read.labels)).sum(),
-                rows.sum(),
-            )
+            whole = rows & (read.right == read.labels)
+            counts = (read.loss, read.right.sum(), read.labels.sum(), whole.sum(), rows.sum())
             sums += torch.stack([count.double() for count in counts])
             self.control = self.callback_handler.on_prediction_step(self.args, self.state, self.control)
         if self.args.world_size > 1:

@@ -215,9 +215,9 @@ def test_names_and_places_decide_no_weight(tmp_path):
         assert deciding_values(other) != deciding_values(one), name
 
 
-def plan(engine="labelled", precision="fp32", world=1, rows=16, metric="eval_choice", checkpointing=False):
+def plan(engine="labelled", precision="fp32", world=1, metric="eval_choice", checkpointing=False):
     micro = MicroBatches(100, checkpointing, "")
-    return Plan(engine, "", Precision(precision, ""), micro, world, rows, metric)
+    return Plan(engine, "", Precision(precision, ""), micro, world, metric)
 
 
 @pytest.mark.parametrize(

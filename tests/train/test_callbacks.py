@@ -4,7 +4,7 @@ import types
 
 import pytest
 
-from fgtools.train.callbacks import NotFinite, OneLine, RequireFinite
+from fgtools.train.restarts import NotFinite, OneLine, RequireFinite
 
 HISTORY = [
     {"step": 0, "eval_loss": 2.0, "eval_mean_token_accuracy": 0.1, "eval_exact_match": 0.0},

@@ -5,8 +5,7 @@ import torch
 
 from fgtools.models.device import Precision
 from fgtools.prompts import IGNORED
-from fgtools.train.loss import read_labels
-from fgtools.train.norms import widened_norms
+from fgtools.train.loss import read_labels, widened_norms
 from tests.toys import fresh_model
 
 

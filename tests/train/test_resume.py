@@ -22,8 +22,8 @@ from fgtools.train import (
     remove_checkpoints,
     train,
 )
-from fgtools.train.callbacks import NotFinite
 from fgtools.train.checkpoints import CheckpointError
+from fgtools.train.restarts import NotFinite
 from tests.toys import fresh_model, small_rows, toy_arguments
 
 pytestmark = pytest.mark.usefixtures("batch_run")

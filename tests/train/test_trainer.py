@@ -11,9 +11,9 @@ from fgtools.models.lora import add_adapters, merge_adapters
 from fgtools.profiles import adapt_recipe, get_recipe
 from fgtools.prompts import encode_rows
 from fgtools.train.arguments import TrainingError
-from fgtools.train.callbacks import NotFinite
 from fgtools.train.loss import restore_forward
 from fgtools.train.plan import MicroBatches, choose_micro_batches, estimate_activation_bytes, plan_training
+from fgtools.train.restarts import NotFinite
 from fgtools.train.trainer import StepSampler, build_trainer
 from tests.toys import fresh_model, small_rows, toy_arguments
 

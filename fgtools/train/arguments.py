@@ -28,8 +28,7 @@ from fgtools.profiles import (
     is_standin,
 )
 
-DEFAULT_OUTPUT = "trainer_output"
-"""transformers' name for an output_dir that was not given."""
+DEFAULT_OUTPUT = "trainer_output"  # transformers' name for an output_dir that was not given
 
 SHOWN = (
     *("learning_rate", "lr_scheduler_type", "warmup_steps", "num_train_epochs"),

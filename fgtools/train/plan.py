@@ -36,8 +36,7 @@ CPU_ACTIVATIONS = 96 * 2**20
 """Bytes of activations of one micro-batch on a CPU: room for some 16 rows of the stand-in, and for less than one row of
 FunctionGemma's shape, which gains nothing from a second row and loses its padding."""
 
-STATE_BYTES = 12
-"""Bytes a trained parameter needs beside its weight: an fp32 gradient and AdamW's two states."""
+STATE_BYTES = 12  # that a trained parameter needs beside its weight: an fp32 gradient and AdamW's two states
 
 
 @dataclass(frozen=True)
@@ -133,7 +132,13 @@ def plan_training(
         notes.append(f"metric_for_best_model {metric}: the engine 'trl' does not count whole rows")
     if arguments.load_best_model_at_end and not recipe.choose_best:
         notes.append("load_best_model_at_end: the evaluation rows choose the checkpoint, so they flatter its scores")
-    return Plan(engine, reason, _plan_precision(arguments, model), micro, world, metric, tuple(notes))
+    precision = choose_precision(detect_capability(model.device))
+    asked = "bf16" if arguments.bf16 else "fp16" if arguments.fp16 else "fp32"
+    if model.dtype != torch.float32:
+        precision = Precision(weights_precision(model.dtype), "the weights themselves are, as in the tutorial")
+    elif asked != precision.name:
+        precision = Precision(asked, "asked for by name")
+    return Plan(engine, reason, precision, micro, world, metric, tuple(notes))
 
 
 def choose_engine(recipe: Recipe, model: PreTrainedModel) -> tuple[str, str]:
@@ -143,15 +148,6 @@ def choose_engine(recipe: Recipe, model: PreTrainedModel) -> tuple[str, str]:
     if recipe.engine == "labelled":
         return "labelled", "logits at labelled positions alone, steps cut by tokens"
     return "trl", "every position carries a label, as in the tutorial" if recipe.loss == "all" else "asked for by name"
-
-
-def _plan_precision(arguments: SFTConfig, model: PreTrainedModel) -> Precision:
-    """Return the format that the arguments ask for; weights that stay in a smaller one compute in that."""
-    if model.dtype != torch.float32:
-        return Precision(weights_precision(model.dtype), "the weights themselves are, as in the tutorial")
-    usual = choose_precision(detect_capability(model.device))
-    asked = "bf16" if arguments.bf16 else "fp16" if arguments.fp16 else "fp32"
-    return usual if usual.name == asked else Precision(asked, "asked for by name")
 
 
 def translate_arguments(arguments: SFTConfig, plan: Plan, resumed: bool) -> SFTConfig:
@@ -223,18 +219,14 @@ def choose_micro_batches(
     per_token = estimate_activation_bytes(config, label_share, bool(checkpointing))
     if free_bytes is None:
         tokens = max(1, CPU_ACTIVATIONS // per_token)
-        return MicroBatches(
-            tokens, bool(checkpointing), f"a CPU is fastest with little padding; {tokens} tokens at once"
-        )
+        reason = f"a CPU is fastest with little padding; {tokens} tokens at once"
+        return MicroBatches(tokens, bool(checkpointing), reason)
     tokens = int(TRAINING_SHARE * free_bytes / per_token)
     if checkpointing is None and tokens < longest:
         smaller = choose_micro_batches(config, longest, label_share, free_bytes, checkpointing=True)
         return MicroBatches(smaller.tokens, True, f"the longest row, {longest} tokens, does not fit without")
-    return MicroBatches(
-        max(1, tokens),
-        bool(checkpointing),
-        f"{tokens} tokens of about {per_token / 2**20:.1f} MiB fit the {free_bytes / 2**30:.1f} GiB left for them",
-    )
+    reason = f"{tokens} tokens of about {per_token / 2**20:.1f} MiB fit the {free_bytes / 2**30:.1f} GiB left for them"
+    return MicroBatches(max(1, tokens), bool(checkpointing), reason)
 
 
 def free_activation_bytes(model: torch.nn.Module) -> int | None:

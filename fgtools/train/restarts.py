@@ -16,13 +16,8 @@ from typing import Any
 
 import torch
 from accelerate import PartialState
-from transformers import (
-    EarlyStoppingCallback,
-    PreTrainedTokenizerBase,
-    PrinterCallback,
-    ProgressCallback,
-    TrainerCallback,
-)
+from datasets import Dataset
+from transformers import EarlyStoppingCallback, PreTrainedTokenizerBase, PrinterCallback, TrainerCallback
 from transformers import set_seed as set_every_seed
 from transformers.trainer_utils import TrainOutput
 from trl import SFTConfig, SFTTrainer
@@ -30,11 +25,11 @@ from trl import SFTConfig, SFTTrainer
 from fgtools.files import FgtoolsError, is_watched
 from fgtools.models.device import Precision
 from fgtools.profiles import FIRST_STEPS, SKIPPED_STEPS
+from fgtools.prompts import Encoded, EncodedRows
 from fgtools.train.arguments import TrainingError
 from fgtools.train.checkpoints import Checkpoint, MarkWhole, find_checkpoint
 from fgtools.train.loss import restore_forward, widened_norms
 from fgtools.train.plan import Plan, translate_arguments
-from fgtools.train.rows import Side
 
 
 class NotFinite(FgtoolsError, RuntimeError):
@@ -103,6 +98,24 @@ class CountSkips(TrainerCallback):
 
 
 @dataclass(frozen=True)
+class Side:
+    """The rows of one side, training or evaluation.
+
+    Attributes:
+        rows: The rows that carry labels.
+        given: All that were encoded, those included whose labels were all cut.
+    """
+
+    rows: tuple[Encoded, ...]
+    given: EncodedRows
+
+    def build_dataset(self) -> Dataset:
+        """Return the data set that TRL's trainer reads."""
+        columns = {"input_ids": [row.input_ids for row in self.rows], "labels": [row.labels for row in self.rows]}
+        return Dataset.from_dict(columns)
+
+
+@dataclass(frozen=True)
 class Task:
     """What a trainer is built from, once and again.
 
@@ -137,10 +150,8 @@ class RestartableTrainer(SFTTrainer):
     """SFTTrainer with TRL's own loss and batches, and a `train` that needs no arguments."""
 
     def __init__(self, task: Task) -> None:
-        """Build the trainer of a task."""
         self.task, self.started, self.seconds = task, False, 0.0
-        watched = is_watched()
-        own: list[TrainerCallback] = [LastStep(), RequireFinite(), *([] if watched else [OneLine()])]
+        own: list[TrainerCallback] = [LastStep(), RequireFinite(), *([] if is_watched() else [OneLine()])]
         own += [MarkWhole(task.identity, task.plan.precision.name, self._clock), *task.callbacks]
         super().__init__(
             model=task.model,
@@ -151,8 +162,6 @@ class RestartableTrainer(SFTTrainer):
             callbacks=[*own, EarlyStoppingCallback(task.patience)] if task.patience else own,
         )
         self.remove_callback(PrinterCallback)
-        if not watched:
-            self.remove_callback(ProgressCallback)
 
     def train(self) -> TrainOutput:
         """Train as the arguments say, from this training's newest checkpoint where it goes on from one.
@@ -167,15 +176,20 @@ class RestartableTrainer(SFTTrainer):
             TrainingError: The loss is not finite, or the model has moved and there is no checkpoint to go on from.
         """
         if self.started:
-            self._go_on()
-        plan, step = self.task.plan, 0
+            checkpoint = find_checkpoint(Path(self.task.arguments.output_dir), self.task.identity, resume=True)
+            if checkpoint is None:
+                raise TrainingError(
+                    "a trainer starts from the model it was built with, but this one has trained it already and left "
+                    "no checkpoint: load the model again and build another trainer"
+                )
+            self._build_again(checkpoint=checkpoint)
+        plan = self.task.plan
         fragile = plan.precision.name == "fp16" and plan.engine == "labelled"
         start = {name: weight.detach().cpu().clone() for name, weight in self._trained()} if fragile else {}
         try:
             return self._train_once()
         except NotFinite as error:
-            step = self.state.global_step
-            if not fragile or step > FIRST_STEPS or self.task.checkpoint is not None:
+            if not fragile or self.state.global_step > FIRST_STEPS or self.task.checkpoint is not None:
                 raise TrainingError(
                     f"the loss must stay finite, but {error}: lower LEARNING_RATE, or set PRECISION to 'fp32'; the "
                     "model was not saved, checkpoints and an older model are as they were"
@@ -192,15 +206,6 @@ class RestartableTrainer(SFTTrainer):
     def _build_again(self, **changes: Any) -> None:
         """Build every part of this trainer anew: format and checkpoint are decided when it is built."""
         self.__init__(replace(self.task, **changes))  # type: ignore[misc]
-
-    def _go_on(self) -> None:
-        checkpoint = find_checkpoint(Path(self.task.arguments.output_dir), self.task.identity, resume=True)
-        if checkpoint is None:
-            raise TrainingError(
-                "a trainer starts from the model it was built with, but this one has trained it already and left no "
-                "checkpoint: load the model again and build another trainer"
-            )
-        self._build_again(checkpoint=checkpoint)
 
     def _trained(self) -> list[tuple[str, torch.nn.Parameter]]:
         return [(name, weight) for name, weight in self.task.model.named_parameters() if weight.requires_grad]

@@ -3,7 +3,7 @@
 A thin subclass: optimizer, schedule, clipping, logging, callbacks, checkpoints and accelerate stay transformers' own.
 One batch of the data loader is one optimizer step of this process; `training_step` cuts it by tokens. The loss is the
 sum over the labels divided by the labels of the whole step, over all micro-batches and processes, so how a step is cut
-or shared out changes no gradient.
+or shared out changes no gradient. What is supervised was decided when the rows were encoded, in `prompts`.
 """
 
 from __future__ import annotations
@@ -33,8 +33,7 @@ from fgtools.train.arguments import TrainingError, check_arguments, deciding_val
 from fgtools.train.checkpoints import Checkpoint, find_checkpoint, identify_training
 from fgtools.train.loss import LabelSums, read_labels, restore_forward
 from fgtools.train.plan import Plan, choose_engine, plan_steps, plan_training, split_by_tokens
-from fgtools.train.restarts import CountSkips, NotFinite, RestartableTrainer, Task, TellEpoch
-from fgtools.train.rows import check_side, require_vocabulary
+from fgtools.train.restarts import CountSkips, NotFinite, RestartableTrainer, Side, Task, TellEpoch
 
 
 def build_trainer(
@@ -100,6 +99,59 @@ def build_trainer(
     return LabelledPositionsTrainer(task) if engine == "labelled" else RestartableTrainer(task)
 
 
+def check_side(encoded: EncodedRows | Sequence[Encoded], side: str, budget: int | None) -> Side:
+    """Return the rows of one side that carry labels, after a check that they can be trained or evaluated on.
+
+    Args:
+        encoded: What encode_rows returned, or its rows.
+        side: "training" or "evaluation".
+        budget: max_length of the arguments, in tokens; None: any length.
+
+    Raises:
+        TrainingError: There is no row, none fits, none carries a label, or they were encoded with another budget.
+    """
+    if not isinstance(encoded, EncodedRows):
+        encoded = EncodedRows(tuple(encoded), ())
+    if not encoded.encoded and not encoded.too_long:
+        raise TrainingError(f"the {side} split must hold rows, but it is empty: run 02_data with more rows")
+    longest = max((len(row.input_ids) for row in encoded.encoded), default=0)
+    others = [longest] if budget and longest > budget else []
+    others += [one.max_length for one in encoded.too_long if budget and one.max_length != budget]
+    if others:
+        raise TrainingError(
+            f"{side} rows must be encoded with the arguments' max_length, {budget} tokens, but these were with another "
+            f"({others[0]}): call encode_rows(rows, tokenizer, recipe, arguments.max_length)"
+        )
+    if not encoded.encoded:
+        raise TrainingError(
+            f"a {side} row must fit {encoded.too_long[0].max_length} tokens, but all {len(encoded.too_long)} are "
+            "longer: raise MAX_LENGTH or offer fewer tools a row"
+        )
+    kept = tuple(row for row in encoded.encoded if any(label != IGNORED for label in row.labels[1:]))
+    if not kept:
+        raise TrainingError(
+            f"a {side} row must carry labels, but none of {len(encoded.encoded)} does: their completions lie beyond "
+            "the budget: raise MAX_LENGTH, or set OVER_LENGTH to 'reject' or 'prune' in place of 'cut'"
+        )
+    return Side(kept, encoded)
+
+
+def require_vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, sides: Sequence[Side]) -> None:
+    """Check that the model knows every token of the rows; a tokenizer may hold more, as FunctionGemma's does by two.
+
+    Raises:
+        TrainingError: A row holds a token that the model has no embedding for.
+    """
+    known = model.get_input_embeddings().num_embeddings
+    largest = max(max(row.input_ids) for side in sides for row in side.rows)
+    if largest >= known:
+        token = tokenizer.convert_ids_to_tokens(largest)
+        raise TrainingError(
+            f"every token of the rows must be among the model's {known}, but {token!r} has the id {largest}: the "
+            "tokenizer belongs to another model; load both from one folder"
+        )
+
+
 def _start_from(plan: Plan, folder: Path, identity: str, resume: bool) -> tuple[Plan, Checkpoint | None]:
     """Find the checkpoint to go on from, in whose format it goes on, and print how the training is computed."""
     checkpoint = find_checkpoint(folder, identity, resume)
@@ -136,10 +188,6 @@ class _Window:
         self.tokens = self.padded = 0
         self.seconds = 0.0
 
-    def add(self, sums: LabelSums) -> None:
-        self.right = self.right + sums.right.sum()
-        self.labels = self.labels + sums.labels.sum()
-
     def describe(self, accelerator: Any, device: torch.device) -> dict[str, float]:
         sums = [self.right, self.labels, self.tokens, self.padded, self.seconds]
         values = torch.stack([torch.as_tensor(one, dtype=torch.float64, device=device) for one in sums])
@@ -161,7 +209,6 @@ class LabelledPositionsTrainer(RestartableTrainer):
     """
 
     def __init__(self, task: Task) -> None:
-        """Build the trainer of a task."""
         super().__init__(task)
         read_labels(self.model)  # after TRL has put its own forward there
         self.precision, self.tokens = task.plan.precision, task.plan.micro_batches.tokens
@@ -243,21 +290,15 @@ class LabelledPositionsTrainer(RestartableTrainer):
         sums = self._read(model, inputs)
         count = sums.labels.sum() if num_items_in_batch is None else num_items_in_batch
         if self.model.training:
-            self._window.add(LabelSums(*(one.detach() for one in sums)))
+            self._window.right += sums.right.sum()
+            self._window.labels += sums.labels.sum()
         loss = sums.loss / torch.as_tensor(count).clamp(min=1) * self.args.world_size  # DDP averages the gradients
         return (loss, sums) if return_outputs else loss
 
     def _read(self, model: Any, inputs: Mapping[str, Tensor]) -> LabelSums:
         return LabelSums(*model(**{name: inputs[name] for name in ("input_ids", "attention_mask", "labels")}))
 
-    def evaluation_loop(
-        self,
-        dataloader: DataLoader,
-        description: str,
-        prediction_loss_only: bool | None = None,
-        ignore_keys: Any = None,
-        metric_key_prefix: str = "eval",
-    ) -> EvalLoopOutput:
+    def evaluation_loop(self, dataloader: DataLoader, metric_key_prefix: str = "eval", **_: Any) -> EvalLoopOutput:
         """Read every row once, without generating.
 
         Returns:

@@ -23,7 +23,7 @@ from fgtools.models.device import peak_memory_bytes
 from fgtools.models.load import require_control_tokens
 from fgtools.models.lora import merge_adapters
 from fgtools.profiles import CONFIRMED_ROWS, Recipe, get_recipe
-from fgtools.prompts import encode_rows
+from fgtools.prompts import IGNORED, encode_rows
 from fgtools.prompts.encode import longest_completion, token_budget
 from fgtools.train.arguments import DEFAULT_OUTPUT, describe_arguments
 from fgtools.train.restarts import RestartableTrainer, remove_checkpoints
@@ -66,39 +66,26 @@ def choose_checkpoint(
         The Choice.
     """
     folder, last, best = Path(trainer.args.output_dir), trainer.state.global_step, trainer.state.best_global_step
-    wanted = trainer.task.arguments.load_best_model_at_end
     choice = Choice(last)
-    if wanted and best and best != last and (folder / f"checkpoint-{best}").is_dir():
-        choice = _confirm(trainer, tokenizer, rows[:CONFIRMED_ROWS], get_recipe(recipe), (last, best))
+    if trainer.task.arguments.load_best_model_at_end and best != last and (folder / f"checkpoint-{best}").is_dir():
+        rows, recipe = rows[:CONFIRMED_ROWS], get_recipe(recipe)
+        budget = token_budget(longest_completion(rows, tokenizer, recipe))
+        candidates = []
+        for step in (last, best):
+            _load_weights(trainer, step)
+            replies = generate_replies(trainer.task.model, tokenizer, rows, max_new_tokens=budget)
+            right = score(rows, replies, style=recipe.call_style).ast_match
+            candidates.append({"step": step, "right": right.k, "rows": right.n})
+        better = best if candidates[1]["right"] > candidates[0]["right"] else last
+        _load_weights(trainer, better)
+        choice = Choice(better, tuple(candidates))
     model = merge_adapters(trainer.task.model)
     model.zero_grad(set_to_none=True)
     model.to(trainer.task.dtype)
     return choice
 
 
-def _confirm(
-    trainer: RestartableTrainer,
-    tokenizer: PreTrainedTokenizerBase,
-    rows: Sequence[Mapping[str, Any]],
-    recipe: Recipe,
-    steps: tuple[int, int],
-) -> Choice:
-    """Let the last and the best checkpoint answer rows, and leave the weights of the better one in the model."""
-    budget = token_budget(longest_completion(rows, tokenizer, recipe))
-    candidates = []
-    for step in steps:
-        _load(trainer, step)
-        replies = generate_replies(trainer.task.model, tokenizer, rows, max_new_tokens=budget)
-        right = score(rows, replies, style=recipe.call_style).ast_match
-        candidates.append({"step": step, "right": right.k, "rows": right.n})
-    last, best = candidates
-    if last["right"] >= best["right"]:
-        _load(trainer, last["step"])
-        return Choice(last["step"], (last, best))
-    return Choice(best["step"], (last, best))
-
-
-def _load(trainer: RestartableTrainer, step: int) -> None:
+def _load_weights(trainer: RestartableTrainer, step: int) -> None:
     """Load the weights of a checkpoint; those in the model are the last one's until another is loaded."""
     if (folder := Path(trainer.args.output_dir) / f"checkpoint-{step}").is_dir():
         trainer._load_from_checkpoint(str(folder))
@@ -155,15 +142,10 @@ class TrainResult:
     arguments: dict[str, Any]
     history: tuple[dict[str, float], ...]
 
-    @property
-    def tokens_per_second(self) -> float:
-        """Tokens per second of wall-clock time, padding left out."""
-        return self.tokens / self.seconds if self.seconds else 0.0
-
     def to_dict(self) -> dict[str, Any]:
-        """Return the JSON object of train.json."""
+        """Return the JSON object of train.json, with the tokens per second of wall-clock time, padding left out."""
         lists = {"history": list(self.history), "candidates": list(self.candidates)}
-        return {**vars(self), **lists, "tokens_per_second": self.tokens_per_second}
+        return {**vars(self), **lists, "tokens_per_second": self.tokens / self.seconds if self.seconds else 0.0}
 
 
 def describe_training(trainer: RestartableTrainer, choice: Choice) -> TrainResult:
@@ -185,8 +167,8 @@ def describe_training(trainer: RestartableTrainer, choice: Choice) -> TrainResul
         n_pruned=len(rows.given.pruned),
         steps=state.global_step,
         saved_step=choice.step,
-        tokens=round(passes * rows.tokens),
-        label_tokens=round(passes * rows.label_tokens),
+        tokens=round(passes * sum(len(row.input_ids) for row in rows.rows)),
+        label_tokens=round(passes * sum(label != IGNORED for row in rows.rows for label in row.labels)),
         seconds=trainer.seconds,
         peak_memory_bytes=peak_memory_bytes(trainer.args.device),
         engine=task.plan.engine,

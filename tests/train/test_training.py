@@ -63,10 +63,10 @@ def test_the_history_and_the_counts_are_told(trained, tokenizer):
     result, folder = trained
     encoded = encode_rows(ROWS[:16], tokenizer).encoded
     assert result.tokens == 2 * sum(len(one.input_ids) for one in encoded)
-    assert 0 < result.label_tokens < result.tokens / 2
-    assert result.tokens_per_second > 0 and result.peak_memory_bytes > 10_000_000
+    assert result.label_tokens == 2 * sum(len(one.input_ids) - one.n_prompt for one in encoded)
+    assert 0 < result.label_tokens < result.tokens / 2 and result.peak_memory_bytes > 10_000_000
     saved = result.to_dict()
-    assert saved["history"] and saved["tokens_per_second"] == result.tokens_per_second
+    assert saved["history"] and saved["tokens_per_second"] == result.tokens / result.seconds
     assert AutoModelForCausalLM.from_pretrained(folder).config.use_cache is True
 
 

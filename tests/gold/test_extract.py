@@ -187,3 +187,9 @@ def test_any_conversation_has_a_gold_or_a_reason(turns):
                 "<think>" in message["content"] for message in gold.prompt_messages if message["role"] == "assistant"
             )
     assert turns == before
+
+
+def test_turns_between_the_request_and_the_call_are_noticed_unless_they_are_the_systems():
+    turns = [("tool", "r"), ("human", "q"), ("system", "s"), ("tool", "r"), ("gpt", call_turn('{"name": "f"}'))]
+    gold = extract_gold({"conversations": [{"from": role, "value": value} for role, value in turns]})
+    assert [problem.detail for problem in gold.problems] == ["tool turn 0 before any call", "tool turn 3"]

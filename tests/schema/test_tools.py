@@ -213,3 +213,12 @@ def test_tools_nest_no_deeper_than_a_rows_file_may(levels, kinds):
     parsed = parse_tools([{"name": "f", "parameters": spec}])
     assert [problem.kind for problem in parsed.problems] == kinds
     assert not nests_too_deep(parsed.tools)
+
+
+def test_what_was_changed_in_a_list_of_texts_is_named():
+    parsed = parse_tools([json.dumps({"function": {"name": "f", "parameters": {}}}), "[]", 5])
+    assert [(change.tool, change.kind) for change in parsed.changes] == [
+        ("f", "text_decoded"),
+        ("f", "wrapper_removed"),
+    ]
+    assert [problem.kind for problem in parsed.problems] == ["not_a_tool"]

@@ -287,6 +287,19 @@ def test_a_window_ends_where_the_models_ends(random_model, length):
         assert torch.allclose(alone, wanted, atol=1e-4) and torch.allclose(last, wanted, atol=1e-4)
 
 
+def test_a_row_that_moves_takes_its_tokens_along(random_model):
+    draw = random.Random(5)
+    prompts = [[2, *(draw.randrange(3, 300) for _ in range(length))] for length in (5, 12, 30)]
+    with torch.inference_mode():
+        cache = KVCache(random_model, 3, 32)
+        prefill(cache, prompts, [[0], [1], [2]])
+        assert cache.keep_rows([1, 2]) == [2, 1]
+        states = cache.forward(torch.tensor([[7], [7]]), torch.tensor([[31], [13]]), 0, 31)[:, -1]
+        for state, prompt in zip(states, (prompts[2], prompts[1]), strict=True):
+            wanted = random_model.model(torch.tensor([[*prompt, 7]])).last_hidden_state[0, -1]
+            assert torch.allclose(state, wanted, atol=1e-4)
+
+
 def test_memory_that_was_never_written_has_no_say(model, tokenizer):
     wanted = generate_replies(model, tokenizer, ROWS[:5], max_new_tokens=12)
     torch.use_deterministic_algorithms(True)  # torch then fills what is empty with not-a-number

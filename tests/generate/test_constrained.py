@@ -202,6 +202,7 @@ ODD = {
     "l": {"type": [["string"], "integer"]},
     "p": {"type": "object", "properties": ["a"]},
     "m": {"type": "integer", "enum": [1, "dontcare"]},
+    "k": {"type": "integer", "enum": ["low", "high"]},
     "c": {"const": 3},
     "o": {"oneOf": [{"type": "boolean"}]},
     "v": {"type": ["string", "null"]},
@@ -219,6 +220,8 @@ ODD = {
         ("{p:{a:1}}", True),
         ("{m:1}", True),
         ("{m:<escape>dontcare<escape>}", False),  # of no declared type
+        ("{k:<escape>low<escape>}", True),  # no value is of the declared type
+        ("{k:1}", False),
         ("{c:3}", True),
         ("{c:4}", False),
         ("{o:true}", True),

@@ -50,6 +50,13 @@ def test_the_card_names_no_folder_of_the_machine(comparison):
     assert "/home/me" not in card and "`mine`" in card and "base_model" not in card
 
 
+def test_the_card_says_how_the_saved_weights_were_chosen_where_they_were(comparison):
+    given = facts(comparison)
+    assert "after step 77 were saved: 12 training rows, held out, chose them" in render_card(given)
+    given["train"]["arguments"]["load_best_model_at_end"] = False
+    assert "were saved" not in render_card(given)
+
+
 def test_a_card_without_its_facts_is_an_error(comparison):
     given = facts(comparison)
     del given["train"]

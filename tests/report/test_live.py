@@ -46,7 +46,7 @@ def test_curves_hold_every_figure_of_the_log():
     assert list(drawn["Tokens per second"].lines[0].get_ydata()) == [900, 950]
     assert list(drawn["Peak memory, GiB"].lines[0].get_ydata()) == [2, 3]
     assert drawn["Peak memory, GiB"].get_ylim() == (0, 1.15 * 3)  # its highest value, and room above it
-    assert drawn["Loss"].get_ylim()[0] > 0.5
+    assert drawn["Loss"].get_ylim()[0] > 0.5 and drawn["Learning rate"].get_ylim()[0] == 0
     plt.close(axes.figure)
     plt.close(plot_training([]).figure)
 

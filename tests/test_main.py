@@ -209,7 +209,8 @@ def test_several_processes_get_the_words_after_the_command(monkeypatch):
     monkeypatch.setattr("fgtools.run.commands.launch", lambda *words: launched.append(words))
     words = ["--rows", "r", "--model", "standin", "--out", "o", "--processes", "2"]
     assert main(["--debug", "train", *words]) == 0
-    assert launched == [("train", 2, words)]
+    assert main(["train", *words]) == 0
+    assert launched == [("train", 2, words, True), ("train", 2, words, False)]
 
 
 def test_a_broken_line_is_named_and_older_files_stay(prepared, tmp_path, capsys):

@@ -18,7 +18,7 @@ import torch
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from fgtools.files import InputError, is_watched
+from fgtools.files import FgtoolsError, InputError, is_watched
 from fgtools.generate.kv_cache import Choose, KVCache, common_prefix_length, decode_greedily, prefill
 from fgtools.models.device import CACHE_SHARE, free_memory_bytes
 from fgtools.models.load import stop_ids
@@ -33,6 +33,10 @@ GPU_TOKENS = 16_384
 SHARED_PREFIX = 0.5
 """Prompts go through the model in one pass when this share of the shorter one is a common prefix, or when their lengths
 are much the same."""
+
+
+class GenerationError(FgtoolsError, RuntimeError):
+    """Replies cannot be generated on this device; the message says what to lower."""
 
 
 def generate_replies(
@@ -62,7 +66,7 @@ def generate_replies(
     Raises:
         ValueError: A number is not positive.
         ConstraintError: Replies are to be constrained, and xgrammar is not installed.
-        torch.OutOfMemoryError: A single row does not fit the memory.
+        GenerationError: A single row does not fit the memory.
     """
     if max_new_tokens < 1 or batch_size < 1:
         raise InputError(
@@ -119,7 +123,7 @@ def generate_tokens(
 
     Raises:
         ValueError: As kv_cache.KVCache.
-        torch.OutOfMemoryError: A single prompt does not fit the memory.
+        GenerationError: A single prompt does not fit the memory.
     """
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model
     waiting, limit = sorted(range(len(prompts)), key=lambda number: prompts[number]), batch_size
@@ -138,8 +142,14 @@ def generate_tokens(
                         on_reply(batch[place], ids)
                         ended.add(batch[place])
             except RuntimeError as error:
-                if len(batch) == 1 or not _is_out_of_memory(error):
+                if not _is_out_of_memory(error):
                     raise
+                if len(batch) == 1:
+                    reason = str(error).partition("\n")[0]
+                    raise GenerationError(
+                        f"one row alone must fit the memory, but {reason}: lower MAX_NEW_TOKENS (--max-new-tokens, now "
+                        f"{ends[0]}), leave out rows with prompts of {len(parts[0])} tokens, or end what else uses it"
+                    ) from error
                 limit = len(batch) // 2
             if limit < len(batch):  # not freed above, where the error's traceback still refers to the batch
                 print(f"out of memory: {limit} rows at once from here on", flush=True)

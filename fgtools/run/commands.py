@@ -106,7 +106,7 @@ def audit(options: Namespace) -> None:
 def train(options: Namespace) -> None:
     """Train from a prepared folder, in one process or several, with one seed or several."""
     if options.processes > 1 and LAUNCHED not in os.environ:  # those that are launched read the same words
-        launch("train", options.processes, options.words)
+        launch("train", options.processes, options.words, options.debug)
     elif not options.seeds:
         _train_once(options, options.seed, open_run(options.out))
     elif len(options.seeds) < 2:
@@ -187,7 +187,7 @@ def evaluate(options: Namespace) -> None:
     launched = LAUNCHED in os.environ
     if processes > 1 and not launched:  # those that are launched read the same words
         print(f"processes: {processes}, {reason}", flush=True)
-        launch("evaluate", processes, options.words)
+        launch("evaluate", processes, options.words, options.debug)
         return
     state = PartialState(cpu=detect_capability() is None, timeout=timedelta(hours=3)) if launched else None
     first = state is None or state.is_main_process

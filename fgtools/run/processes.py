@@ -79,13 +79,14 @@ def current_process() -> tuple[int, int]:
     return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
 
 
-def launch(command: str, processes: int, arguments: Sequence[str]) -> None:
+def launch(command: str, processes: int, arguments: Sequence[str], debug: bool = False) -> None:
     """Run a command of `python -m fgtools` in several processes, through accelerate, and show what it prints.
 
     Args:
         command: "train" or "evaluate".
         processes: How many; one per GPU where there are GPUs.
         arguments: The words after the command.
+        debug: Whether each process shows the traceback of an error.
 
     Raises:
         LaunchError: The command failed.
@@ -97,7 +98,7 @@ def launch(command: str, processes: int, arguments: Sequence[str]) -> None:
     # Without GPUs, too, it is --multi_gpu that starts several processes; they talk through gloo then.
     fixed = ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
     launcher = ["accelerate.commands.launch", "--multi_gpu", "--num_processes", str(processes), *fixed]
-    words = [sys.executable, "-m", *launcher, "-m", "fgtools", command, *arguments]
+    words = [sys.executable, "-m", *launcher, "-m", "fgtools", *(["--debug"] if debug else []), command, *arguments]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     with subprocess.Popen(words, **pipes, env=environment, preexec_fn=_end_with_parent) as job:
         said = io.TextIOWrapper(job.stdout, "utf-8", "replace", newline="")  # the carriage returns of a bar stay such

@@ -173,7 +173,8 @@ class RestartableTrainer(SFTTrainer):
             What transformers' trainer returns.
 
         Raises:
-            TrainingError: The loss is not finite, or the model has moved and there is no checkpoint to go on from.
+            TrainingError: The loss is not finite, the memory does not hold a step, or the model has moved and there is
+                no checkpoint to go on from.
         """
         if self.started:
             checkpoint = find_checkpoint(Path(self.task.arguments.output_dir), self.task.identity, resume=True)
@@ -223,6 +224,13 @@ class RestartableTrainer(SFTTrainer):
         with widened_norms(task.model) if task.plan.precision.name == "fp16" else nullcontext():
             try:
                 return super().train(resume_from_checkpoint=str(task.checkpoint.folder) if task.checkpoint else None)
+            except torch.OutOfMemoryError as error:
+                reason = str(error).partition("\n")[0]
+                raise TrainingError(
+                    f"a step of this training must fit the memory, but {reason}: lower MAX_LENGTH or BATCH_SIZE "
+                    "(--max-length, --batch-size), or set LORA_RANK (--lora-rank); checkpoints and an older model are "
+                    "as they were"
+                ) from error
             finally:
                 self.seconds = self._clock()
                 restore_forward(task.model)

@@ -21,7 +21,7 @@ from fgtools.generate.kv_cache import (
     most_likely_tokens,
     prefill,
 )
-from fgtools.generate.replies import group_prompts
+from fgtools.generate.replies import GenerationError, group_prompts
 from fgtools.offline.samples import build_samples
 from fgtools.prompts.encode import encode_prompt
 from fgtools.rows import build_rows
@@ -179,7 +179,9 @@ def test_memory_that_is_short_halves_the_batch_until_it_fits(
     said = capsys.readouterr().out
     assert "out of memory: 6 rows at once from here on" in said and "out of memory: 3 rows" in said
     monkeypatch.setattr(KVCache, "__init__", lambda *_: (_ for _ in ()).throw(kind(message)))
-    with pytest.raises(kind, match=message):
+    with pytest.raises(
+        GenerationError, match=rf"must fit the memory, but {message}: lower MAX_NEW_TOKENS \(--max-new-tokens, now 4\)"
+    ):
         generate_replies(model, tokenizer, ROWS, max_new_tokens=4)
 
 

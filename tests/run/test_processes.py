@@ -115,6 +115,13 @@ def test_the_command_starts_processes_and_tells_of_a_failure(prepared, tmp_path,
     assert "rows.train.jsonl must be there" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("debug", [True, False])
+def test_launched_processes_show_tracebacks_when_asked(debug, monkeypatch, capfd):
+    monkeypatch.setattr("fgtools.run.processes.sys.executable", shutil.which("echo"))
+    launch("train", 2, ["--rows", "r"], debug)
+    assert capfd.readouterr().out.endswith(f"-m fgtools {'--debug ' if debug else ''}train --rows r\n")
+
+
 def test_launched_processes_do_not_launch_more(prepared, tmp_path, monkeypatch):
     monkeypatch.setenv(LAUNCHED, "1")
     monkeypatch.setattr("fgtools.run.processes.subprocess", None)

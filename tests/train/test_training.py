@@ -136,6 +136,20 @@ def test_a_loss_that_explodes_leaves_the_older_model_whole(engine, tokenizer, tm
     assert (tmp_path / "model" / "config.json").read_text() == "older"
 
 
+@pytest.mark.parametrize("engine", ["labelled", "trl"])
+def test_memory_that_does_not_hold_a_step_says_what_to_lower(engine, tokenizer, tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory.\nmore")
+
+    model = fresh_model()
+    monkeypatch.setattr(model.model.layers[0].mlp, "forward", fail)
+    recipe = adapt_recipe(get_recipe("native"), engine=engine)
+    with pytest.raises(
+        TrainingError, match=r"fit the memory, but CUDA out of memory\.: lower MAX_LENGTH or BATCH_SIZE"
+    ):
+        train(model, tokenizer, ROWS[:4], ROWS[4:6], toy_arguments(n_rows=4), tmp_path / "model", recipe)
+
+
 @pytest.fixture
 def second_is_best(monkeypatch):
     """Let the second of six evaluations, after step 2 of 6, look best."""

@@ -63,7 +63,7 @@ def row_calls(row: Mapping[str, Any]) -> tuple[ToolCall, ...]:
 
 
 def nests_too_deep(value: object) -> bool:
-    """Tell whether a part of a JSON value is nested deeper than MAX_DEPTH; the value itself has depth 0."""
+    """Return whether a part of a JSON value is nested deeper than MAX_DEPTH; the value itself has depth 0."""
     level = [value]
     for _ in range(MAX_DEPTH + 1):
         level = [

@@ -253,7 +253,7 @@ def parse_tutorial_prediction(text: str | None) -> TutorialPrediction:
 def _decode_arguments(call: ToolCall) -> tuple[ToolCall | None, list[Problem]]:
     """Return a call with the arguments that its `args` holds as JSON text, and what is wrong with them.
 
-    The call comes back as it is where `args` is not JSON text of a mapping; None where that text nests too deep.
+    Returns the call unchanged where `args` is not JSON text of a mapping; None where that text nests too deep.
     """
     encoded = call.arguments.get("args")
     if set(call.arguments) != {"args"} or not isinstance(encoded, str):

@@ -43,7 +43,7 @@ def render_calls(calls: Iterable[ToolCall], style: str = "native") -> str:
 
 
 def is_writable(name: object) -> bool:
-    """Tell whether the grammar can carry a tool name; dots, dashes, inner spaces and letters of any script it can."""
+    """Return whether the grammar can carry a tool name; dots, dashes, inner spaces and letters of any script it can."""
     if not isinstance(name, str) or not name or name != name.strip():
         return False
     return "{" not in name and not CONTROL_TOKEN.search(name)

@@ -76,7 +76,7 @@ def normalize_row(row: Any, shape: str = "auto") -> Any:
     Returns:
         A new mapping with `conversations`, `tools`, `task` and the row's other columns, and `no_call` True where the
         row says that no call is right without saying it in words. A row that is in the Hermes shape already, or whose
-        shape is unknown, comes back as it is.
+        shape is unknown, is returned unchanged.
 
     Raises:
         ValueError: The shape is unknown by name.

@@ -24,7 +24,7 @@ _BEFORE_VALUE = frozenset({"", *"=,([{:"})
 
 
 def is_signature(text: str) -> bool:
-    """Tell whether text may declare a Python function: `def f(...)`, or `f(a: int, b="x")` alone."""
+    """Return whether text may declare a Python function: `def f(...)`, or `f(a: int, b="x")` alone."""
     return bool(_DEF.match(text) or _BARE.match(text))
 
 

@@ -153,7 +153,7 @@ def is_marked_optional(raw: Mapping[str, Any], optional: bool | None) -> bool | 
 
 
 def says_optional(raw: Mapping[str, Any]) -> bool:
-    """Tell whether the description says that the parameter is optional."""
+    """Return whether the description says that the parameter is optional."""
     text = raw.get("description")
     return isinstance(text, str) and bool(_SAYS_OPTIONAL.search(text))
 
@@ -171,7 +171,7 @@ def inferred_type(raw: Mapping[str, Any]) -> str:
 
 
 def is_schema(raw: Mapping[str, Any]) -> bool:
-    """Tell whether a mapping is a JSON Schema, and not one entry per argument ("type" may be an argument's name)."""
+    """Return whether a mapping is a JSON Schema, and not one entry per argument ("type" may be an argument's name)."""
     kind, properties = raw.get("type"), raw.get("properties")
     if isinstance(kind, Mapping):
         return False
@@ -214,7 +214,7 @@ def flat_entries(raw: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _is_meta(name: Any, spec: Any, mappings: bool) -> bool:
-    """Tell whether an entry says something about the arguments and is not an argument of that name."""
+    """Return whether an entry says something about the arguments and is not an argument of that name."""
     if isinstance(spec, Mapping):
         return name in DEFINITION_WORDS
     if name in ("required", "optional"):

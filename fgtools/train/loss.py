@@ -38,7 +38,7 @@ class LabelSums(NamedTuple):
     labels: Tensor
 
 
-def read_labels(model: nn.Module) -> None:
+def patch_forward(model: nn.Module) -> None:
     """Let a model's forward return LabelSums, until `restore_forward`.
 
     It is the forward that is changed, and not a function beside it, because distributed wrappers watch it.
@@ -51,7 +51,7 @@ def read_labels(model: nn.Module) -> None:
 
 
 def restore_forward(model: nn.Module) -> None:
-    """Give a model its class's forward back: removes this module's, TRL's, and accelerate's autocast."""
+    """Undo `patch_forward`, and with it the forward of TRL and the autocast of accelerate."""
     for module in (model, _unwrap(model)):
         module.__dict__.pop("forward", None)
 

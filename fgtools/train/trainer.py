@@ -31,7 +31,7 @@ from fgtools.profiles import Recipe, get_recipe
 from fgtools.prompts import IGNORED, Encoded, EncodedRows
 from fgtools.train.arguments import TrainingError, check_arguments, deciding_values, rows_per_step
 from fgtools.train.checkpoints import Checkpoint, find_checkpoint, identify_training
-from fgtools.train.loss import LabelSums, read_labels, restore_forward
+from fgtools.train.loss import LabelSums, patch_forward, restore_forward
 from fgtools.train.plan import Plan, choose_engine, plan_steps, plan_training, split_by_tokens
 from fgtools.train.restarts import CountSkips, NotFinite, RestartableTrainer, Side, Task, TellEpoch
 
@@ -67,8 +67,7 @@ def build_trainer(
         The trainer, a trl.SFTTrainer.
 
     Raises:
-        TrainingError: A value of the arguments would not hold, a side is empty, no row of it fits, or a row has tokens
-            the model does not know.
+        TrainingError: A value of the arguments would not hold, no row of a side fits, or the model lacks a row's token.
         CheckpointError: output_dir holds another training's checkpoints, or this one's and `resume` is False.
     """
     recipe = get_recipe(recipe)
@@ -210,7 +209,7 @@ class LabelledPositionsTrainer(RestartableTrainer):
 
     def __init__(self, task: Task) -> None:
         super().__init__(task)
-        read_labels(self.model)  # after TRL has put its own forward there
+        patch_forward(self.model)  # after TRL has put its own forward there
         self.precision, self.tokens = task.plan.precision, task.plan.micro_batches.tokens
         self.steps = StepSampler(
             [len(ids) for ids in self.train_dataset["input_ids"]],

@@ -5,7 +5,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from fgtools.prompts import IGNORED
-from fgtools.train.loss import read_labels, restore_forward
+from fgtools.train.loss import patch_forward, restore_forward
 from tests.toys import fresh_model
 
 
@@ -43,7 +43,7 @@ def own_loss(model, batch):
 def test_loss_and_every_gradient_equal_the_models_own(model, batch):
     loss = own_loss(model, batch)
     wanted = gradients(model, loss)
-    read_labels(model)
+    patch_forward(model)
     sums = model(**batch)
     assert sums.loss.item() == pytest.approx(loss.item(), rel=1e-6)
     for name, gradient in gradients(model, sums.loss).items():
@@ -52,7 +52,7 @@ def test_loss_and_every_gradient_equal_the_models_own(model, batch):
 
 
 def test_labels_and_right_ones_are_counted_by_row(model, batch):
-    read_labels(model)
+    patch_forward(model)
     with torch.no_grad():
         first = model(**batch)
     assert first.labels.tolist() == [15, 10, 15, 0]
@@ -63,14 +63,14 @@ def test_labels_and_right_ones_are_counted_by_row(model, batch):
     assert first.right.tolist() == wanted.tolist()
     batch["labels"][0, 45:] = IGNORED
     batch["labels"][0, 46] = logits[0, 45].argmax()
-    read_labels(model)
+    patch_forward(model)
     with torch.no_grad():
         assert model(**batch).right.tolist()[0] == 1
 
 
 def test_a_batch_without_labels_is_a_finite_zero_with_gradients(model, batch):
     batch["labels"][:] = IGNORED
-    read_labels(model)
+    patch_forward(model)
     loss = model(**batch).loss
     assert loss.item() == 0.0
     assert all(torch.isfinite(gradient).all() for gradient in gradients(model, loss).values())
@@ -78,6 +78,6 @@ def test_a_batch_without_labels_is_a_finite_zero_with_gradients(model, batch):
 
 def test_the_forward_is_given_back(model, batch):
     before = model(input_ids=batch["input_ids"]).logits
-    read_labels(model)
+    patch_forward(model)
     restore_forward(model)
     assert "forward" not in model.__dict__ and torch.equal(model(input_ids=batch["input_ids"]).logits, before)

@@ -10,9 +10,10 @@ from fgtools.train.arguments import (
     summarize_arguments,
     training_arguments,
 )
+from fgtools.train.checkpoints import Choice, choose_checkpoint
 from fgtools.train.restarts import remove_checkpoints
 from fgtools.train.trainer import build_trainer
-from fgtools.train.training import Choice, TrainResult, choose_checkpoint, describe_training, train
+from fgtools.train.training import TrainResult, describe_training, train
 
 __all__ = [
     "Choice",

@@ -1,4 +1,4 @@
-"""Checkpoints of a training that may be killed: whose they are, which are complete, where to go on.
+"""Checkpoints of a training: whose they are, which are complete, where to go on, and which one is saved.
 
 Knows the folders that transformers' trainer writes, and one file of its own in each, written last: a checkpoint without
 it was interrupted while it was written, and does not count. That file names the training by a hash of all that decides
@@ -13,15 +13,23 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate import PartialState
-from transformers import TrainerCallback
+from transformers import PreTrainedTokenizerBase, TrainerCallback
 
 from fgtools.files import FgtoolsError, read_json, write_text
+from fgtools.generate import generate_replies
+from fgtools.metrics import score
 from fgtools.models.load import fingerprint_model
+from fgtools.models.lora import merge_adapters
+from fgtools.profiles import CONFIRMED_ROWS, Recipe, get_recipe
 from fgtools.prompts import Encoded
+from fgtools.prompts.encode import longest_completion, token_budget
+
+if TYPE_CHECKING:
+    from fgtools.train.restarts import RestartableTrainer
 
 _MARK = "whole.json"
 
@@ -116,3 +124,64 @@ class MarkWhole(TrainerCallback):
             mark = {"identity": self.identity, "step": state.global_step, "seconds": self.clock()}
             mark["precision"] = self.precision
             write_text(Path(args.output_dir) / f"checkpoint-{state.global_step}" / _MARK, json.dumps(mark) + "\n")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The checkpoint whose weights the model holds.
+
+    Attributes:
+        step: The optimizer step it was written after.
+        candidates: The checkpoints that were compared by generating: {"step", "right", "rows"} each, `right` counting
+            replies whose calls match; empty where there was no choice.
+    """
+
+    step: int
+    candidates: tuple[dict[str, int], ...] = ()
+
+
+def choose_checkpoint(
+    trainer: RestartableTrainer,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: Sequence[Mapping[str, Any]],
+    recipe: str | Recipe = "native",
+) -> Choice:
+    """Leave the better one of the best and the last checkpoint in the model, ready to be saved.
+
+    The best one of several evaluations owes some of its lead to luck, and the last has had the whole schedule: so both
+    answer some of the rows by generating, and at a tie the last one stays. Without load_best_model_at_end in the
+    arguments the last one stays at once. Adapters are merged, and the weights get the format they were loaded in.
+
+    Args:
+        trainer: The trainer, after its `train`.
+        tokenizer: Its tokenizer.
+        rows: Row dicts that were held out; the first CONFIRMED_ROWS are answered.
+        recipe: "native", "tutorial" or a Recipe.
+
+    Returns:
+        The Choice.
+    """
+    folder, last, best = Path(trainer.args.output_dir), trainer.state.global_step, trainer.state.best_global_step
+    choice = Choice(last)
+    if trainer.task.arguments.load_best_model_at_end and best != last and (folder / f"checkpoint-{best}").is_dir():
+        rows, recipe = rows[:CONFIRMED_ROWS], get_recipe(recipe)
+        budget = token_budget(longest_completion(rows, tokenizer, recipe))
+        candidates = []
+        for step in (last, best):
+            _load_weights(trainer, step)
+            replies = generate_replies(trainer.task.model, tokenizer, rows, max_new_tokens=budget)
+            right = score(rows, replies, style=recipe.call_style).ast_match
+            candidates.append({"step": step, "right": right.k, "rows": right.n})
+        better = best if candidates[1]["right"] > candidates[0]["right"] else last
+        _load_weights(trainer, better)
+        choice = Choice(better, tuple(candidates))
+    model = merge_adapters(trainer.task.model)
+    model.zero_grad(set_to_none=True)
+    model.to(trainer.task.dtype)
+    return choice
+
+
+def _load_weights(trainer: RestartableTrainer, step: int) -> None:
+    """Load the weights of a checkpoint; those in the model are the last one's until another is loaded."""
+    if (folder := Path(trainer.args.output_dir) / f"checkpoint-{step}").is_dir():
+        trainer._load_from_checkpoint(str(folder))

@@ -1,4 +1,4 @@
-"""Training in one call: the choice of the checkpoint that is saved, and what is recorded.
+"""Training in one call, and what is recorded of it.
 
 Knows the steps in their order: encode, build the trainer, train, choose the checkpoint, save. Notebook 4 makes the same
 calls one by one. Knows no profiles, run folders or commands.
@@ -16,79 +16,15 @@ from accelerate import PartialState
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 from trl import SFTConfig
 
-from fgtools.generate import generate_replies
-from fgtools.metrics import score
 from fgtools.models import save_model
 from fgtools.models.device import peak_memory_bytes
 from fgtools.models.load import require_control_tokens
-from fgtools.models.lora import merge_adapters
-from fgtools.profiles import CONFIRMED_ROWS, Recipe, get_recipe
+from fgtools.profiles import Recipe
 from fgtools.prompts import IGNORED, encode_rows
-from fgtools.prompts.encode import longest_completion, token_budget
 from fgtools.train.arguments import DEFAULT_OUTPUT, describe_arguments
+from fgtools.train.checkpoints import Choice, choose_checkpoint
 from fgtools.train.restarts import RestartableTrainer, remove_checkpoints
 from fgtools.train.trainer import build_trainer
-
-
-@dataclass(frozen=True)
-class Choice:
-    """The checkpoint whose weights the model holds.
-
-    Attributes:
-        step: The optimizer step it was written after.
-        candidates: The checkpoints that were compared by generating: {"step", "right", "rows"} each, `right` counting
-            replies whose calls match; empty where there was no choice.
-    """
-
-    step: int
-    candidates: tuple[dict[str, int], ...] = ()
-
-
-def choose_checkpoint(
-    trainer: RestartableTrainer,
-    tokenizer: PreTrainedTokenizerBase,
-    rows: Sequence[Mapping[str, Any]],
-    recipe: str | Recipe = "native",
-) -> Choice:
-    """Leave the better one of the best and the last checkpoint in the model, ready to be saved.
-
-    The best one of several evaluations owes some of its lead to luck, and the last has had the whole schedule: so both
-    answer some of the rows by generating, and at a tie the last one stays. Without load_best_model_at_end in the
-    arguments the last one stays at once. Adapters are merged, and the weights get the format they were loaded in.
-
-    Args:
-        trainer: The trainer, after its `train`.
-        tokenizer: Its tokenizer.
-        rows: Row dicts that were held out; the first CONFIRMED_ROWS are answered.
-        recipe: "native", "tutorial" or a Recipe.
-
-    Returns:
-        The Choice.
-    """
-    folder, last, best = Path(trainer.args.output_dir), trainer.state.global_step, trainer.state.best_global_step
-    choice = Choice(last)
-    if trainer.task.arguments.load_best_model_at_end and best != last and (folder / f"checkpoint-{best}").is_dir():
-        rows, recipe = rows[:CONFIRMED_ROWS], get_recipe(recipe)
-        budget = token_budget(longest_completion(rows, tokenizer, recipe))
-        candidates = []
-        for step in (last, best):
-            _load_weights(trainer, step)
-            replies = generate_replies(trainer.task.model, tokenizer, rows, max_new_tokens=budget)
-            right = score(rows, replies, style=recipe.call_style).ast_match
-            candidates.append({"step": step, "right": right.k, "rows": right.n})
-        better = best if candidates[1]["right"] > candidates[0]["right"] else last
-        _load_weights(trainer, better)
-        choice = Choice(better, tuple(candidates))
-    model = merge_adapters(trainer.task.model)
-    model.zero_grad(set_to_none=True)
-    model.to(trainer.task.dtype)
-    return choice
-
-
-def _load_weights(trainer: RestartableTrainer, step: int) -> None:
-    """Load the weights of a checkpoint; those in the model are the last one's until another is loaded."""
-    if (folder := Path(trainer.args.output_dir) / f"checkpoint-{step}").is_dir():
-        trainer._load_from_checkpoint(str(folder))
 
 
 @dataclass(frozen=True)

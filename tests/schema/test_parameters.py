@@ -4,6 +4,7 @@ import pytest
 
 from fgtools.schema import normalize_type
 from fgtools.schema.parameters import parse_parameters
+from fgtools.schema.specs import is_schema
 
 STRING, INTEGER = {"type": "string"}, {"type": "integer"}
 
@@ -117,3 +118,16 @@ def test_a_specification_gives_its_schema(spec, schema):
 def test_too_many_parts_are_refused():
     with pytest.raises(ValueError, match="more than 20000 parts"):
         parse_parameters({"type": "object", "properties": {str(number): {} for number in range(20_001)}})
+
+
+@pytest.mark.parametrize(
+    ("raw", "schema"),
+    [
+        ({"properties": {"type": "string"}}, False),  # one parameter of that name, with its type
+        ({"properties": {"description": "what to set"}}, False),
+        ({"properties": {"description": {"type": "string"}}}, True),  # a parameter named description
+        ({"properties": {"type": {"type": "string"}}}, True),
+    ],
+)
+def test_an_entry_named_properties_is_told_from_the_keyword(raw, schema):
+    assert is_schema(raw) is schema

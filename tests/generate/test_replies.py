@@ -325,3 +325,11 @@ def test_an_adapter_on_the_head_is_not_left_out():
 
     head, states = Adapted(8, 50, bias=False), torch.randn(12, 8)
     assert most_likely_tokens(head, states) == head(states).argmax(-1).tolist()
+
+
+def test_a_pass_is_filled_up_to_its_tokens_and_no_further():
+    prompts = [[7] * 10, [7] * 10, [7] * 10]
+    assert group_prompts(prompts, 20) == [[0, 1], [2]]
+    assert group_prompts(prompts, 19) == [[0], [1], [2]]
+    assert group_prompts([[7] * 10, [8] * 10], 100) == [[0, 1]]  # nothing shared, but alike in length
+    assert group_prompts([[7] * 10, [8] * 5], 100) == [[0], [1]]

@@ -87,7 +87,7 @@ MACHINE_PATH = re.compile(
 """A place on somebody's machine. Kaggle's /kaggle is every user's, Colab's /content too; /home/me is nobody's."""
 
 
-@pytest.mark.parametrize("place", ["/home/ann/x", "/work/main", "'/tmp/a1'", "(/opt/conda/bin", r"C:\Users\ann"])
+@pytest.mark.parametrize("place", ["/home/ann/x", "/srv/ann", "'/tmp/a1'", "(/opt/conda/bin", r"C:\Users\ann"])
 def test_a_place_on_a_machine_is_known_as_such(place):
     assert MACHINE_PATH.search(f"see {place}")
 

@@ -10,31 +10,7 @@ import matplotlib.pyplot as plt
 
 from fgtools.report.figures import plot_training
 from fgtools.report.live import LiveCurves, build_live_callbacks
-
-HISTORY = [
-    {"step": 0, "eval_loss": 2.0, "eval_mean_token_accuracy": 0.1, "eval_exact_match": 0.0},
-    {
-        "step": 5,
-        "loss": 1.5,
-        "mean_token_accuracy": 0.4,
-        "learning_rate": 1e-4,
-        "tokens_per_second": 900,
-        "memory_gib": 2,
-    },
-    {
-        "step": 10,
-        "loss": 1.0,
-        "mean_token_accuracy": 0.6,
-        "learning_rate": 5e-5,
-        "tokens_per_second": 950,
-        "memory_gib": 3,
-    },
-    {"step": 10, "eval_loss": 0.9, "eval_mean_token_accuracy": 0.7, "eval_exact_match": 0.3},
-]
-
-
-def state(step=10, first=True):
-    return types.SimpleNamespace(log_history=HISTORY, global_step=step, max_steps=20, is_world_process_zero=first)
+from tests.train.test_callbacks import HISTORY, state
 
 
 def test_curves_hold_every_figure_of_the_log():

@@ -31,6 +31,20 @@ def toy_arguments(
     return copy_arguments(arguments, **{"warmup_steps": 0.1, "gradient_checkpointing": False, **changes})
 
 
+MEAL_TOOLS = [
+    {
+        "name": "meal_log",
+        "description": "Log a meal.",
+        "parameters": {
+            "type": "object",
+            "properties": {"dish": {"type": "string"}, "type": {"type": "integer"}},
+            "required": ["dish"],
+        },
+    }
+]
+"""A tool with a parameter whose name the chat template hides."""
+
+
 def small_rows(n_samples: int, n_rows: int) -> tuple[dict[str, Any], ...]:
     """Give rows with three tools at most, so that a prompt is short."""
     return tuple(row for row in build_rows(build_samples(n_samples, 11)).rows if len(row["tools"]) <= 3)[:n_rows]

@@ -19,6 +19,7 @@ from fgtools.report.widgets import (
     select_rows,
 )
 from fgtools.serve import Answer
+from tests.toys import MEAL_TOOLS as TOOLS
 from tests.toys import small_rows
 
 LIVE = "application/vnd.jupyter.widget-view+json"
@@ -28,17 +29,6 @@ BEFORE = score(ROWS, [text if number % 3 else "I cannot." for number, text in en
 REPLIES = [text if number % 4 else f"<b>{text}" + "x" * (number % 8) for number, text in enumerate(RIGHT)]
 REPLIES[1] = render_calls(row_calls(ROWS[1])[:1]).replace("call:", "call:un", 1)
 AFTER = score(ROWS, REPLIES)
-TOOLS = [
-    {
-        "name": "meal_log",
-        "description": "Log a meal.",
-        "parameters": {
-            "type": "object",
-            "properties": {"dish": {"type": "string"}, "type": {"type": "integer"}},
-            "required": ["dish"],
-        },
-    }
-]
 REQUEST = "note that i ate spring rolls of 892 calories"
 
 

@@ -8,18 +8,8 @@ from fgtools.calls import ToolCall
 from fgtools.generate.constrained import ConstraintError
 from fgtools.schema import SchemaError
 from fgtools.serve import Answer, answer_request, restore_calls
+from tests.toys import MEAL_TOOLS as TOOLS
 
-TOOLS = [
-    {
-        "name": "meal_log",
-        "description": "Log a meal.",
-        "parameters": {
-            "type": "object",
-            "properties": {"dish": {"type": "string"}, "type": {"type": "integer"}},
-            "required": ["dish"],
-        },
-    }
-]
 REQUEST = "note that i ate spring rolls of 892 calories"
 
 

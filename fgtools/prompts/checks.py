@@ -31,7 +31,7 @@ from fgtools.metrics import has_valid_arguments
 from fgtools.profiles import Recipe
 from fgtools.prompts.encode import IGNORED, Encoded, neutralize_control_tokens
 from fgtools.prompts.template import find_hidden_names
-from fgtools.rows.duplicates import build_key, cluster_texts
+from fgtools.rows.duplicates import build_key, cluster_texts, link_conversations
 from fgtools.rows.remedies import Coverage, describe_facts
 from fgtools.schema.names import parameter_names
 
@@ -245,13 +245,13 @@ def leak_checks(sides: Mapping[str, Sequence[Mapping[str, Any]]], recipe: Recipe
     train = sides.get("train", ())
     held = [row for side, rows in sides.items() if side != "train" for row in rows]
     keys = [build_key({"group": str(row.get("row_id", "")), **row}) for row in [*train, *held]]
-    clusters = cluster_texts([key.request for key in keys])
+    clusters = link_conversations(keys, cluster_texts([key.request for key in keys]))
     n_train, n_held = len(train), len(held)
     trained_groups, trained_clusters = {key.group for key in keys[:n_train]}, set(clusters[:n_train])
     for row, key, cluster in zip(held, keys[n_train:], clusters[n_train:], strict=True):
         if key.group in trained_groups:
             found.note("leaks", row)
-        elif key.request and cluster in trained_clusters:
+        elif (key.request or key.conversation) and cluster in trained_clusters:
             found.note("near_leaks", row)
     seen: set[tuple[str, str]] = set()
     for row, key in zip(train, keys[:n_train], strict=True):
@@ -264,7 +264,13 @@ def leak_checks(sides: Mapping[str, Sequence[Mapping[str, Any]]], recipe: Recipe
     no_call_remedy = f"NO_CALL_SHARE; at most {recipe.no_call_share:.0%} here"
     texts = (
         ("leaks", leak, n_held, "held-out rows have their request and tools in training", "split anew"),
-        ("near_leaks", WARNING, n_held, "held-out rows have nearly their request in training", "compare with care"),
+        (
+            "near_leaks",
+            WARNING,
+            n_held,
+            "held-out rows have nearly their request, or their conversation, in training",
+            "compare with care",
+        ),
         ("duplicates", WARNING, n_train, "training rows are copies", "prepare the data anew"),
     )
     return [

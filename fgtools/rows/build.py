@@ -35,8 +35,9 @@ def build_rows(
     """Turn raw rows into rows.
 
     A row is {"row_id", "source", "scenario", "group", "messages", "tools", "gold", "reply"}, with "split" when the raw
-    row says on which side it belongs, and "renamed" where names had to be replaced (see `schema.names`). A second row
-    with the id "a" becomes "a#2".
+    row says on which side it belongs, "conversation" when it names one by `conversation_id` (a split keeps its rows on
+    one side), and "renamed" where names had to be replaced (see `schema.names`). A second row with the id "a" becomes
+    "a#2".
 
     Args:
         raw_rows: Mappings of any shape that `formats` knows, not changed; anything else is rejected with a reason.
@@ -86,8 +87,7 @@ def _build_row(raw: Any, recipe: Recipe, position: int, shape: str, coverage: Co
     made = _build_content(raw, recipe)
     if isinstance(made, Rejected):
         return Built(RejectedRow(**label, reason=made.reason, detail=_short_text(made.detail)), shape=found)
-    split = {"split": raw["split"]} if raw.get("split") in SIDES else {}
-    row, remedies = {**label, **made.fate, **split}, {}
+    row, remedies = {**label, **made.fate, **_place(raw)}, {}
     if coverage is not None and recipe.apply_remedies:
         row, remedies = apply_remedies(row, coverage)
     return replace(made, fate=row, remedies=remedies, shape=found)
@@ -98,6 +98,15 @@ def _label(raw: Mapping[str, Any], index: int) -> dict[str, str]:
     row_id = _short_text(row_id) if isinstance(row_id, (str, int)) and row_id != "" else f"row/{index}"
     scenario = raw.get("scenario_category") or raw.get("scenario")
     return {"row_id": row_id, "source": _short_text(raw.get("source")), "scenario": _short_text(scenario)}
+
+
+def _place(raw: Mapping[str, Any]) -> dict[str, str]:
+    """Return what a split must know of a raw row: the side it names and the conversation it is part of."""
+    place = {"split": raw["split"]} if raw.get("split") in SIDES else {}
+    conversation = raw.get("conversation_id")
+    if isinstance(conversation, (str, int)) and conversation != "":
+        place["conversation"] = _short_text(str(conversation))
+    return place
 
 
 def _short_text(value: Any) -> str:

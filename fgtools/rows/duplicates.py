@@ -42,6 +42,7 @@ class RowKey(NamedTuple):
         request: Its users' turns, normalized for comparison.
         source: Where it comes from.
         scenario: Its scenario category.
+        conversation: Equal for rows that come from one conversation; "" where the row comes from one of its own.
     """
 
     group: str
@@ -52,6 +53,7 @@ class RowKey(NamedTuple):
     request: str
     source: str = ""
     scenario: str = ""
+    conversation: str = ""
 
 
 def build_key(row: Mapping[str, Any]) -> RowKey:
@@ -66,6 +68,7 @@ def build_key(row: Mapping[str, Any]) -> RowKey:
         request=normalize_request("\n".join(users)),
         source=row.get("source", ""),
         scenario=row.get("scenario", ""),
+        conversation=row.get("conversation", ""),
     )
 
 
@@ -74,13 +77,13 @@ def count_leaks(keys: Sequence[RowKey], clusters: Sequence[int], n_eval: int) ->
 
     Args:
         keys: The rows' keys, in shuffled order.
-        clusters: One number per row, equal for near duplicates (`Splits.clusters`).
+        clusters: One number per row, equal for rows that must stay together (`Splits.clusters`).
         n_eval: Evaluation rows wanted; at most half of the rows are taken.
 
     Returns:
         `n_eval`, the evaluation rows taken; and how many of them have their request and tools in a training row
-        (`exact`), have their request alone there (`request`), or have a near duplicate of their request there (`near`);
-        each counts once.
+        (`exact`), have their request alone there (`request`), or have there a near duplicate of their request or a row
+        of their conversation (`near`); each counts once.
     """
     n_eval = min(n_eval, len(keys) // 2)
     cut = len(keys) - n_eval
@@ -124,6 +127,27 @@ def cluster_texts(texts: Sequence[str]) -> list[int]:
     if len(parents) > 1:
         _connect(texts, parents)
     return [_find(parents, first_of[text]) if text else position for position, text in enumerate(texts)]
+
+
+def link_conversations(keys: Sequence[RowKey], clusters: Sequence[int]) -> list[int]:
+    """Join the clusters of rows that come from one conversation, since each of them holds what the others were told.
+
+    Args:
+        keys: The rows' keys.
+        clusters: One number per row, as `cluster_texts` returns them.
+
+    Returns:
+        A number per row: the lowest of the clusters that were joined.
+    """
+    parents = {cluster: cluster for cluster in clusters}
+    first_of: dict[str, int] = {}
+    for key, cluster in zip(keys, clusters, strict=True):
+        if key.conversation:
+            first, last = sorted(
+                (_find(parents, first_of.setdefault(key.conversation, cluster)), _find(parents, cluster))
+            )
+            parents[last] = first
+    return [_find(parents, cluster) for cluster in clusters]
 
 
 def _shingles(text: str) -> frozenset[str]:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 
 from fgtools.files import InputError
-from fgtools.rows.duplicates import SIDES, RowKey, build_key, cluster_texts, normalize_request
+from fgtools.rows.duplicates import SIDES, RowKey, build_key, cluster_texts, link_conversations, normalize_request
 from fgtools.rows.store import Row, collect_keys, select_rows
 
 _BY_PROTECTION = ("", *SIDES)
@@ -40,7 +40,7 @@ class Splits:
         near_across: Held-out rows whose request equals or nearly equals that of a training row. By "group" only rows
             that name their side, or that call a held-out tool, are among them.
         held_out_tools: Names of the tools kept out of training.
-        clusters: One number per row of the input, equal for near duplicates.
+        clusters: One number per row of the input, equal for near duplicates and for rows of one conversation.
     """
 
     train: Sequence[Row]
@@ -79,8 +79,8 @@ def split_rows(
     duplicates, conflicts and leaks of such a split are counted. By "group", in this order: rows that carry `split`
     ("train", "eval", "unseen") pull their whole group to that side, and copies on a less protected side are dropped as
     leaks; one row of each group is kept, the first with the gold of the majority, or none at a tie; tools are held out
-    for `unseen`; a seeded draw fills the evaluation side up to `n_eval`, near duplicates together; the rest is
-    training.
+    for `unseen`; a seeded draw fills the evaluation side up to `n_eval`, near duplicates and the rows of one
+    conversation together; the rest is training.
 
     Args:
         rows: Row dicts with `group`, `gold` and `tools`; not changed.
@@ -91,7 +91,7 @@ def split_rows(
         unseen_fraction: Share of the rows whose gold calls held-out tools, in [0, 1); approximate, since a tool is held
             out with all its rows, tools that few rows declare first. Needs by="group".
         benchmark: Requests that must not be trained on; by "group", rows with such a request or a near duplicate of one
-            are dropped from the training side.
+            are dropped from the training side, and with them the other rows of their conversation.
 
     Returns:
         The Splits.
@@ -102,11 +102,11 @@ def split_rows(
     _check(n_eval, eval_fraction, by, unseen_fraction)
     wanted = n_eval if n_eval is not None else round((eval_fraction or 0.0) * len(rows))
     keys = collect_keys(rows)
-    clusters = cluster_texts([*(key.request for key in keys), *map(normalize_request, benchmark)])
-    clusters, tested = clusters[: len(keys)], frozenset(clusters[len(keys) :])
+    near = cluster_texts([*(key.request for key in keys), *map(normalize_request, benchmark)])
+    near, tested = near[: len(keys)], frozenset(near[len(keys) :])
     if by == "rows":
-        return _split_as_given(rows, keys, clusters, min(wanted, len(rows) // 2))
-    return _split_by_group(rows, keys, clusters, tested, wanted, random.Random(seed), unseen_fraction)
+        return _split_as_given(rows, keys, near, min(wanted, len(rows) // 2))
+    return _split_by_group(rows, keys, near, tested, wanted, random.Random(seed), unseen_fraction)
 
 
 def _check(n_eval: int | None, eval_fraction: float | None, by: str, unseen_fraction: float) -> None:
@@ -124,14 +124,14 @@ def _check(n_eval: int | None, eval_fraction: float | None, by: str, unseen_frac
         raise InputError("unseen_fraction needs by='group': a split of rows as given holds out no tools")
 
 
-def _split_as_given(rows: Sequence[Row], keys: Sequence[RowKey], clusters: Sequence[int], n_eval: int) -> Splits:
+def _split_as_given(rows: Sequence[Row], keys: Sequence[RowKey], near: Sequence[int], n_eval: int) -> Splits:
     cut = len(keys) - n_eval
     golds: dict[str, Counter[str]] = {}
     for key in keys:
         golds.setdefault(key.group, Counter())[key.gold] += 1
     held_groups = {key.group for key in keys[cut:]}
     sides = {index: "train" if index < cut else "eval" for index in range(len(keys))}
-    within, across = _count_near(clusters, sides)
+    within, across = _count_near(near, sides)
     return Splits(
         train=select_rows(rows, range(cut)),
         eval=select_rows(rows, range(cut, len(keys))),
@@ -141,19 +141,21 @@ def _split_as_given(rows: Sequence[Row], keys: Sequence[RowKey], clusters: Seque
         leaks=sum(key.group in held_groups for key in keys[:cut]),
         near_within=within,
         near_across=across,
-        clusters=tuple(clusters),
+        clusters=tuple(link_conversations(keys, near)),
     )
 
 
 def _split_by_group(
     rows: Sequence[Row],
     keys: Sequence[RowKey],
-    clusters: Sequence[int],
+    near: Sequence[int],
     tested: frozenset[int],
     wanted: int,
     draw: random.Random,
     unseen_fraction: float,
 ) -> Splits:
+    clusters = link_conversations(keys, near)
+    overlapped = {clusters[index] for index, cluster in enumerate(near) if cluster in tested}
     sides, counts = _merge_groups(keys)
     _follow_named(sides, clusters)
     named = Counter(sides.values())
@@ -164,10 +166,10 @@ def _split_by_group(
     n_eval = min(wanted, len(sides) // 2) - named["eval"]
     drawn = _draw_parts((free[cluster] for cluster in sorted(free)), n_eval, draw)
     sides = {index: side or ("eval" if index in drawn else "train") for index, side in sides.items()}
-    overlapping = [index for index, side in sides.items() if side == "train" and clusters[index] in tested]
+    overlapping = [index for index, side in sides.items() if side == "train" and clusters[index] in overlapped]
     for index in overlapping:
         del sides[index]
-    within, across = _count_near(clusters, sides)
+    within, across = _count_near(near, sides)
     by_side: dict[str, list[int]] = {side: [] for side in SIDES}
     for index in sorted(sides):
         by_side[sides[index]].append(index)
@@ -242,16 +244,16 @@ def _draw_parts(parts: Iterable[list[int]], wanted: int, draw: random.Random) ->
     return drawn
 
 
-def _count_near(clusters: Sequence[int], sides: Mapping[int, str]) -> tuple[int, int]:
+def _count_near(near: Sequence[int], sides: Mapping[int, str]) -> tuple[int, int]:
     """Count rows with a near duplicate earlier on their own side, and held-out rows with one on the training side."""
     seen: set[tuple[str, int]] = set()
     within = 0
-    trained = {clusters[index] for index, side in sides.items() if side == "train"}
+    trained = {near[index] for index, side in sides.items() if side == "train"}
     for index in sorted(sides):
-        place = (sides[index], clusters[index])
+        place = (sides[index], near[index])
         within += place in seen
         seen.add(place)
-    across = sum(side in ("eval", "unseen") and clusters[index] in trained for index, side in sides.items())
+    across = sum(side in ("eval", "unseen") and near[index] in trained for index, side in sides.items())
     return within, across
 
 
@@ -294,14 +296,15 @@ def hold_out(rows: Sequence[Row], n: int, seed: int = 40) -> tuple[list[Row], li
 
     Args:
         rows: The training rows.
-        n: Rows wanted; at most half of them. Rows of one group and near duplicates go together.
+        n: Rows wanted; at most half of them. Rows of one group, near duplicates and rows of one conversation go
+            together.
         seed: Seed of the draw.
 
     Returns:
         The rows to train on and the rows held out, each in their order.
     """
     keys = [build_key(row) for row in rows]
-    clusters = cluster_texts([key.request for key in keys])
+    clusters = link_conversations(keys, cluster_texts([key.request for key in keys]))
     together: dict[int, list[int]] = {}
     by_group: dict[str, int] = {}
     for index, (key, cluster) in enumerate(zip(keys, clusters, strict=True)):

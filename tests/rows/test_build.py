@@ -226,3 +226,8 @@ def test_the_names_replaced_in_all_rows_are_collected_and_the_first_one_counts()
 def test_names_of_other_letters_survive(name):
     row = build_rows([raw_row(call_text(name), tools=[{"name": name}])]).rows[0]
     assert row["gold"][0]["name"] == row["tools"][0]["function"]["name"] == name and "renamed" not in row
+
+
+def test_a_row_says_which_conversation_it_is_part_of():
+    named = [raw_row("no", conversation_id=name) for name in ("c/1", 7, "", None, ["c"])]
+    assert [row.get("conversation") for row in build_rows(named).rows] == ["c/1", "7", None, None, None]

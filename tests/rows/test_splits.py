@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fgtools.rows import Splits, split_rows
-from fgtools.rows.duplicates import build_key, cluster_texts, count_leaks
+from fgtools.rows.duplicates import build_key, cluster_texts, count_leaks, link_conversations
 from fgtools.rows.splits import hold_out, limit_no_call
 
 
@@ -83,6 +83,39 @@ def test_near_duplicates_stay_on_one_side():
 def test_a_row_without_a_side_follows_its_near_duplicate():
     rows = [asking("free", LONG.format("Oslo")), asking("held", LONG.format("Oslo!"), split="eval"), *MANY]
     assert set(ids(split_rows(rows, n_eval=0).eval)) == {"free", "held"}
+
+
+def test_rows_of_one_conversation_stay_on_one_side():
+    rows = [
+        asking(f"{number}/{turn}", f"{number} {'abc'[turn] * 20}", conversation=str(number))
+        for number in range(12)
+        for turn in range(3)
+    ]
+    for seed in range(5):
+        splits = split_rows(rows, n_eval=9, seed=seed)
+        assert (len(splits.eval), splits.near_within, splits.near_across) == (9, 0, 0)
+        held = {item["conversation"] for item in splits.eval}
+        assert len(held) == 3
+        assert held.isdisjoint(item["conversation"] for item in splits.train)
+        kept, chosen = hold_out(splits.train, 6, seed)
+        assert len(chosen) == 6
+        assert {item["conversation"] for item in chosen}.isdisjoint(item["conversation"] for item in kept)
+
+
+def test_a_conversation_that_a_benchmark_knows_is_not_trained_on_at_any_turn():
+    rows = [
+        asking("a", "what is a benchmark's request?", conversation="1"),
+        asking("b", "xyz" * 9, conversation="1"),
+        *MANY,
+    ]
+    splits = split_rows(rows, n_eval=0, benchmark=["What is a benchmark's request?"])
+    assert (splits.overlaps, len(splits.train)) == (2, 20)
+
+
+def test_conversations_join_the_clusters_of_their_rows():
+    keys = [build_key(asking(str(n), "", conversation=name)) for n, name in enumerate(["", "a", "b", "a", "b", "b"])]
+    assert link_conversations(keys, [0, 1, 2, 3, 4, 3]) == [0, 1, 1, 1, 1, 1]
+    assert link_conversations(keys, [0, 1, 2, 3, 2, 5]) == [0, 1, 2, 1, 2, 2]
 
 
 def test_a_split_of_rows_as_given_counts_near_duplicates_across():

@@ -46,7 +46,7 @@ def build_rows(
         coverage: What the model's chat template hides; where the recipe applies remedies, it is shown in another way.
 
     Returns:
-        The RowSet. Reasons beside those of `gold.Rejected`: bad_tools (cannot be read), no_tools,
+        The RowSet. Reasons beside those of `gold.Rejected`: unknown_shape, bad_tools (cannot be read), no_tools,
         unknown_tool (the gold calls what is not declared), no_call (where the recipe keeps none), unrenderable (the
         call grammar cannot carry the gold), bad_text (text that UTF-8 or JSON cannot write).
 
@@ -81,10 +81,11 @@ def paused_collector() -> Iterator[None]:
 
 def _build_row(raw: Any, recipe: Recipe, position: int, shape: str, coverage: Coverage | None) -> Built:
     found = guess_shape(raw) if shape == "auto" else shape
+    label = _label(raw if isinstance(raw, Mapping) else {}, position)
     if recipe.call_style != "tutorial" or found not in ("hermes", "toolace"):  # the tutorial reads these as they stand
         raw = normalize_row(raw, found if found != "unknown" else "auto")
-    label = _label(raw if isinstance(raw, Mapping) else {}, position)
-    made = _build_content(raw, recipe)
+        label = label if isinstance(raw, Rejected) else _label(raw if isinstance(raw, Mapping) else {}, position)
+    made = raw if isinstance(raw, Rejected) else _build_content(raw, recipe)
     if isinstance(made, Rejected):
         return Built(RejectedRow(**label, reason=made.reason, detail=_short_text(made.detail)), shape=found)
     row, remedies = {**label, **made.fate, **_place(raw)}, {}
@@ -144,6 +145,7 @@ def _native_row(raw: Mapping[str, Any], gold: Gold, recipe: Recipe) -> Built | R
     reply = shorten_reply(gold.reply, recipe.no_call_limit)
     problems = [item.kind for item in (*gold.problems, *reading.problems)]
     problems += ["reply_shortened"] * (reply != gold.reply) + ["tool_renamed"] * len(new_names)
+    problems += ["partial_answer"] * (raw.get("partial_answer") is True)
     row = {
         "messages": gold.prompt_messages,
         "tools": list(reading.tools),

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import re
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 from fgtools.schema.literals import parse_literal, plain_value
@@ -20,6 +21,7 @@ _SECTION = re.compile(r"^(args|arguments|parameters|params|returns?|raises|yield
 _ENTRY = re.compile(r"^\*{0,2}(\w+)\s*(?:\(([^)]*)\))?\s*:\s*(.*)$")
 _OWN_ARGUMENTS = frozenset({"self", "cls"})
 _OPEN, _CLOSE = "([{", ")]}"
+_MARKS = frozenset(_OPEN + _CLOSE + ",")
 _BEFORE_VALUE = frozenset({"", *"=,([{:"})
 
 
@@ -116,7 +118,8 @@ def _parse_docstring(text: str) -> tuple[str, dict[str, tuple[str, str]]]:
 def parse_python_calls(text: str) -> list[dict[str, Any]]:
     """Parse calls written as Python: `[f(a=1), g.h(b="x")]` or one call alone.
 
-    Names may have spaces (ToolACE has "Market Trends API"); values are Python literals or JSON.
+    Names may have spaces and parentheses (ToolACE has "Market Trends API" and "Feed (Posts)"); values are Python
+    literals or JSON.
 
     Args:
         text: The whole text; white space around it is allowed.
@@ -132,11 +135,11 @@ def parse_python_calls(text: str) -> list[dict[str, Any]]:
         body = body[1:-1]
     calls = []
     for part in _split(body):
-        name, bracket, rest = part.partition("(")
-        name = name.strip()
-        if not bracket or not rest.endswith(")") or not name or any(mark in name for mark in '"{}[]\n=<>'):
+        start = _find_opening(part)
+        name = part[:start].strip()
+        if start < 0 or not name or any(mark in name for mark in '"{}[]\n=<>'):
             raise ValueError(f"no call: {part[:60]!r}")
-        calls.append({"name": name, "arguments": dict(_parse_argument(pair) for pair in _split(rest[:-1]))})
+        calls.append({"name": name, "arguments": dict(_parse_argument(pair) for pair in _split(part[start + 1 : -1]))})
     return calls
 
 
@@ -148,11 +151,41 @@ def _parse_argument(text: str) -> tuple[str, Any]:
     return name, plain_value(parse_literal(value))
 
 
+def _find_opening(text: str) -> int:
+    """Return the position of the bracket that the last character closes; -1 where it closes none."""
+    opened: list[int] = []
+    last = -1
+    for index, character in _scan(text):
+        if character in _OPEN:
+            opened.append(index)
+        elif character in _CLOSE and opened:
+            last = opened.pop()
+    return last if text.endswith(")") and not opened and last >= 0 and text[last] == "(" else -1
+
+
 def _split(text: str) -> list[str]:
     """Split at commas outside brackets and quotes; raises ValueError where brackets or quotes do not match."""
     parts: list[str] = []
     stack: list[str] = []
-    start, quote, skip, before = 0, "", False, ""
+    start = 0
+    for index, character in _scan(text):
+        if character in _OPEN:
+            stack.append(character)
+        elif character in _CLOSE:
+            if not stack or _OPEN.index(stack.pop()) != _CLOSE.index(character):
+                raise ValueError(f"brackets do not match: {text[:60]!r}")
+        elif not stack:
+            parts.append(text[start:index].strip())
+            start = index + 1
+    if stack:
+        raise ValueError(f"brackets or quotes are left open: {text[:60]!r}")
+    last = text[start:].strip()
+    return [*parts, last] if last or parts else []
+
+
+def _scan(text: str) -> Iterator[tuple[int, str]]:
+    """Yield the brackets and commas outside quotes, with their positions; raises ValueError where a quote is open."""
+    quote, skip, before = "", False, ""
     for index, character in enumerate(text):
         if skip:
             skip = False
@@ -161,16 +194,8 @@ def _split(text: str) -> list[str]:
             quote = "" if character == quote else quote
         elif character in "\"'" and before in _BEFORE_VALUE:
             quote = character  # elsewhere an apostrophe is part of a name
-        elif character in _OPEN:
-            stack.append(character)
-        elif character in _CLOSE:
-            if not stack or _OPEN.index(stack.pop()) != _CLOSE.index(character):
-                raise ValueError(f"brackets do not match: {text[:60]!r}")
-        elif character == "," and not stack:
-            parts.append(text[start:index].strip())
-            start = index + 1
+        elif character in _MARKS:
+            yield index, character
         before = before if character.isspace() else character
-    if stack or quote:
+    if quote:
         raise ValueError(f"brackets or quotes are left open: {text[:60]!r}")
-    last = text[start:].strip()
-    return [*parts, last] if last or parts else []

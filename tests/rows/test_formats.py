@@ -68,10 +68,60 @@ ROWS = {
             {"from": "assistant", "value": "[get_weather(city=\"Oslo\"), get_weather(city='Rome')]"},
         ],
     },
+    "responses": {
+        "input": [{"role": "user", "content": REQUEST}],
+        "output": [
+            {"type": "reasoning", "summary": []},
+            *(
+                {"type": "function_call", "name": "get_weather", "arguments": json.dumps(call["arguments"])}
+                for call in CALLS
+            ),
+        ],
+        "tools": [{"type": "function", **TOOL}],
+    },
+    "gemini": {
+        "contents": [
+            {"role": "user", "parts": [{"text": REQUEST}]},
+            {"role": "model", "parts": [{"text": BLOCKS}]},
+        ],
+        "tools": [{"functionDeclarations": [TOOL]}],
+    },
+    "preference": {
+        "prompt": MESSAGES[:1],
+        "chosen": MESSAGES[1:],
+        "rejected": [{"role": "assistant", "content": "No."}],
+        "tools": WRAPPED,
+    },
+    "request_call": {
+        "request": REQUEST,
+        "call": "get_weather(city=\"Oslo\")\nget_weather(city='Rome')",
+        "tools": json.dumps([TOOL]),
+    },
+    "alpaca": {"instruction": REQUEST, "input": "", "output": BLOCKS, "tools": json.dumps([TOOL])},
+    "nestful": {
+        "input": REQUEST,
+        "output": [{**call, "label": f"$var_{index}"} for index, call in enumerate(CALLS)],
+        "tools": [TOOL],
+    },
+    "when2call": {
+        "question": REQUEST,
+        "correct_answer": "tool_call",
+        "answers": {"direct": "Sunny.", "tool_call": BLOCKS},
+        "tools": [json.dumps(TOOL)],
+    },
 }
 
 
-@pytest.mark.parametrize("shape", SHAPES)
+TOOL_COLUMNS = {
+    "user_content": "Weather in Oslo?",
+    "tool_name": "get_weather",
+    "tool_arguments": '{"city": "Oslo"}',
+    "tools": json.dumps([TOOL]),
+}
+"""The one shape that holds one call alone."""
+
+
+@pytest.mark.parametrize("shape", ROWS)
 def test_a_shape_is_told_and_gives_the_same_row_in_both_recipes(shape):
     assert guess_shape(ROWS[shape]) == shape
     for recipe in ("native", "tutorial"):
@@ -85,7 +135,12 @@ def test_a_shape_is_told_and_gives_the_same_row_in_both_recipes(shape):
                 assert row[field] == reference[field], field
 
 
-@pytest.mark.parametrize("shape", SHAPES)
+def test_every_shape_has_a_row():
+    assert {*ROWS, "tool_columns"} == {*SHAPES} and guess_shape(TOOL_COLUMNS) == "tool_columns"
+    assert build_rows([TOOL_COLUMNS]).rows[0]["gold"] == CALLS[:1]
+
+
+@pytest.mark.parametrize("shape", ROWS)
 def test_a_forced_shape_is_the_guessed_one(shape):
     assert build_rows([ROWS[shape]], shape=shape).rows == build_rows([ROWS[shape]]).rows
 
@@ -100,7 +155,7 @@ def test_a_forced_shape_that_does_not_fit_is_a_counted_rejection():
 
 def test_rows_of_one_file_may_have_several_shapes():
     row_set = build_rows([*ROWS.values(), {"nothing": 1}])
-    assert row_set.shapes["unknown"] == 1 and row_set.funnel == {"kept": len(ROWS), "bad_conversation": 1}
+    assert row_set.shapes["unknown"] == 1 and row_set.funnel == {"kept": len(ROWS), "unknown_shape": 1}
 
 
 def test_the_side_of_mobile_actions_is_kept():

@@ -29,7 +29,7 @@ from fgtools.files import FgtoolsError
 from fgtools.generate.kv_cache import Choose
 from fgtools.models.load import stop_ids
 from fgtools.profiles import Recipe, get_recipe
-from fgtools.prompts.encode import neutralize_control_tokens
+from fgtools.prompts.messages import neutralize_control_tokens
 from fgtools.schema.names import normalize_object
 
 _MARKS = {START_CALL: "\ue000", END_CALL: "\ue001", ESCAPE: "\ue002"}

@@ -250,7 +250,9 @@ def _right_behaviour(row: Mapping[str, Any]) -> str:
 
 
 def _prompt_characters(row: Mapping[str, Any]) -> int:
-    said = sum(len(str(message.get("content") or "")) for message in row.get("messages", ()))
+    messages = row.get("messages", ())
+    said = sum(len(str(message.get("content") or "")) for message in messages)
+    said += sum(len(json.dumps(one["tool_calls"], ensure_ascii=False)) for one in messages if one.get("tool_calls"))
     return said + len(json.dumps(row["tools"], ensure_ascii=False))
 
 

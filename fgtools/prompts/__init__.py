@@ -20,6 +20,7 @@ __all__ = [
     "encode",
     "encode_row",
     "encode_rows",
+    "messages",
     "probe_template",
     "render_prompt",
     "template",

@@ -24,6 +24,7 @@ from fgtools.calls.tokens import END_DECLARATION, START_DECLARATION
 from fgtools.files import track
 from fgtools.profiles import Recipe, get_recipe
 from fgtools.prompts.encode import Encoded, TooLong, add_bos, encode_row, join_ids, render_completion, render_prompt
+from fgtools.prompts.messages import split_request
 from fgtools.rows import Row
 from fgtools.rows.build import paused_collector
 
@@ -203,7 +204,7 @@ def drop_context(row: Mapping[str, Any]) -> Iterator[Row]:
         row: A row dict; not changed.
 
     Yields:
-        Rows that keep the developer turn, begin with a user's turn and end with the same request.
+        Rows that keep the developer turn, begin with a user's turn and end with the same request and what followed it.
     """
     first, *turns = row["messages"]
     for start in range(1, len(turns)):
@@ -219,15 +220,18 @@ def drop_declarations(row: Mapping[str, Any], seed: int) -> Iterator[Row]:
         seed: Seed of the order in which tools are dropped; that order depends on it and the row's id alone.
 
     Yields:
-        Rows that keep every tool the gold calls, and one tool at least; the order of the tools is kept.
+        Rows that keep every tool that the gold or a call since the request calls, and one tool at least; the order of
+        the tools is kept.
     """
+    before, request = split_request(row["messages"])
     called = {call["name"] for call in row["gold"]}
+    called |= {call["function"]["name"] for message in request for call in message.get("tool_calls") or ()}
     others = [index for index, tool in enumerate(row["tools"]) if tool["function"]["name"] not in called]
     random.Random(f"{seed} {row.get('row_id', '')}").shuffle(others)
     gone: set[int] = set()
-    last_turn = [row["messages"][0], row["messages"][-1]] if len(row["messages"]) > 1 else list(row["messages"])
+    messages = [*before[:1], *request]
     for index in others:
         gone.add(index)
         left = [tool for position, tool in enumerate(row["tools"]) if position not in gone]
         if left:
-            yield {**row, "messages": last_turn, "tools": left}
+            yield {**row, "messages": messages, "tools": left}

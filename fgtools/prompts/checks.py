@@ -29,7 +29,8 @@ from fgtools.calls.tokens import (
 )
 from fgtools.metrics import has_valid_arguments
 from fgtools.profiles import Recipe
-from fgtools.prompts.encode import IGNORED, Encoded, neutralize_control_tokens
+from fgtools.prompts.encode import IGNORED, Encoded
+from fgtools.prompts.messages import count_marks, neutralize_control_tokens
 from fgtools.prompts.template import find_hidden_names
 from fgtools.rows.duplicates import build_key, cluster_texts, link_conversations
 from fgtools.rows.remedies import Coverage, describe_facts
@@ -90,7 +91,8 @@ def token_checks(
 ) -> list[Check]:
     """Return the Checks of ids and labels.
 
-    They are: one <bos>, the recipe's labels, targets that parse to their gold, no text as control token.
+    They are: one <bos>, the recipe's labels, targets that parse to their gold, no text as control token, a turn of its
+    own for every request.
 
     Args:
         rows: Row dicts.
@@ -109,13 +111,18 @@ def token_checks(
         tuple(split[:3]),
     )
     found = _Finder()
-    turn, call, first = (tokenizer.convert_tokens_to_ids(token) for token in (START_TURN, START_CALL, BOS))
+    first, *opening = (
+        tokenizer.convert_tokens_to_ids(token) for token in (BOS, START_TURN, START_CALL, START_RESPONSE)
+    )
     for row, one in zip(rows, encoded, strict=True):
         prompt, completion = one.input_ids[: one.n_prompt], one.input_ids[one.n_prompt :]
         if one.input_ids[:1] != [first] or one.input_ids.count(first) != 1:
             found.note("bos", row)
-        if prompt.count(turn) != len(row["messages"]) + 1 or call in prompt:
+        *marks, glued = count_marks(row["messages"])
+        if [prompt.count(token) for token in opening] != marks:
             found.note("active_control_tokens", row)
+        if glued:
+            found.note("glued_requests", row)
         if one.labels != (one.input_ids if recipe.loss == "all" else [IGNORED] * one.n_prompt + completion):
             found.note("label_mask", row)
         if not reads_back(row, tokenizer.decode(completion, skip_special_tokens=False), recipe):
@@ -131,6 +138,13 @@ def token_checks(
         found.check("bos", ERROR, n, "texts do not begin with the one <bos>", "check the tokenizer's template"),
         found.check("label_mask", ERROR, n, f"labels are not {promise}", "report the row: a fault here"),
         found.check("active_control_tokens", ERROR, n, "prompts hold a turn or call that is text", "report the row"),
+        found.check(
+            "glued_requests",
+            WARNING,
+            n,
+            "prompts hold a user's turn right after a tool's result: the template starts no turn for it",
+            "add the assistant's answer to the result, or leave the conversation out",
+        ),
         *(
             found.check(f"control_tokens_in_{place}", NOTE, n, f"rows hold one in {place}", "neutralised with a space")
             for place in _PLACES

@@ -18,9 +18,10 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from fgtools.calls import ToolCall, render_calls, row_calls
-from fgtools.calls.tokens import CONTROL_TOKEN, END_TURN, EOS, START_RESPONSE
+from fgtools.calls.tokens import END_TURN, EOS, START_RESPONSE
 from fgtools.files import InputError
 from fgtools.profiles import REPLY_MARGIN, REPLY_STEP, Recipe, get_recipe
+from fgtools.prompts.messages import neutralize_control_tokens, prepare_messages
 
 IGNORED = -100
 """Label of a token that is not trained on (PyTorch's cross entropy skips it)."""
@@ -56,24 +57,6 @@ class TooLong:
     max_length: int
 
 
-def neutralize_control_tokens(value: Any) -> Any:
-    """Return a copy of a JSON value in which no text holds a control token.
-
-    Args:
-        value: Text, a list or a mapping; anything else is returned as it is.
-
-    Returns:
-        The same value with a space after the "<" of every control token, keys included.
-    """
-    if isinstance(value, str):
-        return CONTROL_TOKEN.sub(lambda token: f"< {token.group()[1:]}", value)
-    if isinstance(value, Mapping):
-        return {neutralize_control_tokens(key): neutralize_control_tokens(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [neutralize_control_tokens(item) for item in value]
-    return value
-
-
 def render_prompt(
     messages: Sequence[Mapping[str, Any]],
     tools: Sequence[Mapping[str, Any]] | None,
@@ -83,10 +66,11 @@ def render_prompt(
     """Render messages and tools as the model reads them, with the tokenizer's own chat template.
 
     Args:
-        messages: Chat messages, the developer turn first.
+        messages: Chat messages, the developer turn first; earlier calls and their results as `messages` says.
         tools: Function schemas; None and an empty list are the same.
         tokenizer: A tokenizer with a chat template.
-        add_generation_prompt: Whether the text ends with the start of the model's turn.
+        add_generation_prompt: Whether the text ends where the model is to write: at the start of its turn, or after the
+            results of its calls, where the template goes on in the same turn.
 
     Returns:
         The text, <bos> included. Control tokens in the row's own texts are neutralised.
@@ -100,7 +84,7 @@ def render_prompt(
             "chat_template.jinja"
         )
     return tokenizer.apply_chat_template(
-        neutralize_control_tokens(messages),
+        prepare_messages(messages),
         tools=neutralize_control_tokens(tools) or None,
         add_generation_prompt=add_generation_prompt,
         tokenize=False,
@@ -108,7 +92,7 @@ def render_prompt(
 
 
 def encode_prompt(row: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Return the token ids of a row's prompt, with exactly one <bos>, ending with the start of the model's turn."""
+    """Return the token ids of a row's prompt, with exactly one <bos>, ending where the model is to write."""
     return add_bos(_tokenize(render_prompt(row["messages"], row["tools"], tokenizer), tokenizer), tokenizer)
 
 

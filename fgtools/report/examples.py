@@ -56,7 +56,7 @@ def select_worse(before: Scores, after: Scores, limit: int = 8) -> list[int]:
 def build_inspection_table(
     rows: Sequence[Mapping[str, Any]], replies: Sequence[str], indices: Sequence[int], style: str = "native"
 ) -> pandas.DataFrame:
-    """Return single rows: request, predicted call, gold, verdict.
+    """Return single rows: request with the calls and results that followed it, predicted call, gold, verdict.
 
     Args:
         rows: Row dicts.
@@ -75,12 +75,20 @@ def build_inspection_table(
 
 
 def _inspect(index: int, row: Mapping[str, Any], reply: str, style: str) -> tuple[Any, ...]:
-    request = [message["content"] for message in row["messages"] if message["role"] == "user"][-1:]
+    users = [place for place, message in enumerate(row["messages"]) if message["role"] == "user"]
+    asked = row["messages"][users[-1] :] if users else []  # the request, and the calls and results that followed it
     calls = parse_reply(reply, style).calls
     predicted = render_plain_calls(calls) if calls else f"(no call) {reply}"
     wanted = render_plain_calls(row_calls(row)) or "(no call)"
     verdict = score_row(row, reply, style).error or RIGHT
-    return index, str(row["row_id"]), _cut("".join(request)), _cut(predicted), _cut(wanted), verdict
+    return (
+        index,
+        str(row["row_id"]),
+        _cut("\n".join(map(render_message, asked))),
+        _cut(predicted),
+        _cut(wanted),
+        verdict,
+    )
 
 
 def render_plain_calls(calls: Sequence[ToolCall]) -> str:
@@ -90,6 +98,17 @@ def render_plain_calls(calls: Sequence[ToolCall]) -> str:
         arguments = (f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in call.arguments.items())
         lines.append(f"{call.name}({', '.join(arguments)})")
     return "\n".join(lines)
+
+
+def render_message(message: Mapping[str, Any]) -> str:
+    """Return a message as people read it: its text, then its calls; of a tool's message the name and the result."""
+    content = message.get("content") or ""
+    shown = content if isinstance(content, str) else json.dumps(content, ensure_ascii=False)
+    if message["role"] == "tool":
+        return f"{message.get('name', '')} → {shown}"
+    functions = [call["function"] for call in message.get("tool_calls") or ()]
+    calls = render_plain_calls([ToolCall(one["name"], one["arguments"]) for one in functions])
+    return "\n".join(part for part in (shown, calls) if part)
 
 
 def _cut(text: str) -> str:

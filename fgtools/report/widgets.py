@@ -21,7 +21,7 @@ from fgtools.files import InputError, is_watched
 from fgtools.metrics import Scores
 from fgtools.profiles import Recipe, get_recipe
 from fgtools.report.alignment import render_alignment
-from fgtools.report.examples import build_inspection_table, render_plain_calls
+from fgtools.report.examples import build_inspection_table, render_message, render_plain_calls
 from fgtools.report.layout import build_pairs_table, style_table
 from fgtools.report.tables import RIGHT
 from fgtools.schema import normalize_tools
@@ -125,7 +125,7 @@ class RowBrowser:
         row, score, reply = self.rows[index], self.scores.rows[index], self.replies[index]
         tools = [tool["function"] for tool in row["tools"]]
         said = "".join(
-            f"<div><b>{html.escape(message['role'])}</b> {_escape(str(message.get('content') or ''))}</div>"
+            f"<div><b>{html.escape(message['role'])}</b> {_escape(render_message(message))}</div>"
             for message in row["messages"]
             if message["role"] != "developer"
         )

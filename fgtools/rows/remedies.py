@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,35 +67,50 @@ def apply_remedies(row: Row, coverage: Coverage) -> tuple[Row, Counter[str]]:
         coverage: What the template hides.
 
     Returns:
-        The row (itself where nothing is hidden), and how many parameters were changed by kind: parameter_renamed,
-        default_described, enum_described and so on.
+        The row (itself where nothing is hidden), its gold and its earlier calls under the new names, and how many
+        parameters were changed by kind: parameter_renamed, default_described, enum_described and so on.
     """
     applied: Counter[str] = Counter()
-    tools, gold, renamed = [], row["gold"], {}
+    tools: list[Any] = []
+    renamed: dict[str, dict[str, str]] = {}
+    schemas: dict[str, Mapping[str, Any]] = {}
     for tool in row["tools"]:
         function = tool["function"]
         name, schema = function["name"], function["parameters"]
         parameters = describe_facts(schema, coverage, applied)
         if new_to_old := replace_parameter_names(schema, coverage.hidden_names):
-            new_names = {old: new for new, old in new_to_old.items()}
-            parameters = rename_parameters(parameters, new_names)
-            gold = [
-                {**call, "arguments": rename_arguments(call["arguments"], schema, new_names)}
-                if call["name"] == name
-                else call
-                for call in gold
-            ]
-            renamed[name] = new_to_old
+            parameters = rename_parameters(parameters, {old: new for new, old in new_to_old.items()})
+            renamed[name], schemas[name] = new_to_old, schema
             applied["parameter_renamed"] += len(new_to_old)
         changed = parameters != schema
         tools.append({**tool, "function": {**function, "parameters": parameters}} if changed else tool)
     if not applied:
         return row, applied
-    result = {**row, "tools": tools, "gold": gold}
+    result = {**row, "tools": tools}
     if renamed:
         before = row.get("renamed", {"tools": {}, "parameters": {}})
         result["renamed"] = {**before, "parameters": {**before["parameters"], **renamed}}
+
+        def rename(call: Mapping[str, Any]) -> Mapping[str, Any]:
+            if call["name"] not in renamed:
+                return call
+            new_names = {old: new for new, old in renamed[call["name"]].items()}
+            return {**call, "arguments": rename_arguments(call["arguments"], schemas[call["name"]], new_names)}
+
+        result["gold"] = [rename(call) for call in row["gold"]]
+        result["messages"] = change_calls(row["messages"], rename)
     return result, applied
+
+
+def change_calls(
+    messages: Sequence[Mapping[str, Any]], change: Callable[[Mapping[str, Any]], Mapping[str, Any]]
+) -> list[Mapping[str, Any]]:
+    """Return messages with every call of an earlier turn, {"name", "arguments"}, changed by a function."""
+    result: list[Mapping[str, Any]] = []
+    for message in messages:
+        calls = [{**call, "function": change(call["function"])} for call in message.get("tool_calls") or ()]
+        result.append({**message, "tool_calls": calls} if calls else message)
+    return result
 
 
 def describe_facts(schema: Mapping[str, Any], coverage: Coverage, applied: Counter[str]) -> dict[str, Any]:

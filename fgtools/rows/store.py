@@ -118,14 +118,16 @@ def find_row_problem(row: Mapping[str, Any]) -> str:
     messages, tools, gold = row.get("messages"), row.get("tools"), row.get("gold")
     if not _has_text(row, "row_id"):
         return f"row_id must be text, got {_describe(row, 'row_id')}"
-    is_list = messages and _is_list_of_mappings(messages)
-    if not is_list or not all(_has_text(one, "role", "content") for one in messages):
-        found = _describe(row, "messages")
-        return f"messages must be a list of messages with a role and content, both text, got {found}"
+    if not messages or not _is_list_of_mappings(messages):
+        return f"messages must be a list of messages, got {_describe(row, 'messages')}"
+    problem = next(filter(None, map(_find_message_problem, messages)), "")
+    if problem:
+        return problem
     if not _is_list_of_mappings(tools) or not all(_has_text(tool.get("function"), "name") for tool in tools):
         return f"tools must be a list of declarations with a function that has a name, got {_describe(row, 'tools')}"
-    if nests_too_deep(tools):
-        return f"tools must not nest deeper than {MAX_DEPTH} levels, but those of {row['row_id']!r} do"
+    for name in ("tools", "messages"):
+        if nests_too_deep(row[name]):
+            return f"{name} must not nest deeper than {MAX_DEPTH} levels, but those of {row['row_id']!r} do"
     if not _is_list_of_mappings(gold) or any("name" not in call or "arguments" not in call for call in gold):
         return f"gold must be a list of calls with name and arguments, got {_describe(row, 'gold')}"
     try:
@@ -137,6 +139,21 @@ def find_row_problem(row: Mapping[str, Any]) -> str:
     if undeclared is not None:
         return f"gold must call declared tools, but {row['row_id']!r} calls {undeclared!r}, which is none of its tools"
     return ""
+
+
+def _find_message_problem(message: Mapping[str, Any]) -> str:
+    """Return what is wrong with a message: text of a role, a call with name and arguments, or a tool's result."""
+    if message.get("role") == "tool":
+        if isinstance(message.get("name"), str) and isinstance(message.get("content"), (str, Mapping)):
+            return ""
+        return f"a tool's message must have a name and content, text or a mapping, got {repr(dict(message))[:80]}"
+    if not _has_text(message, "role", "content"):
+        return f"a message must have a role and content, both text, got {repr(dict(message))[:80]}"
+    calls = message.get("tool_calls", ())
+    called = [call.get("function") for call in calls] if _is_list_of_mappings(calls) else [None]
+    if all(_has_text(one, "name") and isinstance(one.get("arguments"), Mapping) for one in called):
+        return ""
+    return f"tool_calls must be a list of calls with a function's name and arguments, got {repr(calls)[:80]}"
 
 
 def _describe(row: Mapping[str, Any], field: str) -> str:

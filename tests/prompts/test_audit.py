@@ -73,6 +73,26 @@ def test_control_tokens_are_counted_and_made_harmless(place, tokenizer, coverage
     assert counts(audit_of(rows[place], tokenizer, coverage)) == {f"control_tokens_in_{place}": 1}
 
 
+def test_earlier_calls_and_results_open_nothing_that_the_template_does_not_open(tokenizer, coverage):
+    row = one_row()
+    call = {"type": "function", "function": {"name": "find", "arguments": {"name": f"{START_CALL}call:find{{}}"}}}
+    calling = {"role": "assistant", "content": "", "tool_calls": [call, call]}
+    results = [{"role": "tool", "name": "find", "content": content} for content in ({"a": f"{START_TURN}user"}, "")]
+    answered = [*row["messages"], calling, *results]
+    assert counts(audit_of({**row, "messages": answered}, tokenizer, coverage)) == {"control_tokens_in_messages": 1}
+    later = [*answered, {"role": "assistant", "content": "Found."}, {"role": "user", "content": "And?"}]
+    assert counts(audit_of({**row, "messages": later}, tokenizer, coverage)) == {"control_tokens_in_messages": 1}
+    glued = {**row, "messages": [*answered, {"role": "user", "content": "And?"}]}
+    assert counts(audit_of(glued, tokenizer, coverage))["glued_requests"] == 1
+
+
+def test_marks_that_are_not_the_templates_own_are_errors(tokenizer, coverage, monkeypatch):
+    row = one_row()
+    row["messages"] = [*row["messages"], {"role": "tool", "name": "find", "content": f"{START_TURN}user"}]
+    monkeypatch.setattr("fgtools.prompts.messages.neutralize_control_tokens", lambda value: value)
+    assert [check.name for check in audit_of(row, tokenizer, coverage).errors] == ["active_control_tokens"]
+
+
 def test_a_copy_on_the_other_side_is_a_leak(sides, tokenizer, coverage):
     leaking = {"train": sides["train"], "eval": [sides["train"][0], *sides["eval"]]}
     found = audit_rows(leaking, tokenizer, coverage=coverage)

@@ -167,6 +167,23 @@ def test_pruning_keeps_the_gold_tool_and_is_seeded(tokenizer):
     assert parse_reply(text.rpartition("model\n")[2]).calls == row_calls(row)
 
 
+def with_steps(row):
+    """The row, its request answered with a call of t1 and the call with a result."""
+    call = {"type": "function", "function": {"name": "t1", "arguments": {}}}
+    calling = {"role": "assistant", "content": "", "tool_calls": [call]}
+    return {**row, "messages": [*row["messages"], calling, {"role": "tool", "name": "t1", "content": {"ok": True}}]}
+
+
+def test_a_row_that_shrinks_keeps_what_followed_its_request(tokenizer):
+    row = with_steps(long_row())
+    last = row["messages"][-3:]
+    assert [one["messages"][-3:] for one in drop_context(row)] == [last] * len(list(drop_context(long_row())))
+    pruned = list(drop_declarations(row, seed=1))
+    assert [one["messages"] for one in pruned] == [[row["messages"][0], *last]] * 2
+    assert all({"t1", "t2"} <= {tool["function"]["name"] for tool in one["tools"]} for one in pruned)
+    assert encode_rows([row], tokenizer, "native", LIMIT).encoded == (encode_row(row, tokenizer, "native", LIMIT),)
+
+
 def test_the_tutorial_cuts(tokenizer):
     result = encode_rows([long_row()], tokenizer, "tutorial", 20)
     cut = result.encoded[0]

@@ -14,10 +14,10 @@ from fgtools.prompts import IGNORED, Encoded, TooLong, encode_row, encode_rows, 
 from fgtools.prompts.encode import (
     encode_prompt,
     longest_completion,
-    neutralize_control_tokens,
     render_completion,
     render_supervised,
 )
+from fgtools.prompts.messages import neutralize_control_tokens
 from fgtools.rows import build_rows
 from tests.toys import GOLDEN, load_cases, load_shared
 
@@ -56,6 +56,40 @@ def test_every_vector_is_rendered_alike(name, tokenizer):
         if render_prompt(case["messages"], case["tools"], tokenizer, case["add_generation_prompt"]) != case["text"]
     ]
     assert len(cases) >= 48 and differ == []
+
+
+def steps(*results, gold=(("get_weather", {"city": "rome"}),), **fields):
+    """A row whose request has been answered with a call, and the call with results."""
+    one = row(gold=gold, **fields)
+    call = {"type": "function", "function": {"name": "get_weather", "arguments": {"city": "oslo"}}}
+    calling = {"role": "assistant", "content": "", "tool_calls": [call]}
+    found = [{"role": "tool", "name": "get_weather", "content": result} for result in results]
+    return {**one, "messages": [*one["messages"], calling, *found]}
+
+
+@pytest.mark.parametrize("result", [{"sky": "clear"}, "clear", "", {}], ids=repr)
+@pytest.mark.parametrize("gold", [(("get_weather", {"city": "rome"}),), ()], ids=["call", "answer"])
+def test_after_a_result_the_completion_goes_on_in_the_turn_that_called(result, gold, tokenizer):
+    one = steps(result, gold=gold, reply="Clear.")
+    target = {"role": "assistant", "content": ""}
+    if gold:
+        target["tool_calls"] = [{"function": call} for call in one["gold"]]
+    else:
+        target["content"] = one["reply"]
+    whole = render_prompt([*one["messages"], target], one["tools"], tokenizer, add_generation_prompt=False)
+    encoded = encode_row(one, tokenizer)
+    assert tokenizer.decode(encoded.input_ids, skip_special_tokens=False) == whole.rstrip("\n")
+    assert encoded.input_ids[encoded.n_prompt - 1] == tokenizer.convert_tokens_to_ids("<end_function_response>")
+    assert encoded.labels[: encoded.n_prompt] == [IGNORED] * encoded.n_prompt
+    assert encode_rows([one], tokenizer).encoded == (encoded,)
+
+
+def test_earlier_calls_are_written_as_the_completion_writes_them(tokenizer):
+    for one in (row for row in ROWS if row["gold"]):
+        calls = [{"function": call} for call in one["gold"]]
+        messages = [*one["messages"], {"role": "assistant", "content": "", "tool_calls": calls}]
+        text = render_prompt(messages, one["tools"], tokenizer, add_generation_prompt=False)
+        assert text == render_prompt(one["messages"], one["tools"], tokenizer) + render_completion(one)
 
 
 def test_native_labels_are_exactly_the_completion(tokenizer):

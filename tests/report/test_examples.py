@@ -31,3 +31,15 @@ def test_examples_are_chosen_by_rule():
         select_worse(right, score(ROWS[::-1], RIGHT[::-1]))
     with pytest.raises(ValueError, match="at place 3 'r3' stands beside None"):
         select_worse(right, score(ROWS[:3], RIGHT[:3]))
+
+
+def test_the_calls_and_results_of_a_request_are_shown_with_it():
+    call = {"function": {"name": "one", "arguments": {"a": "x"}}}
+    steps = [
+        {"role": "assistant", "content": "Let me look.", "tool_calls": [call, call]},
+        {"role": "tool", "name": "one", "content": {"é": 1}},
+        {"role": "tool", "name": "one", "content": "fine"},
+    ]
+    row = {**ROWS[0], "messages": [*ROWS[0]["messages"], *steps]}
+    (shown,) = build_inspection_table([row], RIGHT, [0])["request"]
+    assert shown == 'ask <b>0</b>\nLet me look.\none(a="x")\none(a="x")\none → {"é": 1}\none → fine'

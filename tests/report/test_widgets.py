@@ -132,6 +132,16 @@ def test_a_row_is_shown_whole_and_escaped():
     assert "<span" not in shown  # the stop token is no difference
 
 
+def test_earlier_calls_and_results_are_shown_and_escaped():
+    row = next(row for row in ROWS if row["gold"])
+    calling = {"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "<i>", "arguments": {}}}]}
+    steps = [calling, {"role": "tool", "name": "<b>", "content": {"<u>": 1}}]
+    longer = {**row, "messages": [*row["messages"], *steps]}
+    reply = render_calls(row_calls(row))
+    shown = RowBrowser([longer], [reply], score([longer], [reply])).render_row(0)
+    assert "<b>assistant</b> &lt;i&gt;()" in shown and "<b>tool</b> &lt;b&gt; → {" in shown and "<u>" not in shown
+
+
 def test_a_browser_takes_one_evaluation(watched):
     with pytest.raises(ValueError, match="got 24 rows, 23 replies and 24 scores"):
         RowBrowser(ROWS, REPLIES[:-1], AFTER)

@@ -95,3 +95,19 @@ def test_afterwards_the_prompt_shows_every_argument_of_the_gold(coverage, tokeni
 def test_nothing_hidden_leaves_the_row_itself():
     row = one_row('{"type": "book"}')
     assert apply_remedies(row, Coverage())[0] is row
+
+
+def test_the_calls_of_earlier_turns_get_the_new_names_too(coverage):
+    row = one_row('{"type": "book"}')
+    call = {"type": "function", "function": {"name": "search", "arguments": {"type": "map", "limit": 3}}}
+    other = {"type": "function", "function": {"name": "other", "arguments": {"type": "map"}}}
+    result = {"role": "tool", "name": "search", "content": {"type": "map"}}
+    row["messages"] = [*row["messages"], {"role": "assistant", "content": "", "tool_calls": [call, other]}, result]
+    before = copy.deepcopy(row)
+    mended, _ = apply_remedies(row, coverage)
+    *_, calling, last = mended["messages"]
+    assert [one["function"]["arguments"] for one in calling["tool_calls"]] == [
+        {"type_": "map", "limit": 3},
+        {"type": "map"},
+    ]
+    assert (last, row) == (result, before)

@@ -26,15 +26,16 @@ def without(field):
     return {key: value for key, value in ROWS[0].items() if key != field}
 
 
+CALLING = {"role": "assistant", "content": ""}
 DEEP = json.loads("[" * 400 + "]" * 400)
 BAD_ROWS = {
     "no id": (without("row_id"), "row_id must be text, got no such field"),
     "an id that is a number": ({**ROWS[0], "row_id": 3}, "row_id must be text, got 3"),
     "no messages": (
         without("messages"),
-        "messages must be a list of messages with a role and content, both text, got no such field",
+        "messages must be a list of messages, got no such field",
     ),
-    "ShareGPT": ({**ROWS[0], "messages": [{"from": "human", "value": "x"}]}, "messages must be a list of messages"),
+    "ShareGPT": ({**ROWS[0], "messages": [{"from": "human", "value": "x"}]}, "a message must have a role and content"),
     "messages as text": ({**ROWS[0], "messages": "hello"}, "messages must be a list of messages"),
     "no tools": (without("tools"), "tools must be a list of declarations"),
     "tools as text": ({**ROWS[0], "tools": "[]"}, "tools must be a list of declarations"),
@@ -49,7 +50,27 @@ BAD_ROWS = {
     "NaN": ({**ROWS[0], "gold": [{"name": "x", "arguments": {"a": float("nan")}}]}, "a number must be finite, got nan"),
     "a message without text": (
         {**ROWS[0], "messages": [{"role": "user", "content": None}]},
-        "messages must be a list of messages with a role and content, both text",
+        "a message must have a role and content, both text, got",
+    ),
+    "a result without a name": (
+        {**ROWS[0], "messages": [{"role": "tool", "content": "x"}]},
+        "a tool's message must have a name and content, text or a mapping, got",
+    ),
+    "a result that is a list": (
+        {**ROWS[0], "messages": [{"role": "tool", "name": "x", "content": []}]},
+        "a tool's message must have a name and content, text or a mapping, got",
+    ),
+    "an earlier call whose arguments are text": (
+        {**ROWS[0], "messages": [{**CALLING, "tool_calls": [{"function": {"name": "x", "arguments": "{}"}}]}]},
+        "tool_calls must be a list of calls with a function's name and arguments, got",
+    ),
+    "earlier calls that are none": (
+        {**ROWS[0], "messages": [{**CALLING, "tool_calls": ["x"]}]},
+        "tool_calls must be a list of calls with a function's name and arguments, got",
+    ),
+    "a result without a floor": (
+        {**ROWS[0], "messages": [{"role": "tool", "name": "x", "content": {"x": DEEP}}]},
+        f"messages must not nest deeper than 100 levels, but those of {ROWS[0]['row_id']!r} do",
     ),
     "a gold call of no tool": (
         {**ROWS[0], "gold": [{"name": "unheard_of", "arguments": {}}]},
@@ -153,3 +174,16 @@ def test_a_wild_reply_is_a_failure_of_its_row_alone(name, style):
     assert not scores.rows[0].ast_match and scores.rows[0].error
     saved = json.loads(json.dumps(scores.to_dict(), allow_nan=False))
     assert type(scores).from_dict(saved) == scores
+
+
+def test_rows_with_earlier_calls_and_results_are_read(tmp_path):
+    call = {"type": "function", "function": {"name": NAME, "arguments": {"a": None}}}
+    steps = [
+        {**CALLING, "tool_calls": [call]},
+        *({"role": "tool", "name": NAME, "content": content} for content in ("x", {"y": 1})),
+    ]
+    rows = [{**ROWS[0], "messages": [*ROWS[0]["messages"], *steps]}, *ROWS[1:]]
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(dump(rows))
+    assert load_rows(path) == rows
+    assert score(rows, RIGHT).rows[0].prompt_characters > score(ROWS, RIGHT).rows[0].prompt_characters

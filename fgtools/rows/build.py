@@ -10,7 +10,7 @@ import copy
 import gc
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -22,6 +22,8 @@ from fgtools.profiles import DEVELOPER_TEXT, Recipe, get_recipe
 from fgtools.rows.duplicates import SIDES
 from fgtools.rows.formats import guess_shape, normalize_row
 from fgtools.rows.funnel import Built, RejectedRow, RowSet, Tally
+from fgtools.rows.histories import Place, digest_rows, find_histories
+from fgtools.rows.nulls import drop_undeclared_nulls
 from fgtools.rows.remedies import Coverage, apply_remedies
 from fgtools.schema import SchemaError, parse_tools
 from fgtools.schema.literals import show
@@ -46,24 +48,48 @@ def build_rows(
         coverage: What the model's chat template hides; where the recipe applies remedies, it is shown in another way.
 
     Returns:
-        The RowSet. Reasons beside those of `gold.Rejected`: unknown_shape, bad_tools (cannot be read), no_tools,
-        unknown_tool (the gold calls what is not declared), no_call (where the recipe keeps none), unrenderable (the
-        call grammar cannot carry the gold), bad_text (text that UTF-8 or JSON cannot write).
+        The RowSet. Where one row's conversation is the beginning of another's (see `histories`; native only), each
+        teaches its own last answer, and "conversation" is the same in both. Reasons beside those of `gold.Rejected`:
+        unknown_shape, bad_tools (cannot be read), no_tools, unknown_tool (the gold calls what is not declared), no_call
+        (where the recipe keeps none), unrenderable (the call grammar cannot carry the gold), bad_text (text that UTF-8
+        or JSON cannot write).
 
     Raises:
         ValueError: The recipe or the shape is unknown.
     """
-    return tally_rows(raw_rows, get_recipe(recipe), shape, coverage).finish()
+    recipe = get_recipe(recipe)
+    raw_rows = raw_rows if isinstance(raw_rows, Sequence) else list(raw_rows)
+    with paused_collector():
+        places = find_histories(digest_rows(raw_rows, shape)) if recipe.call_style == "native" else {}
+    return tally_rows(raw_rows, recipe, shape, coverage, places).finish()
 
 
 def tally_rows(
-    raw_rows: Iterable[Any], recipe: Recipe, shape: str = "auto", coverage: Coverage | None = None, first: int = 0
+    raw_rows: Iterable[Any],
+    recipe: Recipe,
+    shape: str = "auto",
+    coverage: Coverage | None = None,
+    places: Mapping[int, Place] | None = None,
+    first: int = 0,
 ) -> Tally:
-    """Build rows as `build_rows` does; `first` is the position of the first one, which names rows without an id."""
+    """Build rows as `build_rows` does.
+
+    Args:
+        raw_rows: The raw rows, or some of them that follow one another.
+        recipe: The recipe.
+        shape: Their shape, or "auto".
+        coverage: What the model's chat template hides.
+        places: The places in a history of those that have one, by their positions (see `histories`).
+        first: The position of the first one, which names rows without an id.
+
+    Returns:
+        The Tally.
+    """
     tally = Tally()
     with paused_collector():
         for position, raw in enumerate(raw_rows, first):
-            tally.add(_build_row(raw, recipe, position, shape, coverage))
+            place = places.get(position) if places else None
+            tally.add(_build_row(raw, recipe, position, shape, coverage, place))
     return tally
 
 
@@ -79,12 +105,15 @@ def paused_collector() -> Iterator[None]:
             gc.enable()
 
 
-def _build_row(raw: Any, recipe: Recipe, position: int, shape: str, coverage: Coverage | None) -> Built:
+def _build_row(
+    raw: Any, recipe: Recipe, position: int, shape: str, coverage: Coverage | None, place: Place | None = None
+) -> Built:
     found = guess_shape(raw) if shape == "auto" else shape
     label = _label(raw if isinstance(raw, Mapping) else {}, position)
     if recipe.call_style != "tutorial" or found not in ("hermes", "toolace"):  # the tutorial reads these as they stand
         raw = normalize_row(raw, found if found != "unknown" else "auto")
         label = label if isinstance(raw, Rejected) else _label(raw if isinstance(raw, Mapping) else {}, position)
+    raw = place.apply(raw) if place else raw
     made = raw if isinstance(raw, Rejected) else _build_content(raw, recipe)
     if isinstance(made, Rejected):
         return Built(RejectedRow(**label, reason=made.reason, detail=_short_text(made.detail)), shape=found)
@@ -140,16 +169,18 @@ def _native_row(raw: Mapping[str, Any], gold: Gold, recipe: Recipe) -> Built | R
     unknown = [call.name for call in gold.calls if call.name not in declared]
     if unknown:
         return Rejected("unknown_tool", f"{show(unknown)} not among {show(sorted(declared))}")
+    calls, n_nulls = drop_undeclared_nulls(gold.calls, reading.tools)
     replaced = replace_tool_names(declared)
     new_names = {old: new for new, old in replaced.items()}
     reply = shorten_reply(gold.reply, recipe.no_call_limit)
     problems = [item.kind for item in (*gold.problems, *reading.problems)]
     problems += ["reply_shortened"] * (reply != gold.reply) + ["tool_renamed"] * len(new_names)
+    problems += ["null_argument_dropped"] * n_nulls
     problems += ["partial_answer"] * (raw.get("partial_answer") is True)
     row = {
         "messages": gold.prompt_messages,
         "tools": list(reading.tools),
-        "gold": [{"name": new_names.get(call.name, call.name), "arguments": call.arguments} for call in gold.calls],
+        "gold": [{"name": new_names.get(call.name, call.name), "arguments": call.arguments} for call in calls],
         "reply": reply,
     }
     if replaced:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import multiprocessing
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from fgtools.rows.datafiles import open_local_rows
 from fgtools.rows.duplicates import count_leaks
 from fgtools.rows.formats import normalize_row
 from fgtools.rows.funnel import RowSet, Tally, require_rows
+from fgtools.rows.histories import Digests, Place, digest_rows, find_histories
 from fgtools.rows.remedies import Coverage
 from fgtools.rows.sources import RawRows
 from fgtools.rows.splits import Splits, limit_no_call, split_rows
@@ -199,25 +201,40 @@ def _build_packed(
     raw_rows: Sequence[Any], recipe: Recipe, shape: str, coverage: Coverage | None, processes: int
 ) -> RowSet:
     """Build rows as `build_rows` does, in several processes, and keep them packed."""
-    starts = range(0, len(raw_rows), CHUNK)
-    tasks = ((raw_rows[start : start + CHUNK], recipe, shape, coverage, start) for start in starts)
-    workers = processes or (min(os.cpu_count() or 1, 8) if len(starts) > 8 else 1)
+    chunks = [slice(start, start + CHUNK) for start in range(0, len(raw_rows), CHUNK)]
+    workers = processes or (min(os.cpu_count() or 1, 8) if len(chunks) > 8 else 1)
     tally = Tally()
-    with paused_collector():
-        for part in track(_map(tasks, workers), len(starts), f"building rows, {CHUNK} at a time"):
+    with paused_collector(), _open_pool(workers) as run:
+        places: dict[int, Place] = {}
+        if recipe.call_style == "native":
+            tasks: Iterable[tuple[Any, ...]] = ((raw_rows[chunk], shape) for chunk in chunks)
+            found = track(run(_digest_chunk, tasks), len(chunks), f"comparing conversations, {CHUNK} at a time")
+            places = find_histories([digests for part in found for digests in part])
+        tasks = ((raw_rows[chunk], recipe, shape, coverage, _places_in(places, chunk), chunk.start) for chunk in chunks)
+        for part in track(run(_build_chunk, tasks), len(chunks), f"building rows, {CHUNK} at a time"):
             tally.extend(part)
         return tally.finish()
 
 
-def _map(tasks: Iterable[tuple[Any, ...]], workers: int) -> Iterator[Tally]:
+def _places_in(places: Mapping[int, Place], chunk: slice) -> dict[int, Place]:
+    return {position: places[position] for position in range(chunk.start, chunk.stop) if position in places}
+
+
+@contextmanager
+def _open_pool(workers: int) -> Iterator[Callable[..., Iterable[Any]]]:
+    """Yield a `map`: the built-in one, or that of several processes."""
     if workers == 1:
-        yield from map(_build_chunk, tasks)
+        yield map
         return
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        yield from pool.map(_build_chunk, tasks)
+        yield pool.map
 
 
-def _build_chunk(task: tuple[Sequence[Any], Recipe, str, Coverage | None, int]) -> Tally:
+def _digest_chunk(task: tuple[Sequence[Any], str]) -> list[Digests]:
+    return digest_rows(*task)
+
+
+def _build_chunk(task: tuple[Any, ...]) -> Tally:
     tally = tally_rows(*task)
     tally.fates = [pack_row(fate) if isinstance(fate, dict) else fate for fate in tally.fates]
     return tally

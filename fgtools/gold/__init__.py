@@ -3,13 +3,17 @@
 Knows turns and the notations of calls in them; not rows, splits or models.
 """
 
-from fgtools.gold.extract import Gold, Rejected, developer_text, extract_gold, shorten_reply
+from fgtools.gold.conversation import Rejected
+from fgtools.gold.extract import Gold, developer_text, extract_gold, shorten_reply
+from fgtools.gold.messages import normalize_message, render_block
 
 __all__ = [
     "Gold",
     "Rejected",
     "developer_text",
     "extract_gold",
+    "normalize_message",
+    "render_block",
     "shorten_reply",
     "tutorial",
 ]

@@ -14,6 +14,7 @@ from itertools import islice
 from typing import Any
 
 from fgtools.calls import Problem, ToolCall
+from fgtools.gold.declared import DeclaredTools
 from fgtools.schema.literals import decode_text, parse_literal, parse_values, plain_value, show
 
 _REASONING = "think|thinking|thought|thoughts|reasoning|reason|scratch_pad|scratchpad|reflection|inner_monologue"
@@ -46,7 +47,7 @@ class ParsedTurn:
     blocks: int = 0
 
 
-def parse_turn(text: str) -> ParsedTurn:
+def parse_turn(text: str, tools: DeclaredTools | None = None) -> ParsedTurn:
     """Parse the text of an assistant turn, from left to right; never raises on any text.
 
     Reasoning ends at its closing tag, or without one at the end of the turn. Where a turn begins inside reasoning (the
@@ -55,6 +56,7 @@ def parse_turn(text: str) -> ParsedTurn:
 
     Args:
         text: The turn's text.
+        tools: The row's tools, which tell calls where no marks do.
 
     Returns:
         The ParsedTurn.

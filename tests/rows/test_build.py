@@ -150,10 +150,10 @@ def test_the_funnel_counts_by_source():
 
 
 def test_problems_of_kept_rows_are_counted_apart():
-    broken = "<tool_call>{broken</tool_call>"
-    row_set = build_rows([raw_row(call_text() + broken), raw_row(call_text(), tools=[*TOOLS, TOOLS[0]])])
+    unclosed = call_text().removesuffix("</tool_call>")
+    row_set = build_rows([raw_row(unclosed), raw_row(call_text(), tools=[*TOOLS, TOOLS[0]])])
     assert row_set.funnel == {"kept": 2}
-    assert row_set.problems == {"broken_call": 1, "duplicate_tool": 1}
+    assert row_set.problems == {"duplicate_tool": 1, "unclosed_call": 1}
 
 
 def test_ids_are_made_of_positions_and_never_repeat():

@@ -70,7 +70,8 @@ def _question_turns(question: Any) -> list[Any]:
         return [{"from": _SPEAKERS[speaker.lower()], "value": text.strip()} for speaker, text in said]
     first = question[0] if isinstance(question, (list, tuple)) and question else None
     messages = first if isinstance(first, (list, tuple)) else question
-    return [from_message(message) for message in messages] if isinstance(messages, (list, tuple)) else []
+    messages = messages if isinstance(messages, (list, tuple)) else []
+    return [turn for message in messages for turn in from_message(message)]
 
 
 def _read_schemas(tools: Any) -> dict[str, Mapping[str, Any]]:

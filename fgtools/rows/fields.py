@@ -6,12 +6,12 @@ Knows values, not shapes: which columns a data set has stands in `formats`, and 
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from fgtools.schema.literals import decode_text, parse_values, plain_value, show
+from fgtools.gold import render_block
+from fgtools.schema.literals import decode_text, parse_values
 
 Raw = Mapping[str, Any]
 """A raw row."""
@@ -122,15 +122,7 @@ def rewritten(row: Raw, turns: Sequence[Any], tools: Any, drop: tuple[str, ...],
 
 def as_block(call: Any) -> str:
     """Render a call the Hermes way; OpenAI's wrapper is removed and arguments given as text are decoded."""
-    if isinstance(call, Mapping) and isinstance(call.get("function"), Mapping):
-        call = call["function"]
-    if isinstance(call, Mapping) and isinstance(call.get("arguments"), str):
-        call = {**call, "arguments": decoded(call["arguments"])}
-    try:
-        text = json.dumps(plain_value(call), ensure_ascii=False)
-    except ValueError:  # not JSON's values, or nested too deep: counted as a broken call
-        text = show(call)
-    return broken_block(text)
+    return render_block(call)
 
 
 def broken_block(text: str) -> str:

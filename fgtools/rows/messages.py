@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from itertools import takewhile
 from typing import Any
 
+from fgtools.gold import normalize_message
 from fgtools.rows.fields import (
-    CONTENT,
     ROLE,
     Raw,
     Turn,
@@ -142,29 +142,17 @@ def from_openai(row: Raw) -> Raw:
         return {**row, "conversations": messages}
     tools = find_tools(row)
     side = {"split": row["metadata"]} if row.get("metadata") in ("train", "eval") else {}
-    turns = [from_message(message) for message in messages]
+    turns = [turn for message in messages for turn in from_message(message)]
     if isinstance(row.get("system"), str) and row["system"].strip():  # Anthropic's place for it
         turns = [{"from": "system", "value": row["system"]}, *turns]
     tools = extract_tools(system_text({"conversations": turns})) if tools is None else tools
     return rewritten(row, turns, bare_tools(tools), ("messages", "functions", "system"), **side)
 
 
-def from_message(message: Any) -> Any:
-    """Return a message as a turn, with its calls as blocks after its text."""
-    if not isinstance(message, Mapping):
-        return {"from": None, "value": message}
-    calls = [*items(message.get("tool_calls"))]
-    single = decoded(message.get("function_call"))
-    if isinstance(single, (Mapping, str)) and single and as_block(single) not in map(as_block, calls):
-        calls = [*calls, single]
-    role, content = first_of(message, *ROLE), as_text(first_of(message, *CONTENT))
-    turn: Turn = {"from": role, "value": content}
-    if calls:
-        if isinstance(content, (list, tuple)):
-            content = "".join(str(part.get("text", "")) for part in content if isinstance(part, Mapping))
-        said = [content] if isinstance(content, str) and content else []
-        turn["value"] = "\n".join([*said, *map(as_block, calls)])
-    return turn if is_learnt(message) else {**turn, "learn": False}
+def from_message(message: Any) -> list[Any]:
+    """Return a message as turns, with its calls as blocks after its text; most messages are one turn."""
+    turns = normalize_message(message)
+    return turns if not isinstance(message, Mapping) or is_learnt(message) else as_context(turns)
 
 
 def from_trl(row: Raw) -> Raw:
@@ -267,8 +255,8 @@ def from_responses(row: Raw) -> Raw:
     parts = [_as_items(request.get("input"), "user"), _as_items(given, "assistant")]
     instructions = request.get("instructions")
     turns: list[Any] = [{"from": "system", "value": instructions}] if isinstance(instructions, str) else []
-    before = [turn for item in parts[0] if (turn := _from_item(item))]
-    after = [turn for item in parts[1] if (turn := _from_item(item))]
+    before = [turn for item in parts[0] for turn in _from_item(item)]
+    after = [turn for item in parts[1] for turn in _from_item(item)]
     turns = _joined([*turns, *(as_context(before) if after else before), *after])
     tools = find_tools(request)
     drop = ("responses_create_params", "input", "output", "expected_action", "expected_output", "response")
@@ -282,19 +270,19 @@ def _as_items(value: Any, role: str) -> Sequence[Any]:
     return [value] if isinstance(value, Mapping) else value if isinstance(value, (list, tuple)) else []
 
 
-def _from_item(item: Any) -> Any:
-    """Return an item as a turn; None for reasoning, which is never shown."""
+def _from_item(item: Any) -> list[Any]:
+    """Return an item as turns; none for reasoning, which is never shown."""
     kind = item.get("type") if isinstance(item, Mapping) else None
     if kind == "reasoning":
-        return None
+        return []
     if kind in ("function_call", "custom_tool_call"):
         call = {"name": item.get("name"), "arguments": first_of(item, "arguments", "input")}
-        return {"from": "gpt", "value": as_block(call), "call": True}
+        return [{"from": "gpt", "value": as_block(call), "call": True}]
     if kind in ("function_call_output", "custom_tool_call_output"):
-        return {"from": "tool", "value": item.get("output")}
+        return [{"from": "tool", "value": item.get("output")}]
     if kind in (None, "message") and isinstance(item, Mapping):
         return from_message(item)
-    return {"from": kind, "value": item}  # a search, an image: `gold` says that it cannot read the turn
+    return [{"from": kind, "value": item}]  # a search, an image: `gold` says that it cannot read the turn
 
 
 def _joined(turns: Sequence[Any]) -> list[Any]:

@@ -1,28 +1,45 @@
-"""Raw rows in local files: JSON lines, JSON, Parquet and CSV, read one by one.
+"""Raw rows in local files: JSON lines, JSON, CSV, Parquet and Arrow, read one by one.
 
-Knows files and encodings; not what a row means. JSON lines are indexed, not loaded: a row is read when it is asked for,
-so that a data set may be larger than the memory. In a nested Arrow column every row has all keys, and those that its
-author did not write are null; null values are dropped in such columns.
+Knows files and folders; not what a row means. Tables are read by `arrow` and `csvfiles`. JSON lines are indexed, not
+loaded: a row is read when it is asked for, so that a data set may be larger than the memory. A line that is longer than
+MAX_LINE is not parsed: its row says so, and is counted as too long.
 """
 
 from __future__ import annotations
 
-import csv
-import datetime
+import gzip
 import json
-import sys
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from fgtools.files import DataFileError, FgtoolsError, parse_line
+from fgtools.files import DataFileError, FgtoolsError, name_file, parse_line
+from fgtools.rows.arrow import TableRows, load_arrow, load_parquet, load_saved_dataset
+from fgtools.rows.csvfiles import decode_bytes, load_csv
+from fgtools.rows.fields import MAX_TEXT, TOO_LONG
 from fgtools.rows.store import LazyRows
 
-SUFFIXES = (".jsonl", ".json", ".parquet", ".csv")
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+__all__ = ["SUFFIXES", "JsonLines", "SourceError", "TableRows", "find_suffix", "open_local_rows"]
 
-_ROW_WORDS = {"messages", "conversations", "question", "query", "id"}
+_PLAIN = (".jsonl", ".ndjson", ".json", ".csv", ".tsv")
+SUFFIXES = (*_PLAIN, *(f"{suffix}.gz" for suffix in _PLAIN), ".parquet", ".arrow")
+"""Endings of data files, in capitals too."""
+
+MAX_LINE = MAX_TEXT
+"""Most bytes of a line that is parsed."""
+
+_MAX_UNPACKED = 4 * 1024**3
+"""Most bytes that a packed file may unpack to."""
+
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_UTF_16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+
+_ROW_WORDS = {"messages", "conversations", "question", "query", "id", "request", "prompt", "instruction", "contents"}
 """A JSON object with one of these is a row, not a file of rows."""
+
+_NOT_DATA = {"dataset_info.json", "dataset_infos.json", "state.json", "dataset_dict.json", "package.json"}
+"""JSON files beside data that describe it."""
 
 ANSWERS = "possible_answer"
 """BFCL keeps the answers to a file of questions in a file of the same name in this folder beside it."""
@@ -47,7 +64,8 @@ class JsonLines(LazyRows):
                 body = line.strip()
                 if body:
                     mark = len(_BYTE_ORDER_MARK) if position == 0 and body.startswith(_BYTE_ORDER_MARK) else 0
-                    if not (body[mark : mark + 1] == b"{" and body.endswith(b"}")):
+                    looks_whole = body[mark : mark + 1] == b"{" and body.endswith(b"}")
+                    if not looks_whole and len(body) <= MAX_LINE:
                         parse_line(line[mark:], self.path, number)  # raises now, not halfway through
                     found.append((position + mark, number))
                 position += len(line)
@@ -65,93 +83,134 @@ class JsonLines(LazyRows):
         with self.path.open("rb") as file:
             for start, number in self._lines:
                 file.seek(start)
-                yield parse_line(file.readline(), self.path, number)
+                line = file.readline(MAX_LINE + 2)
+                yield parse_line(line, self.path, number) if len(line) <= MAX_LINE + 1 else _too_long(number)
 
 
-class TableRows(LazyRows):
-    """The rows of an Arrow table as plain values, made when they are asked for.
+def _too_long(number: int) -> dict[str, Any]:
+    return {"row_id": f"line {number}", TOO_LONG: f"line {number} is longer than {MAX_LINE:,} bytes"}
 
-    A nested column does not say which keys its author wrote in a row: keys whose value is null are dropped there.
 
-    Attributes:
-        table: The pyarrow.Table.
-        nested: Names of its columns in which rows may lack keys.
-    """
-
-    def __init__(self, table: Any) -> None:
-        """Wrap a table; no value is copied."""
-        import pyarrow.types as types
-
-        self.table = table
-        self.nested = [field.name for field in table.schema if _has_optional_keys(field.type, types)]
-        self._json = {field.name: field.type for field in table.schema if "arrow.json" in str(field.type)}
-
-    def __len__(self) -> int:
-        return self.table.num_rows
-
-    def select(self, indices: Sequence[int]) -> TableRows:
-        """Return some of the rows, in the order of `indices`."""
-        return TableRows(self.table.take(list(indices)))
-
-    def __iter__(self) -> Iterator[Any]:
-        """Yield the rows one by one."""
-        import pyarrow.types as types
-
-        for batch in self.table.to_batches(max_chunksize=256):
-            for row in batch.to_pylist():
-                for column in self.nested:
-                    row[column] = _without_null(row[column])
-                for column, kind in self._json.items():  # a null in JSON text was written by its author
-                    row[column] = _decode_json(row[column], kind, types)
-                yield row
+def find_suffix(path: Path) -> str:
+    """Return the ending of a data file in small letters, such as ".jsonl.gz"; "" where it has none of SUFFIXES."""
+    name = path.name.lower()
+    return max((suffix for suffix in SUFFIXES if name.endswith(suffix)), key=len, default="")
 
 
 def open_local_rows(path: Path) -> list[tuple[str, Sequence[Any]]]:
     """Open the rows of a file, or of a folder's files in the order of their names.
 
     Args:
-        path: A .jsonl, .json (one list, {"data": list} or JSON lines), .parquet or .csv file, or a folder of them.
+        path: A file with one of SUFFIXES (.json: one list, {"data": list} or JSON lines), a folder of them, or a folder
+            that datasets' save_to_disk wrote. What else is in a folder is skipped, which is said.
 
     Returns:
         One (name without suffix, rows) per file.
 
     Raises:
         DataFileError: A file is malformed.
-        SourceError: The folder holds no such file, or the suffix is unknown.
+        SourceError: There is no such file, it is a device or a pipe, the folder holds no data file, or the suffix is
+            unknown.
     """
     if not path.exists():
         raise SourceError(f"the file or folder {path} must exist, but it does not: check the path")
-    files = sorted(file for file in path.iterdir() if file.suffix in SUFFIXES) if path.is_dir() else [path]
+    if not path.is_dir():
+        if not path.is_file():
+            raise SourceError(
+                f"{path} must be a file or a folder, but it is a pipe or a device: write it to a file first"
+            )
+        return [(_stem_of(path), _open_file(path))]
+    if (path / "state.json").is_file() or (path / "dataset_dict.json").is_file():
+        return [(path.name, load_saved_dataset(path))]
+    entries = sorted(entry for entry in path.iterdir() if not entry.name.startswith("."))
+    files = [entry for entry in entries if find_suffix(entry) and entry.is_file() and entry.name not in _NOT_DATA]
+    skipped = [entry.name for entry in entries if entry not in files and entry.name != ANSWERS]
     if not files:
-        raise SourceError(f"the folder {path} must hold {', '.join(SUFFIXES)} files, but it holds none")
-    return [(file.stem, _open_file(file)) for file in files]
+        inner = [entry.name for entry in entries if entry.is_dir() and any(map(find_suffix, entry.iterdir()))]
+        hint = f": its folder {inner[0]} holds some, give that one" if inner else ""
+        raise SourceError(f"the folder {path} must hold {', '.join(SUFFIXES)} files, but it holds none{hint}")
+    opened = []
+    for file in files:
+        try:
+            opened.append((_stem_of(file), _open_file(file)))
+        except _NoRowsError:
+            skipped.append(file.name)
+    if not opened:
+        raise SourceError(f"the folder {path} must hold files of rows, but {', '.join(skipped)} are none")
+    if skipped:
+        print(f"{path.name}: skipped {', '.join(sorted(skipped))}, which hold no rows")
+    return opened
+
+
+class _NoRowsError(DataFileError):
+    """A JSON file whose one object is no list of rows."""
+
+
+def _stem_of(path: Path) -> str:
+    return path.name[: -len(find_suffix(path))] or path.name
 
 
 def _open_file(path: Path) -> Sequence[Any]:
-    if path.suffix == ".jsonl":
-        return _with_answers(path, JsonLines(path))
-    if path.suffix == ".json":
+    suffix = find_suffix(path)
+    plain = suffix.removesuffix(".gz")
+    if plain in (".jsonl", ".ndjson"):
+        return _with_answers(path, _load_lines(path, packed=suffix != plain))
+    if plain == ".json":
         return _with_answers(path, _load_json(path))
-    if path.suffix == ".parquet":
-        return _load_parquet(path)
-    if path.suffix == ".csv":
-        return _load_csv(path)
+    if plain in (".csv", ".tsv"):
+        return load_csv(path, _read_bytes(path), "\t" if plain == ".tsv" else "")
+    if plain == ".parquet":
+        return load_parquet(path)
+    if plain == ".arrow":
+        return load_arrow(path)
     raise SourceError(f"{path} must end in one of {', '.join(SUFFIXES)}, got {path.suffix or 'no suffix'!r}")
 
 
+def _read_bytes(path: Path) -> bytes:
+    """Return the content of a file, unpacked where it is packed."""
+    with name_file(path, "read"):
+        if not path.name.lower().endswith(".gz"):
+            return path.read_bytes()
+        try:
+            with gzip.open(path) as file:
+                data = file.read(_MAX_UNPACKED + 1)
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            raise DataFileError(f"{path} must be packed with gzip, but unpacking it failed: {error}") from error
+    if len(data) > _MAX_UNPACKED:
+        raise DataFileError(f"{path} must unpack to at most {_MAX_UNPACKED:,} bytes: unpack and split it")
+    return data
+
+
+def _load_lines(path: Path, packed: bool) -> Sequence[Any]:
+    """Return the rows of JSON lines: read in place, or at once where the file is packed or UTF-16."""
+    with name_file(path, "read"), path.open("rb") as file:
+        start = file.read(2)
+    if not packed and start not in _UTF_16_MARKS:
+        return JsonLines(path)
+    lines = decode_bytes(path, _read_bytes(path)).encode().split(b"\n")
+    return [
+        parse_line(line, path, number) if len(line) <= MAX_LINE else _too_long(number)
+        for number, line in enumerate(lines, start=1)
+        if line.strip()
+    ]
+
+
 def _load_json(path: Path) -> Sequence[Any]:
+    text = decode_bytes(path, _read_bytes(path))
+    if not text.strip():
+        return []
     try:
-        rows = json.loads(path.read_text(encoding="utf-8-sig"))
+        rows = json.loads(text)
     except (ValueError, RecursionError) as error:
         if str(error).startswith("Extra data"):  # JSON lines under another name
-            return JsonLines(path)
+            return _load_lines(path, packed=path.name.lower().endswith(".gz"))
         raise DataFileError(f"{path} must hold one JSON list of rows, but reading it failed: {error}") from error
     if isinstance(rows, dict):
         lists = [rows[name] for name in ("data", "rows", "train") if isinstance(rows.get(name), list)]
         rows = lists[0] if lists else [rows] if _ROW_WORDS & set(rows) else rows
     if not isinstance(rows, list):
-        raise DataFileError(f"{path} must hold one JSON list of rows, got a {type(rows).__name__}")
-    return rows
+        raise _NoRowsError(f"{path} must hold one JSON list of rows, got a {type(rows).__name__}")
+    return [row["row"] if isinstance(row, dict) and {"row_idx", "row"} <= set(row) else row for row in rows]
 
 
 def _with_answers(path: Path, rows: Sequence[Any]) -> Sequence[Any]:
@@ -166,64 +225,3 @@ def _with_answers(path: Path, rows: Sequence[Any]) -> Sequence[Any]:
         else row
         for row in rows
     ]
-
-
-def _load_csv(path: Path) -> list[dict[str, Any]]:
-    csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.DictReader(file, strict=True))
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise DataFileError(f"{path} must be a CSV file in UTF-8 with a line of names, but {error}") from error
-    for number, row in enumerate(rows, start=2):
-        if None in row:
-            raise DataFileError(f"{path}, row {number}: must have as many fields as there are names: quote the commas")
-    return [{name: value for name, value in row.items() if value not in (None, "")} for row in rows]
-
-
-def _load_parquet(path: Path) -> TableRows:
-    import pyarrow
-    import pyarrow.parquet
-
-    try:
-        table = pyarrow.parquet.read_table(path)
-    except pyarrow.ArrowInvalid as error:
-        raise DataFileError(f"{path} must be a Parquet file, but reading it failed: {error}") from error
-    rows = TableRows(table)
-    if rows.nested:
-        print(f"{path.name}: nulls are dropped from {', '.join(rows.nested)}: Arrow fills missing keys with them")
-    return rows
-
-
-def _has_optional_keys(kind: Any, types: Any) -> bool:
-    """Return whether rows of a column may lack keys; turns of {from, value} or {role, content} always have both."""
-    if types.is_struct(kind):
-        names = {kind.field(index).name for index in range(kind.num_fields)}
-        plain = all(types.is_string(kind.field(index).type) for index in range(kind.num_fields))
-        return not (plain and names in ({"from", "value"}, {"role", "content"}))
-    if types.is_list(kind) or types.is_large_list(kind):
-        return _has_optional_keys(kind.value_type, types)
-    return False
-
-
-def _decode_json(value: Any, kind: Any, types: Any) -> Any:
-    """Decode the JSON text in a value of Arrow's JSON type, or in its parts, as datasets' Json feature makes them."""
-    if value is None:
-        return None
-    if getattr(kind, "extension_name", "") == "arrow.json":
-        return json.loads(value) if isinstance(value, str) else value
-    if types.is_struct(kind):
-        return {name: _decode_json(item, kind.field(name).type, types) for name, item in value.items()}
-    if types.is_list(kind) or types.is_large_list(kind):
-        return [_decode_json(item, kind.value_type, types) for item in value]
-    return value
-
-
-def _without_null(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_null(item) for key, item in value.items() if item is not None}
-    if isinstance(value, list):
-        return [_without_null(item) for item in value]
-    if isinstance(value, (datetime.datetime, datetime.date, datetime.time)):
-        return value.isoformat()  # text that Arrow has turned into a date
-    return value

@@ -19,6 +19,14 @@ Raw = Mapping[str, Any]
 Turn = dict[str, Any]
 """A turn of a conversation: {"from", "value"}, with "learn" False where it is context only."""
 
+MAX_TEXT = 5_000_000
+"""Most characters of one text of a row, and bytes of a line of a file: two hundred times the longest row of the public
+data sets that the package was tried on (23,000). Longer ones are not read: it would take seconds, and no model could be
+shown them."""
+
+TOO_LONG = "\x00too_long"
+"""Column of a row that was not read because its line is too long; the value says which."""
+
 ASSISTANTS = ("gpt", "assistant", "model")
 ROLE, CONTENT = ("from", "role"), ("value", "content")
 

@@ -33,7 +33,7 @@ from typing import Any
 from fgtools.files import InputError
 from fgtools.gold import Rejected
 from fgtools.rows.benchmarks import from_bfcl, from_when2call
-from fgtools.rows.fields import Raw, decoded, extract_tools, items
+from fgtools.rows.fields import MAX_TEXT, TOO_LONG, Raw, decoded, extract_tools, items
 from fgtools.rows.messages import (
     CONVERSATION_COLUMNS,
     from_gemini,
@@ -183,12 +183,24 @@ def normalize_row(row: Any, shape: str = "auto") -> Any:
     row = _unwrapped(row)
     if not isinstance(row, Mapping):
         return row
+    if (too_long := _find_long(row)) is not None:
+        return too_long
     if guessed == "unknown":
         return row if "conversations" in row or "messages" in row else _reject_unknown(row)
     try:
         return mark_undesired(SHAPES[guessed](row))
     except RecursionError:  # nested too deep to be rewritten: it stays as it is, and is rejected for that later
         return row
+
+
+def _find_long(row: Raw) -> Rejected | None:
+    """Return why a row is too long to be read, if it is."""
+    if TOO_LONG in row:
+        return Rejected("too_long", row[TOO_LONG])
+    for name, value in row.items():
+        if isinstance(value, str) and len(value) > MAX_TEXT:
+            return Rejected("too_long", f"{name} has {len(value):,} characters, more than {MAX_TEXT:,}")
+    return None
 
 
 def _reject_unknown(row: Raw) -> Rejected:

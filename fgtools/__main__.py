@@ -131,7 +131,9 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", default="", help="configuration of a hub data set")
     parser.add_argument("--revision", default="", help="commit, tag or branch of a hub data set")
     _add_recipe(parser)
-    parser.add_argument("--n-total", type=_parse_count, default=None, help="raw rows to take (default: all)")
+    parser.add_argument(
+        "--n-total", type=_parse_count, default=0, help="raw rows to take; 0: all of a file, 3,000 of other data"
+    )
     parser.add_argument("--n-eval", type=_parse_count, default=300, help="evaluation rows (default: %(default)s)")
     parser.add_argument("--seed", type=_parse_count, default=40)
     parser.add_argument(

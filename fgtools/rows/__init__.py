@@ -29,6 +29,7 @@ __all__ = [
     "preparation",
     "prepare",
     "remedies",
+    "sources",
     "split_rows",
     "splits",
     "store",

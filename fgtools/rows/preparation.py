@@ -34,6 +34,10 @@ CHUNK = 500
 """Raw rows that a process builds at a time."""
 
 
+_LEFT_OUT = ("duplicates", "conflict_rows", "leaks", "set_aside", "overlaps", "no_call_dropped")
+"""Counts of kept rows that are on no side of the split, or not trained on."""
+
+
 class FunnelError(FgtoolsError, RuntimeError):
     """Counts that must add up do not: a fault of this package, not of the data."""
 
@@ -50,6 +54,7 @@ class Prepared:
         seed: Seed of the split.
         origin: What the raw rows were.
         recipe: The recipe.
+        available: Raw rows there were before some were taken; 0: as many as were taken.
     """
 
     rowset: RowSet
@@ -59,6 +64,7 @@ class Prepared:
     seed: int
     origin: str
     recipe: Recipe
+    available: int = 0
 
     def describe(self) -> str:
         """Return one line that says how many rows there are on each side."""
@@ -81,16 +87,15 @@ class Prepared:
         for name, table in parts.items():
             _must_equal(f"the funnels by {name}", sum(map(Counter, table.values()), Counter()), Counter(funnel))
         counts = splits.counts()
-        sides = counts["train"] + counts["eval"] + counts["unseen"]
-        gone = ("duplicates", "conflict_rows", "leaks", "set_aside", "overlaps")
-        lost = sum(counts[name] for name in gone) if self.recipe.split == "group" else 0
-        _must_equal("the sides of the split and what left it", sides + lost, funnel["kept"])
+        lost = sum(counts[name] for name in _LEFT_OUT[:-1]) if self.recipe.split == "group" else 0
+        _must_equal("the sides of the split and what left it", sum_sides(counts) + lost, funnel["kept"])
         leaks = count_leaks(collect_keys(self.rowset.rows), splits.clusters, self.n_eval)
         names = ("problems", "changes", "type_words", "remedies", "renamed")
         return {
             "origin": self.origin,
             "recipe": self.recipe.name,
             "seed": self.seed,
+            "available": self.available or sum(funnel.values()),
             "rows_in": sum(funnel.values()),
             "shapes": self.rowset.shapes,
             "funnel": funnel,
@@ -111,6 +116,31 @@ class Prepared:
             lines = rows.lines() if isinstance(rows, PackedRows) else rows
             paths.append(write_jsonl(folder / f"rows.{name}.jsonl", lines))
         write_json(folder / "funnel.json", funnel, paths)
+
+
+def describe_sums(funnel: Mapping[str, Any]) -> str:
+    """Return how the raw rows add up: those taken, kept and rejected, and those on the sides and on none.
+
+    Args:
+        funnel: What `Prepared.to_funnel` returns.
+
+    Returns:
+        Two lines.
+    """
+    n_rows, kept, split = funnel["rows_in"], funnel["funnel"]["kept"], funnel["split"]
+    reasons = [f"{count:,} {reason}" for reason, count in funnel["funnel"].items() if reason != "kept"]
+    taken = f"{n_rows:,}" if n_rows == funnel["available"] else f"{n_rows:,} of {funnel['available']:,} (N_TOTAL)"
+    sides = [f"{split[name]:,} {name}" for name in ("train", "eval", "unseen")]
+    gone = [f"{split[name]:,} {name}" for name in _LEFT_OUT if split[name]] if sum_sides(split) != kept else []
+    return (
+        f"rows taken: {taken} = {' + '.join([f'{kept:,} kept', *reasons])}\n"
+        f"rows kept: {kept:,} = {' + '.join([*sides, *gone])}"
+    )
+
+
+def sum_sides(split: Mapping[str, Any]) -> int:
+    """Return the number of rows on the sides of a split."""
+    return split["train"] + split["eval"] + split["unseen"]
 
 
 def _must_equal(what: str, got: Any, wanted: Any) -> None:
@@ -163,7 +193,7 @@ def prepare(
     )
     train = limit_no_call(splits.train, recipe.no_call_share, seed)
     require_rows(rowset, raw.origin, {"train": train, "eval": splits.eval})
-    return Prepared(rowset, splits, train, n_eval, seed, raw.origin, recipe)
+    return Prepared(rowset, splits, train, n_eval, seed, raw.origin, recipe, raw.available)
 
 
 def load_requests(path: str | Path) -> list[str]:

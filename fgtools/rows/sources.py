@@ -13,8 +13,11 @@ from typing import Any
 
 from fgtools.files import InputError
 from fgtools.profiles import HERMES
-from fgtools.rows.datafiles import SUFFIXES, SourceError, TableRows, open_local_rows
+from fgtools.rows.datafiles import SUFFIXES, SourceError, TableRows, find_suffix, open_local_rows
 from fgtools.rows.store import LazyRows, select_rows
+
+N_TOTAL = 3_000
+"""Rows that are taken of the sample or of a hub data set unless told otherwise: the tutorial's number."""
 
 
 class OrderedRows(LazyRows):
@@ -88,8 +91,8 @@ def load_raw_rows(
     """Open rows, shuffle them as the tutorial does and take the first ones.
 
     Args:
-        data: "sample", the path of a JSONL, JSON, Parquet or CSV file, a folder of such files, or a hub data set id.
-        n_total: Rows to take; all rows where there are fewer.
+        data: "sample", the path of a file with one of datafiles.SUFFIXES, a folder of such files, or a hub data set id.
+        n_total: Rows to take; all rows where there are fewer; 0: what `choose_total` says.
         seed: Seed of the shuffle (datasets' Dataset.shuffle, for the same order as in the tutorial) and of the offline
             sample.
         split: Split of a hub data set.
@@ -102,10 +105,11 @@ def load_raw_rows(
     Raises:
         SourceError: The data cannot be found or loaded.
         DataFileError: A file is malformed; a malformed line is named when it is read.
-        ValueError: n_total is not positive.
+        ValueError: n_total is negative.
     """
-    if n_total < 1:
-        raise InputError(f"N_TOTAL must be at least 1, got {n_total}")
+    if n_total < 0:
+        raise InputError(f"N_TOTAL must be at least 1, or 0 for all rows of a file, got {n_total}")
+    n_total = n_total or choose_total(data)
     if data == "sample":
         from fgtools.offline.samples import build_samples
 
@@ -113,12 +117,17 @@ def load_raw_rows(
     path = Path(data)
     if path.exists():
         return _take(open_local_rows(path), n_total, seed, path.name)
-    if path.suffix in SUFFIXES or data.count("/") != 1 or data.startswith((".", "/", "~")):
+    if find_suffix(path) or data.count("/") != 1 or data.startswith((".", "/", "~")):
         raise SourceError(
             f"DATA must be 'sample', an existing file or folder ({', '.join(SUFFIXES)}), or a hub data set id such as "
             f"{HERMES!r}, but got {data!r}, which does not exist: check the path"
         )
     return _take([(data, _load_hub_rows(data, split, config, revision))], n_total, seed, data)
+
+
+def choose_total(data: str) -> int:
+    """Return how many rows are taken unless told: 0, that is all, of a local file, and N_TOTAL of other data."""
+    return 0 if data != "sample" and Path(data).exists() else N_TOTAL
 
 
 def shuffled_order(n_rows: int, seed: int) -> list[int]:
@@ -132,7 +141,10 @@ def _take(parts: list[tuple[str, Sequence[Any]]], n_total: int, seed: int, origi
     rows = OrderedRows(parts)
     if not len(rows):
         raise SourceError(f"{origin} must hold at least one row, but it is empty")
-    return RawRows(rows.select(shuffled_order(len(rows), seed)[:n_total]), len(rows), origin)
+    order = shuffled_order(len(rows), seed)[: n_total or len(rows)]
+    if len(order) < len(rows):
+        print(f"{origin}: taking {len(order):,} of {len(rows):,} rows (N_TOTAL)")
+    return RawRows(rows.select(order), len(rows), origin)
 
 
 def _load_hub_rows(data: str, split: str, config: str, revision: str) -> Sequence[Any]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from argparse import Namespace
 from datetime import timedelta
 from pathlib import Path
@@ -18,7 +17,7 @@ from fgtools.metrics import score as score_replies
 from fgtools.profiles import adapt_recipe, get_recipe, resolve_profile
 from fgtools.rows import Prepared, load_raw_rows, load_rows
 from fgtools.rows import prepare as prepare_rows
-from fgtools.rows.preparation import load_requests
+from fgtools.rows.preparation import describe_sums, load_requests
 from fgtools.run.folder import RunFolder, open_run
 from fgtools.run.processes import LAUNCHED, choose_processes, launch
 
@@ -49,7 +48,7 @@ def _prepare(options: Namespace, tokenizer: PreTrainedTokenizerBase) -> tuple[Pr
     from fgtools.prompts import probe_template
 
     hub = {"split": options.split, "config": options.config, "revision": options.revision}
-    raw = load_raw_rows(options.data, options.n_total or sys.maxsize, options.seed, **hub)
+    raw = load_raw_rows(options.data, options.n_total, options.seed, **hub)
     coverage = probe_template(tokenizer)
     prepared = prepare_rows(
         raw,
@@ -76,6 +75,7 @@ def prepare(options: Namespace) -> None:
     print(f"shapes of the raw rows, by their columns: {counts} (SHAPE forces one)")
     print(render_table(build_funnel_table(prepared.rowset.funnel)))
     print(prepared.describe())
+    print(describe_sums(prepared.to_funnel()))
 
 
 def audit(options: Namespace) -> None:
@@ -90,6 +90,7 @@ def audit(options: Namespace) -> None:
     prepared, coverage = _prepare(options, tokenizer)
     budget = options.max_length or None
     found = audit_rows(prepared.sides(), tokenizer, options.recipe, coverage=coverage, max_length=budget)
+    print(describe_sums(prepared.to_funnel()))
     print(render_table(build_coverage_table(coverage, prepared.rowset.remedies)))
     print(render_table(build_audit_table(found), width=44))
     print("lengths of the training rows, in tokens:", found.lengths.to_dict())

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from fgtools.files import FgtoolsError, is_watched, make_folder, read_json, sha256_of, write_text
+from fgtools.rows.preparation import describe_sums
 from fgtools.run.folder import RunFolder, open_run
 from fgtools.run.parameters import assign_parameters
 from fgtools.run.settings import load_settings
@@ -98,6 +99,8 @@ def run_series(
         states[stage] = _state(run, stage, notebook, assigned[stage])
         write_text(record, json.dumps(states, indent=1) + "\n")
         print(f"{stage}  done in {seconds[stage]:.0f} s", flush=True)
+        if stage == "02_data":
+            print(describe_sums(run.read_json("funnel.json")), flush=True)
     return seconds
 
 

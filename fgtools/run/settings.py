@@ -12,6 +12,7 @@ from fgtools.files import InputError
 from fgtools.profiles import PROFILES, Profile, Recipe, ResolvedProfile, compose_banner, get_recipe
 from fgtools.rows import RawRows, load_raw_rows
 from fgtools.rows.formats import SHAPES
+from fgtools.rows.sources import choose_total
 from fgtools.run.folder import RunFolder
 
 
@@ -44,7 +45,7 @@ class Settings:
         data: "sample", a path or a hub id.
         model: "standin", a folder, a hub id or a kagglehub handle.
         seed: Seed of the shuffle, the split and the training.
-        n_total: Raw rows to take.
+        n_total: Raw rows to take; 0: all of a local file.
         n_eval: Rows kept for evaluation.
         source: How the data is read.
     """
@@ -95,7 +96,7 @@ def build_settings(
         data: The parameter DATA; "" means the profile's.
         model: The parameter MODEL; "" means the profile's.
         seed: The parameter SEED.
-        n_total: The parameter N_TOTAL.
+        n_total: The parameter N_TOTAL; 0 for all rows of a local file, and rows.sources.N_TOTAL of other data.
         n_eval: The parameter N_EVAL.
         source: How the data is read.
 
@@ -105,11 +106,12 @@ def build_settings(
     Raises:
         InputError: The recipe is unknown, or a number makes no sense.
     """
-    if not 0 < n_eval < n_total:
+    profile = resolved.profile
+    n_total = n_total or choose_total(data or profile.data)
+    if n_eval < 1 or (n_total and n_eval >= n_total):
         raise InputError(f"N_EVAL must be at least 1 and less than N_TOTAL, got {n_eval} of {n_total}")
     if source.shape != "auto" and source.shape not in SHAPES:
         raise InputError(f"SHAPE must be 'auto' or one of {sorted(SHAPES)}, got {source.shape!r}")
-    profile = resolved.profile
     chosen = get_recipe(recipe)
     return Settings(profile, chosen, data or profile.data, model or profile.model, seed, n_total, n_eval, source)
 

@@ -10,7 +10,7 @@ from fgtools.files import DataFileError
 from fgtools.offline.samples import build_samples
 from fgtools.profiles import RECIPES, adapt_recipe
 from fgtools.rows import Prepared, build_rows, limit_no_call, load_raw_rows, prepare, split_rows
-from fgtools.rows.preparation import FunnelError, load_requests
+from fgtools.rows.preparation import FunnelError, describe_sums, load_requests
 from fgtools.rows.remedies import Coverage
 from fgtools.rows.store import PackedRows, pack_row
 
@@ -95,7 +95,7 @@ def test_the_steps_one_by_one_write_the_same_bytes(path, tmp_path, recipe, sides
         benchmark=benchmark,
     )
     train = limit_no_call(splits.train, recipe.no_call_share, 40)
-    Prepared(rowset, splits, train, 90, 40, raw.origin, recipe).write(tmp_path / "steps")
+    Prepared(rowset, splits, train, 90, 40, raw.origin, recipe, raw.available).write(tmp_path / "steps")
     prepare(raw, recipe, 90, 40, coverage=COVERAGE, benchmark=benchmark).write(tmp_path / "prepare")
     written = {file.name: file.read_bytes() for file in (tmp_path / "steps").iterdir()}
     assert written == {file.name: file.read_bytes() for file in (tmp_path / "prepare").iterdir()}
@@ -166,3 +166,14 @@ def test_packed_rows_are_the_rows():
     first = packed[0]
     first["tools"].clear()
     assert packed[0] == rows[0]
+
+
+def test_the_counts_that_are_printed_add_up():
+    raw = load_raw_rows("sample", 400, 40)
+    for recipe in ("native", "tutorial"):
+        funnel = prepare(raw, recipe, n_eval=40, seed=40).to_funnel()
+        for line in describe_sums(funnel).splitlines():
+            total, parts = line.split(": ", 1)[1].split(" = ")
+            counts = [int(part.split(" ")[0].replace(",", "")) for part in parts.split(" + ")]
+            assert int(total.split(" ")[0].replace(",", "")) == sum(counts)
+    assert describe_sums({**funnel, "available": 9000}).startswith("rows taken: 400 of 9,000 (N_TOTAL) = ")

@@ -6,7 +6,7 @@ import pytest
 
 from fgtools.files import DataFileError
 from fgtools.rows import load_raw_rows
-from fgtools.rows.sources import SourceError, open_local_rows, shuffled_order
+from fgtools.rows.sources import SourceError, choose_total, open_local_rows, shuffled_order
 
 
 def write_rows(path, rows):
@@ -81,8 +81,8 @@ def test_empty_data_is_an_error(tmp_path):
     (tmp_path / "folder").mkdir()
     with pytest.raises(SourceError, match="but it holds none"):
         load_raw_rows(str(tmp_path / "folder"), 10, 40)
-    with pytest.raises(ValueError, match="N_TOTAL must be at least 1, got 0"):
-        load_raw_rows("sample", 0, 40)
+    with pytest.raises(ValueError, match="N_TOTAL must be at least 1, or 0 for all rows of a file, got -1"):
+        load_raw_rows("sample", -1, 40)
 
 
 def test_a_file_of_another_kind_is_named(tmp_path):
@@ -185,3 +185,11 @@ def test_without_such_files_the_nulls_are_dropped(nested_hub, capsys):
     tools = {row["task"]: row["tools"] for row in raw.rows}
     assert tools == {f"t{i}": [tool] for i, tool in enumerate(TOOLS)}
     assert "nulls are dropped from tools" in capsys.readouterr().out
+
+
+def test_a_local_file_is_taken_whole_and_other_data_in_part(tmp_path, capsys):
+    path = write_rows(tmp_path / "rows.jsonl", [{"row_id": str(i)} for i in range(12)])
+    assert len(load_raw_rows(str(path), 0, 40).rows) == 12 and not capsys.readouterr().out
+    assert len(load_raw_rows(str(path), 5, 40).rows) == 5
+    assert capsys.readouterr().out == "rows.jsonl: taking 5 of 12 rows (N_TOTAL)\n"
+    assert (choose_total(str(path)), choose_total("sample"), choose_total("owner/data")) == (0, 3000, 3000)

@@ -10,6 +10,14 @@ settings.register_profile("fgtools", deadline=None, max_examples=60, derandomize
 settings.load_profile("fgtools")
 
 
+SLOWEST = ("test_notebooks.py", "test_chains.py")
+"""Files that run for minutes: they start first, so that two processes end at about the same time."""
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.path.name not in SLOWEST)
+
+
 @pytest.fixture(scope="session")
 def tokenizer():
     """The stand-in's tokenizer."""

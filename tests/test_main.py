@@ -240,3 +240,22 @@ def test_commands_and_names_in_the_pages_exist(page):
 
 def _load_file(room, name):
     return importlib.import_module(f"{room.__name__}.{name}")
+
+
+def test_commands_have_the_notebooks_defaults():
+    cells = {
+        stage: next(
+            "".join(cell["source"])
+            for cell in json.loads((ROOT / "notebooks" / f"{stage}.ipynb").read_text(encoding="utf-8"))["cells"]
+            if "parameters" in cell["metadata"].get("tags", [])
+        )
+        for stage in ("01_setup", "04_train")
+    }
+    defaults = {match[1]: match[2] for cell in cells.values() for match in re.finditer(r"(?m)^(\w+): \w+ = (\S+)", cell)}
+    prepare = _build_parser().parse_args(["prepare", "--data", "x", "--out", "y"])
+    train = _build_parser().parse_args(["train", "--rows", "x", "--model", "y", "--out", "z"])
+    assert prepare.seed == train.seed == int(defaults["SEED"])
+    assert prepare.n_eval == int(defaults["N_EVAL"])
+    assert train.processes == int(defaults["PROCESSES"])
+    for name in ("EPOCHS", "LEARNING_RATE", "BATCH_SIZE", "PATIENCE", "LORA_RANK", "MAX_LENGTH"):
+        assert getattr(train, name.lower()) == float(defaults[name]), name

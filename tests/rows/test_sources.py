@@ -193,3 +193,13 @@ def test_a_local_file_is_taken_whole_and_other_data_in_part(tmp_path, capsys):
     assert len(load_raw_rows(str(path), 5, 40).rows) == 5
     assert capsys.readouterr().out == "rows.jsonl: taking 5 of 12 rows (N_TOTAL)\n"
     assert (choose_total(str(path)), choose_total("sample"), choose_total("owner/data")) == (0, 3000, 3000)
+
+
+def test_a_configuration_is_read_from_its_own_files(nested_hub, monkeypatch, capsys):
+    import datasets
+
+    hub = datasets.load_dataset("owner/data", split="train")
+    monkeypatch.setattr(datasets, "load_dataset", lambda data, split, name: hub)
+    nested_hub[:] = ["en/train.jsonl", "de/train.jsonl"]
+    load_raw_rows("owner/data", 2, 40, config="en")
+    assert "read from en/train.jsonl, since" in capsys.readouterr().out

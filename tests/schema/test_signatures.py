@@ -121,3 +121,8 @@ def test_any_text_is_read_or_refused(text):
     for read in (parse_signature, parse_python_calls):
         with contextlib.suppress(ValueError):
             read(text)
+
+
+def test_a_type_word_in_a_sentence_is_counted():
+    reading = parse_tools([{"name": "f", "parameters": {"days": "Integer. How many days."}}])
+    assert ("type_word", "Integer. How many days. -> integer") in [(one.kind, one.detail) for one in reading.changes]

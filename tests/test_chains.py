@@ -1,0 +1,154 @@
+"""The notebooks run as a papermill chain in both recipes, and the commands make what they make."""
+
+import contextlib
+import io
+import json
+import os
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from fgtools.__main__ import main
+from fgtools.files import read_json, read_jsonl, sha256_of
+from fgtools.run.stages import STAGES
+
+SMALL = ("-p", "N_TOTAL", "150", "-p", "N_EVAL", "20", "-p", "EPOCHS", "0.3")
+
+RECORDER = Path(__file__).with_name("recorder")
+
+ONLY_NATIVE = ("at labelled positions", "held out to choose", "split by group", "loss: completion")
+"""What is said under the native recipe alone, in the outputs of its notebooks."""
+
+ONLY_TUTORIAL = (
+    "train: 130 eval: 20",
+    "split by rows",
+    "loss: all",
+    "for the curve",
+    "{args:<escape>{",
+    "as in the tutorial",
+)
+"""The same for the tutorial recipe."""
+
+
+def set_offline(patch):
+    for name in ("HUGGINGFACE_TOKEN", "HF_TOKEN"):
+        patch.delenv(name, raising=False)
+    for name, value in {"CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1", "FGTOOLS_BATCH": "1"}.items():
+        patch.setenv(name, value)
+
+
+@pytest.fixture(autouse=True)
+def offline(monkeypatch):
+    set_offline(monkeypatch)
+
+
+def read_log(path, out):
+    """What each notebook read and wrote, in the order of the notebooks: top names below the run folder."""
+    kernels = {}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        kernel, action, name = line.split(" ", 2)
+        reads, writes = kernels.setdefault(kernel, (set(), set()))
+        if name.startswith(".") or not (out / name).exists():  # temporary: gone when the stage is over
+            continue
+        if action == "write":
+            writes.add(name)
+        elif name not in writes:
+            reads.add(name)
+    return list(kernels.values())
+
+
+@pytest.fixture(scope="module")
+def chains(tmp_path_factory):
+    """Run the series once in each recipe: by recipe the run folder, what was printed, and what each notebook opened."""
+    results = {}
+    for recipe in ("native", "tutorial"):
+        folder = tmp_path_factory.mktemp(recipe)
+        out, log, shown = folder / "run", folder / "opened.log", io.StringIO()
+        with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(shown):
+            set_offline(patch)
+            path = os.pathsep.join(filter(None, [str(RECORDER), os.environ.get("PYTHONPATH")]))
+            for name, value in {"PYTHONPATH": path, "FGTOOLS_TEST_ROOT": out, "FGTOOLS_TEST_LOG": log}.items():
+                patch.setenv(name, str(value))
+            assert main(["run", "--profile", "offline", "--recipe", recipe, "--out", str(out), *SMALL]) == 0
+        results[recipe] = out, shown.getvalue(), read_log(log, out)
+    return results
+
+
+@pytest.mark.parametrize("recipe", ["native", "tutorial"])
+def test_the_series_runs_from_raw_rows_to_the_card(recipe, chains):
+    out, shown, _ = chains[recipe]
+    assert all((out / name).exists() for stage in STAGES.values() for name in stage.writes)
+    for expected in ("measure", "before", "after", "comparison.png", "06_publish.ipynb"):
+        assert expected in shown, expected
+    scores = [json.loads((out / f"scores.{side}.json").read_text()) for side in ("base", "tuned")]
+    assert [row["row_id"] for row in scores[0]["rows"]] == [row["row_id"] for row in scores[1]["rows"]]
+    budgets = [one["max_new_tokens"] for one in scores]
+    assert budgets == [128, 64] if recipe == "tutorial" else budgets[0] == budgets[1]
+    manifest = json.loads((out / "manifest.json").read_text())["sha256"]
+    assert {"card.md", "compare.json", "model/model.safetensors", "figures/comparison.png"} <= set(manifest)
+    text = (out / "card.md").read_text() + "".join(path.read_text() for path in out.glob("*.json"))
+    assert str(out.parent) not in text
+
+
+@pytest.mark.parametrize("recipe", ["native", "tutorial"])
+def test_the_notebooks_read_and_write_what_the_table_of_stages_says(recipe, chains):
+    opened = chains[recipe][2]
+    assert len(opened) == len(STAGES)
+    for (stage, files), (reads, writes) in zip(STAGES.items(), opened, strict=True):
+        assert {*files.reads} <= reads <= {*files.reads, *files.may_read}, stage
+        assert {*files.writes} <= writes <= {*files.writes, *files.may_write}, stage
+
+
+def test_what_the_table_calls_possible_happens_in_a_recipe(chains):
+    for place, (stage, files) in enumerate(STAGES.items()):
+        reads, writes = (set.union(*(opened[place][side] for _, _, opened in chains.values())) for side in (0, 1))
+        assert {*files.may_read} <= reads and {*files.may_write} <= writes, stage
+
+
+def read_outputs(folder):
+    """The outputs of executed notebooks as text, all but those of the first, which compares the recipes."""
+    texts = []
+    for stage in list(STAGES)[1:]:
+        cells = nbformat.read(folder / f"{stage}.ipynb", as_version=4).cells
+        outputs = [output for cell in cells if cell.cell_type == "code" for output in cell.outputs]
+        texts += [output.get("text") or output.get("data", {}).get("text/plain", "") for output in outputs]
+    return "\n".join(texts)
+
+
+@pytest.mark.parametrize("recipe", ["native", "tutorial"])
+def test_what_the_notebooks_say_is_true_under_their_recipe(recipe, chains):
+    said = read_outputs(chains[recipe][0] / "notebooks")
+    own, other = (ONLY_NATIVE, ONLY_TUTORIAL) if recipe == "native" else (ONLY_TUTORIAL, ONLY_NATIVE)
+    assert [words for words in own if words not in said] == []
+    assert [words for words in other if words in said] == []
+    assert "PRE: {'n': " in said and "POST: {'n': " in said
+
+
+@pytest.mark.parametrize("recipe", ["native", "tutorial"])
+def test_commands_make_what_the_notebooks_make(recipe, chains, tmp_path, capsys):
+    out = chains[recipe][0]
+    given = ["--n-total", "150", "--n-eval", "20", "--recipe", recipe, "--out", str(tmp_path)]
+    assert main(["prepare", "--data", "sample", *given]) == 0
+    for name in ("rows.train.jsonl", "rows.eval.jsonl", "rows.unseen.jsonl"):
+        assert (tmp_path / name).read_bytes() == (out / name).read_bytes(), name
+    given = ["--epochs", "0.3", "--recipe", recipe, "--out", str(tmp_path)]
+    assert main(["train", "--rows", str(tmp_path), "--model", "standin", "--profile", "offline", *given]) == 0
+    assert sha256_of(tmp_path / "model" / "model.safetensors") == sha256_of(out / "model" / "model.safetensors")
+    budget = read_json(out / "scores.tuned.json")["max_new_tokens"]
+    given = ["--max-new-tokens", str(budget), "--recipe", recipe, "--name", "tuned", "--out", str(tmp_path)]
+    assert (
+        main(["evaluate", "--model", str(tmp_path / "model"), "--rows", str(tmp_path / "rows.eval.jsonl"), *given]) == 0
+    )
+    assert read_jsonl(tmp_path / "replies.tuned.jsonl") == read_jsonl(out / "replies.tuned.jsonl")
+    scores = [read_json(folder / "scores.tuned.json") for folder in (tmp_path, out)]
+    assert {**scores[0], "inputs": ""} == {**scores[1], "inputs": ""}
+
+
+def test_a_chain_can_resume_and_names_what_is_missing(tmp_path, capsys):
+    out = tmp_path / "run"
+    assert main(["run", "--out", str(out), "--only", "02"]) == 1
+    assert "run 01_setup first" in capsys.readouterr().err
+    for _ in range(2):
+        assert main(["run", "--profile", "offline", "--out", str(out), "--only", "01", "--resume"]) == 0
+    assert "skipped" in capsys.readouterr().out

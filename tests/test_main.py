@@ -251,7 +251,8 @@ def test_commands_have_the_notebooks_defaults():
         )
         for stage in ("01_setup", "04_train")
     }
-    defaults = {match[1]: match[2] for cell in cells.values() for match in re.finditer(r"(?m)^(\w+): \w+ = (\S+)", cell)}
+    found = re.findall(r"(?m)^(\w+): \w+ = (\S+)", "\n".join(cells.values()))
+    defaults = dict(found)
     prepare = _build_parser().parse_args(["prepare", "--data", "x", "--out", "y"])
     train = _build_parser().parse_args(["train", "--rows", "x", "--model", "y", "--out", "z"])
     assert prepare.seed == train.seed == int(defaults["SEED"])

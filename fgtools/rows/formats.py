@@ -98,6 +98,10 @@ _MAX_COLUMNS = 12
 """Columns named in that message."""
 
 
+_ITEMS = ("input", "output", "expected_action", "expected_output")
+"""Columns of items of the Responses API, one of which at least is a list."""
+
+
 def guess_shape(row: Any) -> str:
     """Return which shape a raw row has, from its columns and the notation of its calls.
 
@@ -128,7 +132,7 @@ def _guess_by_columns(row: Raw, has: set[str]) -> str:
     """Return the shape of a row without a conversation."""
     if "contents" in has and _are_turns(row["contents"]):
         return "gemini"
-    if "responses_create_params" in has or ("input" in has and _are_turns(row["input"])):
+    if "responses_create_params" in has or ("input" in has and any(_are_turns(row.get(name)) for name in _ITEMS)):
         return "responses"
     if "prompt" in has and has & {"completion", "response", "reward_model"}:
         return "trl"

@@ -267,7 +267,14 @@ def _as_items(value: Any, role: str) -> Sequence[Any]:
     value = decoded(value)
     if isinstance(value, str):
         return [{"role": role, "content": value}]
-    return [value] if isinstance(value, Mapping) else value if isinstance(value, (list, tuple)) else []
+    listed = [value] if isinstance(value, Mapping) else value if isinstance(value, (list, tuple)) else []
+    return [_with_role(item, role) for item in listed]
+
+
+def _with_role(item: Any, role: str) -> Any:
+    """Return an item with its speaker where it is a message that names none."""
+    is_message = isinstance(item, Mapping) and item.get("type") in (None, "message") and _role(item) is None
+    return {**item, "role": role} if is_message else item
 
 
 def _from_item(item: Any) -> list[Any]:

@@ -71,8 +71,10 @@ def render_cell(cell: Any) -> str:
     """
     if is_empty(cell) or (isinstance(cell, str) and cell.strip().lower().strip(".") in _NO_TOOL):
         return ""
+    if isinstance(cell, (list, tuple)):
+        return "\n".join(render_cell(one) if isinstance(one, str) else as_block(one) for one in cell)
     if not isinstance(cell, str):
-        return as_blocks(cell if isinstance(cell, (list, tuple)) else [cell])
+        return as_block(cell)
     if cell.lstrip().startswith(("{", "[{", '["')):
         try:
             values = parse_literals(cell)

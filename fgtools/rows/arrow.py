@@ -95,10 +95,10 @@ def load_saved_dataset(folder: Path) -> TableRows:
         names = sorted(inner.name for inner in folder.iterdir() if inner.is_dir())
         raise DataFileError(f"{folder} holds the splits {', '.join(names)}: give the folder of one of them")
     try:
-        dataset = datasets.load_from_disk(str(folder)).flatten_indices()
+        table = datasets.load_from_disk(str(folder)).with_format("arrow")[:]  # in its own order, writing no file
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataFileError(f"{folder} must be a data set saved to disk, but reading it failed: {error}") from error
-    return _open_table(dataset.data.table, folder)
+    return _open_table(table, folder)
 
 
 def _open_table(table: Any, path: Path) -> TableRows:

@@ -99,3 +99,10 @@ def test_conversations_are_compared_in_one_pass():
     turns = [turn for step in range(4000) for turn in steps(f"{step}", 1)]
     rows = [digest_row({"conversations": turns[:end]}) for end in range(2, 400, 2)]
     assert len(find_histories(rows)) == len(rows)
+
+
+def test_each_row_of_a_history_teaches_its_own_last_answer():
+    made = build_rows(unfolded("x", 3))
+    assert [row["gold"][0]["arguments"]["a"] for row in made.rows] == [0, 1, 2]
+    assert len({row["conversation"] for row in made.rows}) == 1
+    assert [row["messages"][-1]["content"] for row in made.rows] == [f"x: request {step}" for step in range(3)]

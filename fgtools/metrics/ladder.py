@@ -40,7 +40,7 @@ from fgtools.metrics.behaviours import classify_behaviour
 from fgtools.metrics.cer import count_edits
 from fgtools.metrics.validity import has_valid_arguments
 from fgtools.schema.names import normalize_object
-from fgtools.schema.types import value_type
+from fgtools.schema.unions import value_type
 
 LADDER = ("in_grammar", "known_tool", "right_tools", "valid_arguments", "right_names", "ast_match", "exact_match")
 """The rungs in the order of a table; each is a share of all rows."""

@@ -3,7 +3,8 @@
 Knows parameter types, specifications, signatures and names; not conversations, rows or models.
 """
 
-from fgtools.schema.tools import Change, SchemaError, normalize_tools, normalize_type, parse_tools
+from fgtools.schema.limits import SchemaError
+from fgtools.schema.tools import Change, normalize_tools, normalize_type, parse_tools
 
 __all__ = [
     "Change",
@@ -16,4 +17,5 @@ __all__ = [
     "signatures",
     "tutorial",
     "types",
+    "unions",
 ]

@@ -14,6 +14,8 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
+from fgtools.schema.limits import MAX_LITERAL
+
 MAX_RAW_DEPTH = 64
 """Deepest nesting of values in raw data. Real ones stay below 10; chat templates recurse, so that a limit is needed."""
 
@@ -49,6 +51,8 @@ def parse_literal(text: str) -> Any:
         raise ValueError("nested too deep to be parsed") from error
     except ValueError:
         pass  # a Python literal then
+    if len(text) > MAX_LITERAL:
+        raise ValueError(f"no JSON, and too long for a Python literal: {text.strip()[:60]!r}")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Python warns of odd backslashes in the data

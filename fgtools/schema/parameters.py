@@ -5,28 +5,31 @@ for `specs`; it does not know tools or wrappers.
 
 The result is made for FunctionGemma's chat template: every parameter has one concrete `type` of JSON Schema, every
 object has `properties` (the template takes a mapping without them for a list of parameters), and `required` lists
-existing properties only. A union of types is shown as one of them and kept whole under `anyOf`. Type words are those
-of `types`; unknown ones become "string".
+existing properties only. A union of types is shown as one of them and kept whole under `anyOf`; objects that are
+composed of others (allOf, anyOf, oneOf) become one. A reference is replaced by what it names; inside itself it becomes
+an object or value without further detail. Type words are those of `types`; unknown ones become "string".
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fgtools.schema import specs
+from fgtools.schema import composition, specs
+from fgtools.schema.facts import describe_facts
+from fgtools.schema.limits import MAX_NODES, LimitError
 from fgtools.schema.literals import MAX_RAW_DEPTH, decode_text
-from fgtools.schema.names import normalize_object
+from fgtools.schema.references import Definitions
 from fgtools.schema.specs import Spec
-from fgtools.schema.types import alternatives, parse_type, widest, without_alternatives
-
-MAX_NODES = 20_000
-"""Most specifications parsed in one tool; references can multiply them without end."""
+from fgtools.schema.types import parse_type
+from fgtools.schema.unions import alternatives, distinct, widest, without_alternatives
 
 _STRUCTURE_WORDS = frozenset({"type", "items", "properties", "additionalProperties", "not", "if", "then", "else"})
 
 
-def parse_parameters(raw: Any, beside: Any = None) -> tuple[dict[str, Any], tuple[tuple[str, str], ...]]:
+def parse_parameters(
+    raw: Any, beside: Any = None, documents: Sequence[Any] = ()
+) -> tuple[dict[str, Any], tuple[tuple[str, str], ...]]:
     """Parse the parameters of a tool.
 
     A parameter is required when it says so itself, or else when a `required` list (inside or beside) names it. Without
@@ -36,17 +39,19 @@ def parse_parameters(raw: Any, beside: Any = None) -> tuple[dict[str, Any], tupl
     Args:
         raw: The parameters field: a mapping, a list of named arguments, text of either, or None.
         beside: The `required` field beside the parameters, or None.
+        documents: Where references are looked up after the parameters themselves: the tool, and what encloses it.
 
     Returns:
         A fresh {"type": "object", "properties", "required"} with the valid keywords of `raw`, and what that changed, as
         (kind, detail) pairs; see `schema.Change`.
 
     Raises:
-        ValueError: The field is text that cannot be parsed, or nests too deep, or has too many parts.
+        LimitError: The parameters nest too deep or have too many parts.
+        ValueError: The field is text that cannot be parsed.
     """
     is_encoded = isinstance(raw, str) and raw.strip()
     raw = decode_text(raw) if is_encoded else raw
-    parser = ParameterParser(raw)
+    parser = ParameterParser(raw, documents)
     parser.changes.extend([("text_decoded", "parameters")] if is_encoded else [])
     schema = parser.parse_set(raw, beside, 0)
     return schema, tuple(dict.fromkeys(parser.changes))
@@ -55,25 +60,24 @@ def parse_parameters(raw: Any, beside: Any = None) -> tuple[dict[str, Any], tupl
 class ParameterParser:
     """Parses one tool's parameters; holds its definitions, counts the specifications and notes the changes."""
 
-    def __init__(self, root: Any) -> None:
-        self.definitions: dict[str, Any] = {}
-        self.open_references: list[str] = []
+    def __init__(self, root: Any, documents: Sequence[Any] = ()) -> None:
+        """Take the parameters, and where references are looked up after them."""
+        self.definitions = Definitions([root, *documents])
+        self.open_targets: list[int] = []  # identities of the definitions that are being parsed
         self.changes: list[tuple[str, str]] = []
         self.nodes = 0
-        if isinstance(root, Mapping):
-            for word in specs.DEFINITION_WORDS:
-                found = root.get(word)
-                if isinstance(found, Mapping):
-                    self.definitions.update({f"#/{word}/{name}": spec for name, spec in found.items()})
 
     def parse_set(self, raw: Any, beside: Any, depth: int) -> dict[str, Any]:
         """Return the schema of several parameters, `depth` objects or lists below the tool's own."""
-        raw = self._dereference(raw)
+        raw = self._compose(self._dereference(raw), depth, True)
         if isinstance(beside, (list, tuple, str, Mapping)) and beside:
             self.changes.append(("required_moved", ""))
+        raw = (specs.split_entries(raw) or raw) if isinstance(raw, Mapping) else raw
         if isinstance(raw, (list, tuple)):
             self.changes.append(("listed_parameters", ""))
-            return self._build_object({}, specs.named_entries(raw), [beside], True, depth)
+            entries, left = specs.named_entries(raw)
+            self.changes.extend(("parameter_dropped", one) for one in left)
+            return self._build_object({}, entries, [beside], True, depth)
         if not isinstance(raw, Mapping):
             return self._build_object({}, {}, [beside], False, depth)
         required = raw.get("required")
@@ -87,7 +91,10 @@ class ParameterParser:
     def _build_object(
         self, meta: Mapping[str, Any], entries: Mapping[str, Any], listed: list[Any], flat: bool, depth: int
     ) -> dict[str, Any]:
-        parsed = {name: self.parse_spec(entry, depth + 1) for name, entry in entries.items()}
+        filled = specs.filled_names(entries, listed, flat)
+        self.changes.extend(("null_parameter", name[:80]) for name in filled)
+        own = {name: entry for name, entry in entries.items() if name not in set(filled)} if filled else entries
+        parsed = {name: self.parse_spec(entry, depth + 1) for name, entry in own.items()}
         result: dict[str, Any] = {"type": "object"}
         result.update(specs.description_of(meta))
         result["properties"] = {name: spec.schema for name, spec in parsed.items()}
@@ -100,15 +107,14 @@ class ParameterParser:
         elif isinstance(extra, (Mapping, str)):
             result["additionalProperties"] = self.parse_spec(extra, depth + 1).schema
         result.update(specs.keywords_of(meta))
+        self._note_dropped(meta)
         return result
 
     def parse_spec(self, raw: Any, depth: int) -> Spec:
         """Parse a type word, a specification mapping, a list of types, a plain sentence, or None."""
-        self.nodes += 1
-        if depth > MAX_RAW_DEPTH or self.nodes > MAX_NODES:
-            raise ValueError(f"parameters nest deeper than {MAX_RAW_DEPTH} levels or hold more than {MAX_NODES} parts")
-        opened = len(self.open_references)
-        raw = self._dereference(raw)
+        self._count_node(depth)
+        opened = len(self.open_targets)
+        raw = self._decode(self._dereference(raw))
         try:
             if isinstance(raw, str):
                 spec = specs.parse_sentence(raw)
@@ -118,18 +124,44 @@ class ParameterParser:
                 only_words = all(isinstance(item, str) for item in raw)
                 return Spec(self._parse_type_list(raw, depth) if only_words else {"type": "string"})
             if isinstance(raw, Mapping):
-                return self._parse_mapping(raw, depth)
+                return self._parse_mapping(self._compose(raw, depth), depth)
             return Spec({"type": "string"})
         finally:
-            del self.open_references[opened:]
+            del self.open_targets[opened:]
+
+    def _count_node(self, depth: int) -> None:
+        self.nodes += 1
+        if depth > MAX_RAW_DEPTH or self.nodes > MAX_NODES:
+            raise LimitError(
+                f"parameters nest deeper than {MAX_RAW_DEPTH} levels or hold more than {MAX_NODES} parts, with what "
+                "references name: flatten or shorten the tool"
+            )
+
+    def _decode(self, raw: Any) -> Any:
+        """Decode a specification that is the JSON text of one."""
+        if isinstance(raw, str) and raw.lstrip().startswith("{"):
+            try:
+                decoded = decode_text(raw)
+            except ValueError:
+                return raw
+            if isinstance(decoded, Mapping):
+                self.changes.append(("text_decoded", "specification"))
+                return decoded
+        return raw
 
     def _parse_mapping(self, raw: Mapping[str, Any], depth: int) -> Spec:
         if raw and all(isinstance(value, Mapping) for value in raw.values()) and not set(raw) <= _STRUCTURE_WORDS:
             nested = self.parse_set(raw, None, depth + 1)
             return Spec({word: value for word, value in nested.items() if word != "required" or value})
+        if (own := specs.without_nulls(raw)) is not raw:
+            self.changes.extend(("null_keyword", word[:80]) for word in raw if word not in own)
+            raw = own
         base, optional = self._parse_base(raw, depth)
         schema: dict[str, Any] = {"type": base.pop("type")}
         schema.update(specs.description_of(raw) or specs.description_of(base))
+        text, kinds = describe_facts(raw, schema.get("description", ""))
+        schema.update({"description": text} if text else {})
+        self.changes.extend((kind, "") for kind in kinds)
         schema.update(specs.choices_of(raw) or ({"enum": base["enum"]} if "enum" in base else {}))
         if schema["type"] == "array":
             schema.update(self._parse_items(raw, base, depth))
@@ -140,9 +172,11 @@ class ParameterParser:
         schema.update(specs.keywords_of(raw))
         schema.update({"default": base["default"]} if "default" in base else {})
         schema.update(specs.plain_entry("default", raw["default"]) if "default" in raw else {})
+        self._note_dropped(raw)
         if "default" in schema and schema["default"] is None and schema["type"] != "null":
             schema["nullable"] = True  # a default of null means that null is allowed
-        return Spec(schema, specs.is_marked_optional(raw, optional), "default" in raw or specs.says_optional(raw))
+        hint = "default" in raw or raw.get("nullable") is True or specs.says_optional(raw)
+        return Spec(schema, specs.is_marked_optional(raw, optional), hint)
 
     def _build_any_of(self, raw: Mapping[str, Any], base: dict[str, Any], depth: int) -> dict[str, Any]:
         """Return {"anyOf"} where the one type that is shown stands for several."""
@@ -171,8 +205,6 @@ class ParameterParser:
         for word in ("anyOf", "oneOf"):
             if isinstance(raw.get(word), (list, tuple)) and raw[word]:
                 return self._parse_type_list(raw[word], depth), None
-        if isinstance(raw.get("allOf"), (list, tuple)) and raw["allOf"]:
-            return self._merge_all_of(raw["allOf"], depth), None
         return {"type": specs.inferred_type(raw)}, None
 
     def _note_type(self, kind: Any, shown: str, known: bool = True) -> None:
@@ -192,24 +224,16 @@ class ParameterParser:
         if others:
             self.changes.append(("union_narrowed", f"{'|'.join(one['type'] for one in others)} -> {narrowed['type']}"))
             narrowed["anyOf"] = others
+        elif len(distinct(real)) > 1:
+            self.changes.append(("union_merged", f"{len(distinct(real))} -> {narrowed['type']}"))
         return narrowed
-
-    def _merge_all_of(self, parts: Any, depth: int) -> dict[str, Any]:
-        merged: dict[str, Any] = {}
-        for part in parts:
-            part = self._dereference(part)
-            if isinstance(part, Mapping):
-                properties = {**merged.get("properties", {}), **normalize_object(part).properties}
-                required = [*specs.listed_names(merged.get("required")), *specs.listed_names(part.get("required"))]
-                merged = {**merged, **part}
-                merged.update({"properties": properties} if properties else {})
-                merged.update({"required": required} if required else {})
-        return self.parse_spec(merged, depth + 1).schema if merged else {"type": "string"}
 
     def _parse_items(self, raw: Mapping[str, Any], base: dict[str, Any], depth: int) -> dict[str, Any]:
         items = raw.get("items")
+        if isinstance(raw.get("prefixItems"), (list, tuple)) and raw["prefixItems"]:
+            items = [*raw["prefixItems"], *([items] if isinstance(items, Mapping) and items else [])]
         if isinstance(items, (list, tuple)) and items:
-            return {"items": without_alternatives(widest([self.parse_spec(item, depth + 1).schema for item in items]))}
+            return {"items": without_alternatives(self._parse_type_list(items, depth))}
         if isinstance(items, (Mapping, str)) and items:
             return {"items": without_alternatives(self.parse_spec(items, depth + 1).schema)}
         return {"items": base["items"]} if "items" in base and items != {} else {}
@@ -224,16 +248,70 @@ class ParameterParser:
             nested.setdefault("additionalProperties", base["additionalProperties"])
         return {word: value for word, value in nested.items() if word != "type" and (word != "required" or value)}
 
+    def _note_dropped(self, raw: Mapping[str, Any]) -> None:
+        self.changes.extend(("keyword_dropped", word) for word in raw if word in specs.DROPPED_WORDS)
+
     def _dereference(self, raw: Any) -> Any:
+        """Replace a reference by what it names; inside itself it becomes a schema with its type alone."""
         while isinstance(raw, Mapping) and isinstance(raw.get("$ref"), str):
             name = raw["$ref"]
-            self.changes.append(("reference_inlined", name[:80]))
             beside = {word: value for word, value in raw.items() if word != "$ref"}
-            target = self.definitions.get(name)
-            if not isinstance(target, Mapping):
-                return beside  # the definition is missing
-            if name in self.open_references:
-                return {"type": target.get("type", "object"), **beside}  # recursive: only its first level is shown
-            self.open_references.append(name)
+            target = self.definitions.find(name)
+            if target is None:
+                self.changes.append(("reference_unresolved", name[:80]))
+                return beside
+            if id(target) in self.open_targets:
+                self.changes.append(("recursion_cut", name[:80]))
+                return {"type": target.get("type", "object"), **beside}
+            self.changes.append(("reference_inlined", name[:80]))
+            self.open_targets.append(id(target))
             raw = {**target, **beside}
         return raw
+
+    def _compose(self, raw: Any, depth: int, whole: bool = False) -> Any:
+        """Merge a schema that is composed of others into one; `whole` for the parameters of a tool or an object."""
+        if not isinstance(raw, Mapping):
+            return raw
+        if parts := composition.branches_of(raw, "allOf"):
+            own = {word: value for word, value in raw.items() if word != "allOf"}
+            raw = composition.merge_all([*self._expand(parts, depth), own])
+            self.changes.append(("composition_merged", "allOf"))
+        if parts := composition.optional_branches_of(raw):
+            raw = composition.merge_optional(raw, self._expand(parts, depth))
+            self.changes.append(("composition_merged", "then"))
+        for word in composition.UNION_WORDS:
+            raw = self._merge_union(raw, word, depth, whole)
+        return raw
+
+    def _merge_union(self, raw: Mapping[str, Any], word: str, depth: int, whole: bool) -> Mapping[str, Any]:
+        parts = composition.branches_of(raw, word)
+        if not parts:
+            return raw
+        opened, noted = len(self.open_targets), len(self.changes)
+        branches = self._expand(parts, depth)
+        own = {key: value for key, value in raw.items() if key != word}
+        objects = [one for one in branches if composition.is_object(one)]
+        others = [one for one in branches if not composition.is_object(one) and not composition.is_null(one)]
+        is_own = composition.is_object(own)
+        nullable = len(objects) == 1 < len(branches)  # one object or null: no union of objects
+        if objects and (whole or (not others and (is_own or ("type" not in own and not nullable)))):
+            self.changes.append(("composition_merged", word))
+            self.changes.extend(("branch_dropped", str(one)[:80]) for one in others)
+            return composition.merge_branches(own, [*objects, *filter(composition.is_null, branches)])
+        del self.open_targets[opened:], self.changes[noted:]
+        if whole and (is_own or not objects):
+            self.changes.extend(("branch_dropped", str(one)[:80]) for one in branches)
+            return own
+        return raw
+
+    def _expand(self, branches: Sequence[Any], depth: int) -> list[Any]:
+        """Return branches without references, each composed of one; what they refer to stays open."""
+        opened = len(self.open_targets)
+        expanded, targets = [], []
+        for branch in branches:
+            self._count_node(depth + 1)
+            expanded.append(self._compose(self._dereference(branch), depth + 1))
+            targets += self.open_targets[opened:]
+            del self.open_targets[opened:]
+        self.open_targets += targets
+        return expanded

@@ -16,9 +16,9 @@ from typing import Any
 from fgtools.schema.literals import parse_literal, plain_value
 
 _DEF = re.compile(r"^\s*(?:@[^\n]*\n\s*)*(?:async\s+)?def\s")
-_BARE = re.compile(r"^\s*([^\W\d][\w.]*)\s*\(.*\)\s*(?:->.*)?:?\s*$", re.DOTALL)
+_CALLED = re.compile(r"[^\W\d][\w.]*\s*\(")
 _SECTION = re.compile(r"^(args|arguments|parameters|params|returns?|raises|yields|examples?|notes?)\s*:\s*$", re.I)
-_ENTRY = re.compile(r"^\*{0,2}(\w+)\s*(?:\(([^)]*)\))?\s*:\s*(.*)$")
+_ENTRY = re.compile(r"^\*{0,2}(\w+)\s*(?:\(([^)]*)\)\s*)?:\s*(.*)$")
 _OWN_ARGUMENTS = frozenset({"self", "cls"})
 _OPEN, _CLOSE = "([{", ")]}"
 _MARKS = frozenset(_OPEN + _CLOSE + ",")
@@ -27,7 +27,10 @@ _BEFORE_VALUE = frozenset({"", *"=,([{:"})
 
 def is_signature(text: str) -> bool:
     """Return whether text may declare a Python function: `def f(...)`, or `f(a: int, b="x")` alone."""
-    return bool(_DEF.match(text) or _BARE.match(text))
+    if _DEF.match(text):
+        return True
+    body = text.strip().rstrip(":").rstrip()
+    return bool(_CALLED.match(body)) and (body.endswith(")") or body.rpartition("->")[0].rstrip().endswith(")"))
 
 
 def parse_signature(text: str) -> dict[str, Any]:

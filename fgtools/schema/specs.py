@@ -9,19 +9,38 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from fgtools.schema.literals import plain_value
-from fgtools.schema.types import common_type, parse_type, value_type
+from fgtools.schema.limits import MAX_DESCRIPTION, MAX_ENUM, require_at_most
+from fgtools.schema.literals import decode_text, plain_value, show
+from fgtools.schema.references import DEFINITION_WORDS, is_definitions
+from fgtools.schema.types import parse_type
+from fgtools.schema.unions import common_type, value_type
 
-DEFINITION_WORDS = ("$defs", "definitions")
 _META = frozenset({"description", "title", "type", "additionalProperties", "$schema", "$id", "$comment", "strict"})
 _NESTING = frozenset(
     {"items", "properties", "additionalProperties", "patternProperties", "dependentSchemas", "required", "default"}
     | {"const", "example", "examples", "enum", "not", "if", "then", "else", "contains", "propertyNames"}
 )
 """The words of JSON Schema whose value may be a mapping."""
+
+DROPPED_WORDS = frozenset(
+    {"not", "if", "dependentRequired", "patternProperties", "propertyNames", "contains", "minContains", "maxContains"}
+    | {"unevaluatedProperties", "unevaluatedItems"}
+)
+"""Keywords of JSON Schema that restrict values and are left out, since no template shows them."""
+
+_NEVER_NULL = frozenset(
+    {"type", "description", "title", "format", "items", "properties", "required", "enum", "minimum", "maximum"}
+    | {"pattern", "anyOf", "oneOf", "allOf", "$ref", "additionalProperties", "minLength", "maxLength", "minItems"}
+    | {"maxItems", "nullable"}
+)
+"""Keywords that nobody writes with the value null: where one is null, a table has filled in what was not there."""
+
+_NAME_WORDS = ("name", "parameter_name", "param_name", "argument_name", "arg_name", "param", "parameter", "arg", "key")
+"""Fields of an argument's name in a list of arguments, best first."""
 
 _SAYS_OPTIONAL = re.compile(r"^\W*optional\b|[(\[]optional\b|,\s*optional\s*[.)]", re.IGNORECASE)
 
@@ -70,7 +89,7 @@ class Spec:
     Attributes:
         schema: JSON Schema with a concrete type.
         optional: True or False where the parameter itself says so, else None.
-        hint: Whether a default or the description suggests that it may be left out.
+        hint: Whether a default, null as a value or the description suggests that it may be left out.
     """
 
     schema: dict[str, Any]
@@ -114,13 +133,17 @@ def description_of(raw: Mapping[str, Any]) -> dict[str, str]:
     text = raw.get("description")
     if isinstance(text, (list, tuple)) and all(isinstance(part, str) for part in text):
         text = "\n".join(text)
-    return {"description": text} if isinstance(text, str) and text else {}
+    if not isinstance(text, str) or not text:
+        return {}
+    require_at_most(MAX_DESCRIPTION, len(text), "characters of a parameter's description")
+    return {"description": text}
 
 
 def choices_of(raw: Mapping[str, Any]) -> dict[str, Any]:
     """Return {"enum"} of any JSON values, or {} where there is none."""
     for word in ("enum", "choices"):
         if isinstance(raw.get(word), (list, tuple, set, frozenset)):
+            require_at_most(MAX_ENUM, len(raw[word]), "choices of a parameter")
             entry = plain_entry("enum", raw[word])
             if entry.get("enum"):
                 return entry
@@ -143,7 +166,7 @@ def plain_entry(word: str, value: Any) -> dict[str, Any]:
 
 def is_marked_optional(raw: Mapping[str, Any], optional: bool | None) -> bool | None:
     """Return whether a parameter is marked optional (True) or required (False); `optional` where it is not marked."""
-    for word, meaning in (("optional", True), ("required", False)):
+    for word, meaning in (("optional", True), ("required", False), ("is_required", False), ("isRequired", False)):
         value = raw.get(word)
         if isinstance(value, str) and value.strip().lower() in ("true", "false", "yes", "no"):
             value = value.strip().lower() in ("true", "yes")
@@ -175,19 +198,21 @@ def is_schema(raw: Mapping[str, Any]) -> bool:
     kind, properties = raw.get("type"), raw.get("properties")
     if isinstance(kind, Mapping):
         return False
-    if _means_object(kind) or isinstance(properties, (list, tuple)):
+    if means_object(kind) or isinstance(properties, (list, tuple)):
         return True
     if not isinstance(properties, Mapping):
         return not kind and set(raw) <= (_META | {"required", *DEFINITION_WORDS}) and "type" in raw
-    others = [word for word in raw if word not in _META and word not in ("properties", "required", *DEFINITION_WORDS)]
+    known = _META.union(("properties", "required", *DEFINITION_WORDS))
+    others = [word for word in raw if word not in known]
     if any(isinstance(raw[word], Mapping) for word in others):
         return False
     return not _looks_like_spec(properties)
 
 
-def _means_object(kind: Any) -> bool:
+def means_object(kind: Any) -> bool:
+    """Return whether a type word, or one of a list of them, is one for objects."""
     if isinstance(kind, (list, tuple)):
-        return any(_means_object(item) for item in kind)
+        return any(means_object(item) for item in kind)
     return isinstance(kind, str) and parse_type(kind).known and parse_type(kind).schema["type"] == "object"
 
 
@@ -202,9 +227,13 @@ def schema_entries(raw: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(properties, Mapping):
         return {str(name): spec for name, spec in properties.items()}
     if isinstance(properties, (list, tuple)):
-        return named_entries(properties)
-    known = _NESTING.union(DEFINITION_WORDS)  # some objects have their parameters beside the keywords
-    return {str(name): spec for name, spec in raw.items() if name not in known and isinstance(spec, Mapping) and spec}
+        return named_entries(properties)[0]
+    # some objects have their parameters beside the keywords
+    return {
+        str(name): spec
+        for name, spec in raw.items()
+        if name not in _NESTING and isinstance(spec, Mapping) and spec and not _holds_definitions(name, spec)
+    }
 
 
 def flat_entries(raw: Mapping[str, Any]) -> dict[str, Any]:
@@ -216,26 +245,97 @@ def flat_entries(raw: Mapping[str, Any]) -> dict[str, Any]:
 def _is_meta(name: Any, spec: Any, mappings: bool) -> bool:
     """Return whether an entry says something about the arguments and is not an argument of that name."""
     if isinstance(spec, Mapping):
-        return name in DEFINITION_WORDS
+        return _holds_definitions(name, spec)
     if name in ("required", "optional"):
         return not isinstance(spec, str) or mappings
     return name in _META and mappings
 
 
-def named_entries(raw: Any) -> dict[str, Any]:
-    """Return the parameters of a list of names, {"name", ...} (also OpenAPI's {"schema"}) or {name: specification}."""
+def _holds_definitions(name: Any, spec: Any) -> bool:
+    return name in DEFINITION_WORDS and is_definitions(spec)
+
+
+def split_entries(raw: Mapping[str, Any]) -> list[dict[str, Any]] | None:
+    """Return the arguments of {"required": ..., "optional": ...}, each a list or mapping of arguments, or None."""
+    if not raw or not set(raw) <= {"required", "optional"}:
+        return None
+    found: list[dict[str, Any]] = []
+    for word, listed in raw.items():
+        if isinstance(listed, Mapping) and all(isinstance(spec, (Mapping, str)) for spec in listed.values()):
+            if isinstance(listed.get("type"), str):
+                return None  # an argument of that name
+            listed = [
+                {**(spec if isinstance(spec, Mapping) else {"type": spec}), "name": n} for n, spec in listed.items()
+            ]
+        if not isinstance(listed, (list, tuple)) or not all(isinstance(item, Mapping) for item in listed):
+            return None
+        found += [{**item, "required": word == "required"} for item in listed]
+    return found
+
+
+def without_nulls(raw: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a specification without null values, where one of them cannot have been written by its author."""
+    if not any(value is None and word in _NEVER_NULL for word, value in raw.items()):
+        return raw
+    return {word: value for word, value in raw.items() if value is not None}
+
+
+def filled_names(entries: Mapping[str, Any], required: list[Any], flat: bool) -> list[str]:
+    """Return the names that a table filled in for a tool which has no such parameters: their value is null.
+
+    Args:
+        entries: The specifications by name.
+        required: The `required` fields; a name in one of them is the tool's own.
+        flat: Whether the notation is no JSON Schema; there a parameter may have no specification, and null is one
+            only where other parameters have some.
+
+    Returns:
+        The names, in order.
+    """
+    own = {name for names in required for name in listed_names(names)}
+    null = [name for name, spec in entries.items() if _is_null(spec) and name not in own]
+    described = any(isinstance(spec, Mapping) and not _is_null(spec) for spec in entries.values())
+    return null if described or not flat else []
+
+
+def _is_null(spec: Any) -> bool:
+    return spec is None or (isinstance(spec, Mapping) and bool(spec) and all(part is None for part in spec.values()))
+
+
+def named_entries(raw: Any) -> tuple[dict[str, Any], list[str]]:
+    """Return the parameters of a list of names, {"name", ...} (also OpenAPI's {"schema"}) or {name: specification}.
+
+    Args:
+        raw: The list.
+
+    Returns:
+        The specifications by name; and what was left out, as text: items without a name, and second ones of a name.
+    """
     entries: dict[str, Any] = {}
+    left: list[str] = []
     for item in raw:
-        if isinstance(item, str):
-            entries.setdefault(item, None)
-        elif isinstance(item, Mapping) and isinstance(item.get("name"), str):
-            inner = item["schema"] if isinstance(item.get("schema"), Mapping) else {}
-            spec = {**inner, **{word: value for word, value in item.items() if word not in ("name", "schema", "in")}}
-            entries.setdefault(item["name"], spec)
-        elif isinstance(item, Mapping) and len(item) == 1:
-            name, spec = next(iter(item.items()))
-            entries.setdefault(str(name), spec)
-    return entries
+        pairs = _name_entries(item)
+        left.extend([] if pairs else [show(item)])
+        for name, spec in pairs:
+            left.extend([name[:80]] if name in entries else [])
+            entries.setdefault(name, spec)
+    return entries, left
+
+
+def _name_entries(item: Any) -> list[tuple[str, Any]]:
+    """Return the parameters that an item of a list names, with their specifications; [] where it names none."""
+    if isinstance(item, str):
+        return [(item, {})]
+    if not isinstance(item, Mapping):
+        return []
+    word = next((word for word in _NAME_WORDS if isinstance(item.get(word), str)), None)
+    if word is not None and (word == "name" or len(item) > 1):
+        inner = item["schema"] if isinstance(item.get("schema"), Mapping) else {}
+        beside = {key: value for key, value in item.items() if key not in (word, "schema", "in")}
+        return [(item[word], {**inner, **beside})]
+    if len(item) == 1 or all(isinstance(spec, Mapping) for spec in item.values()):
+        return [(str(name), spec) for name, spec in item.items()]
+    return []
 
 
 def required_names(specs: Mapping[str, Spec], listed: list[Any], flat: bool) -> list[str]:
@@ -267,6 +367,9 @@ def required_names(specs: Mapping[str, Spec], listed: list[Any], flat: bool) -> 
 
 def listed_names(raw: Any) -> list[str]:
     """Return the names in a `required` field: a list, a mapping of truth values, or names with commas between them."""
+    if isinstance(raw, str) and raw.lstrip().startswith("["):
+        with suppress(ValueError):  # names with commas between them
+            raw = decode_text(raw)
     if isinstance(raw, str):
         return [name.strip() for name in raw.split(",") if name.strip()]
     if isinstance(raw, Mapping):

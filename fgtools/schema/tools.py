@@ -1,7 +1,8 @@
 """Tool definitions in the notations of published data sets, as the function schemas FunctionGemma's template shows.
 
-Knows wrappers, encodings, Python functions, names and duplicates; parameters are parsed by `parameters`, types by
-`types`, and the `tutorial` recipe is in `tutorial`. It does not know conversations.
+Knows lists, encodings, Python functions and duplicates; the fields of one definition are found by `definitions`,
+parameters are parsed by `parameters`, types by `types`, and the `tutorial` recipe is in `tutorial`. It does not know
+conversations.
 
 A schema in normal form is {"type": "function", "function": {"name", "description", "parameters"}} with parameters
 {"type": "object", "properties", "required"}; normalizing it again returns an equal one. Names are never changed, since
@@ -10,7 +11,6 @@ the gold calls of published data use them.
 
 from __future__ import annotations
 
-import json
 import marshal
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -18,22 +18,20 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from fgtools.calls import MAX_DEPTH, Problem, nests_too_deep
-from fgtools.files import FgtoolsError
 from fgtools.profiles import Recipe, get_recipe
-from fgtools.schema.literals import decode_text, parse_literals, plain_value, show
+from fgtools.schema.definitions import NAME_WORDS, find_description, find_name, find_parameters, unwrap
+from fgtools.schema.limits import MAX_DEFINITION, MAX_TEXT, MAX_TOOLS, LimitError, SchemaError, require_at_most
+from fgtools.schema.literals import decode_text, parse_literals, show
 from fgtools.schema.parameters import ParameterParser, parse_parameters
+from fgtools.schema.references import DEFINITION_WORDS
 from fgtools.schema.signatures import is_signature, parse_signature
 from fgtools.schema.tutorial import normalize_tutorial_tools, normalize_tutorial_type
 
-_NAME_WORDS = ("api_call", "name", "api_name", "function_name", "tool_name")
-"""Fields of a tool's callable name, best first: Gorilla's `name` is a title, and its `api_call` what is called."""
+_LIST_WORDS = ("tools", "functions", "function_declarations", "functionDeclarations", "tool_list", "api_list", "apis")
+"""Fields that hold a list of definitions."""
 
-_PARAMETER_WORDS = ("parameters", "input_schema", "inputSchema", "input_parameters", "arguments", "args")
-_LIST_WORDS = ("tools", "functions", "function_declarations", "functionDeclarations")
-
-
-class SchemaError(FgtoolsError, ValueError):
-    """A tools field that cannot be parsed at all."""
+_ENVELOPES = ("result", "toolConfig", "tool_config", "data")
+"""Fields around such a field, as in the answer of an MCP server."""
 
 
 class Change(NamedTuple):
@@ -41,9 +39,15 @@ class Change(NamedTuple):
 
     Attributes:
         tool: The tool's name.
-        kind: wrapper_removed, text_decoded, signature_read, name_from (the name was in another field), type_word,
-            unknown_type, union_narrowed, flat_parameters and listed_parameters (made a JSON Schema), required_moved
-            (it was beside the parameters), required_dropped (it named no parameter), reference_inlined.
+        kind: wrapper_removed, text_decoded, signature_read; name_from and parameters_from (they were in another
+            field), parameters_ignored (a second field holds some too); flat_parameters and listed_parameters (made a
+            JSON Schema), parameter_dropped (an item of the list without a name, or a second one of a name);
+            null_parameter and null_keyword (a table filled them in); required_moved (it was beside the parameters),
+            required_dropped (it named no parameter); type_word, unknown_type; union_narrowed (one of several types is
+            shown), union_merged (several schemas of one type became one), composition_merged (allOf, anyOf, oneOf,
+            then), branch_dropped (no object, where only objects make sense); reference_inlined, reference_unresolved,
+            recursion_cut; unit_described, example_described, example_dropped (too long), keyword_dropped (a
+            restriction that no template shows).
         detail: Such as "dict -> object".
     """
 
@@ -80,8 +84,10 @@ def normalize_tools(raw: Any, recipe: str | Recipe = "native") -> list[dict[str,
     Args:
         raw: A list or tuple of definitions, one definition, text of either (JSON or Python literals, encoded up to
             twice), a list of such texts, or None. Definitions may be bare, under {"function"} or under
-            {"type": "function", "function"}; the text of a Python signature; or a Python function with type hints and
-            a docstring in Google's style (parsed by transformers' get_json_schema).
+            {"type": "function", "function"}; in the notations of Anthropic, Bedrock, Cohere, Gemini, LangChain,
+            ToolBench and others; in an envelope such as the result of an MCP server's tools/list; the text of a Python
+            signature; or a Python function with type hints and a docstring in Google's style (parsed by transformers'
+            get_json_schema).
         recipe: "native" for valid JSON Schema in normal form; "tutorial" for what the tutorial makes of the field.
 
     Returns:
@@ -89,8 +95,8 @@ def normalize_tools(raw: Any, recipe: str | Recipe = "native") -> list[dict[str,
         definition without a usable name is left out, and of several with one name the first is kept.
 
     Raises:
-        SchemaError: The field is a number or another single value, text that is neither JSON nor Python, or a Python
-            function whose hints or docstring cannot be parsed (native only).
+        SchemaError: The field is a number or another single value, text that is neither JSON nor Python, a Python
+            function whose hints or docstring cannot be parsed, or exceeds a limit of `limits` (native only).
         ValueError: The recipe is unknown.
     """
     if get_recipe(recipe).call_style == "tutorial":
@@ -118,6 +124,8 @@ def normalize_type(raw: Any, recipe: str | Recipe = "native") -> dict[str, Any]:
     try:
         spec = {"type": raw} if isinstance(raw, str) else raw
         return ParameterParser(spec).parse_spec(spec, 0).schema
+    except LimitError:
+        raise
     except ValueError as error:
         raise SchemaError(f"type cannot be parsed: {error}") from error
 
@@ -137,6 +145,7 @@ def parse_tools(raw: Any) -> ParsedTools:
         SchemaError: As for `normalize_tools`.
     """
     if isinstance(raw, str):
+        require_at_most(MAX_TEXT, len(raw), "characters of a row's tools")
         tools, problems, changes = _parse_text(raw)
         return ParsedTools(marshal.loads(tools), problems, changes)
     return _parse(raw)
@@ -175,7 +184,10 @@ def _parse(raw: Any, before: tuple[str, ...] = ()) -> ParsedTools:
     changes: list[Change] = []
     tools: dict[str, dict[str, Any]] = {}
     try:
-        found = list(_find_definitions(raw, depth=0))
+        found = []
+        for one in _find_definitions(raw, depth=0):
+            require_at_most(MAX_TOOLS, len(found) + 1, "tools of a row")
+            found.append(one)
         problems = [item for item in found if isinstance(item, Problem)]
         for body, kinds in (item for item in found if not isinstance(item, Problem)):
             parsed = _parse_tool(body)
@@ -196,12 +208,13 @@ def _parse(raw: Any, before: tuple[str, ...] = ()) -> ParsedTools:
 def _find_definitions(raw: Any, depth: int) -> Iterator[_Definition | Problem]:
     """Yield every definition in a decoded field, without its wrappers, and a Problem for each part that is none."""
     if isinstance(raw, (list, tuple)):
+        require_at_most(MAX_TOOLS, len(raw), "tools of a row")
         for item in raw:
             yield from _parse_item(item, depth)
     elif isinstance(raw, Mapping):
         yield from _parse_mapping(raw, depth)
     elif callable(raw):
-        yield _unwrap(_build_schema(raw))
+        yield unwrap(_build_schema(raw))
     elif raw is not None:
         raise SchemaError(
             f"tools must be a list, a mapping or text of one, got {type(raw).__name__} {show(raw)}: fix or drop the row"
@@ -239,39 +252,28 @@ def _build_schema(function: Callable[..., Any]) -> Mapping[str, Any]:
 
 
 def _parse_mapping(raw: Mapping[str, Any], depth: int) -> Iterator[_Definition | Problem]:
-    lists = [raw[word] for word in _LIST_WORDS if isinstance(raw.get(word), (list, tuple, str))]
-    named = bool(raw) and not any(word in raw for word in (*_NAME_WORDS, "function", "type"))
-    if lists and "name" not in raw:
-        yield from _parse_item(lists[0], depth)
-    elif named and all(map(_is_definition_body, raw.values())):
+    require_at_most(MAX_TOOLS, len(raw), "tools or fields of one mapping")
+    listed = next((raw[word] for word in _LIST_WORDS if isinstance(raw.get(word), (list, tuple, str))), None)
+    envelope = next((raw[word] for word in _ENVELOPES if _holds_list(raw.get(word))), None)
+    named = any(isinstance(raw.get(word), str) for word in NAME_WORDS) or "function" in raw or "type" in raw
+    if listed is not None and not find_parameters(raw).field and (isinstance(listed, (list, tuple)) or not named):
+        shared = {word: raw[word] for word in DEFINITION_WORDS if word in raw}
+        for found in _parse_item(listed, depth):
+            yield found if isinstance(found, Problem) or not shared else ({**shared, **found[0]}, found[1])
+    elif envelope is not None and depth < 4 and not find_parameters(raw).field:
+        yield from _parse_mapping(envelope, depth + 1)
+    elif raw and not named and all(map(_is_definition_body, raw.values())):
         yield from (({"name": name, **value}, ()) for name, value in raw.items())
     else:
-        yield _unwrap(raw)
+        yield unwrap(raw)
+
+
+def _holds_list(value: Any) -> bool:
+    return isinstance(value, Mapping) and any(isinstance(value.get(word), (list, tuple, str)) for word in _LIST_WORDS)
 
 
 def _is_definition_body(value: Any) -> bool:
-    return isinstance(value, Mapping) and any(isinstance(value.get(word), Mapping) for word in _PARAMETER_WORDS)
-
-
-def _unwrap(raw: Mapping[str, Any]) -> _Definition:
-    """Remove {"function": ...} wrappers; fields beside the function are kept where the function does not have them."""
-    changes: tuple[str, ...] = ()
-    own = set(raw) <= {"type", "function"}  # the wrapper of the normal form is no change
-    for level in range(4):
-        inner = raw.get("function")
-        if isinstance(inner, str):
-            try:
-                inner = decode_text(inner)
-            except ValueError:
-                inner = parse_signature(inner) if _parse_signatures(inner) else {"name": inner}
-        if not isinstance(inner, Mapping):
-            break
-        changes = () if own and not level and "type" in raw else ("wrapper_removed",)
-        beside = {word: value for word, value in raw.items() if word not in ("function", "type")}
-        raw = {**beside, **inner}
-        if "function" not in inner:
-            break
-    return raw, changes
+    return isinstance(value, Mapping) and isinstance(find_parameters(value).value, Mapping)
 
 
 def _parse_tool(raw: Mapping[str, Any]) -> ParsedTools:
@@ -280,6 +282,7 @@ def _parse_tool(raw: Mapping[str, Any]) -> ParsedTools:
         key = marshal.dumps(raw, 2)  # version 2 writes equal values alike
     except ValueError:  # values that marshal does not know, or too deep nesting
         return _parse_definition(raw)
+    require_at_most(MAX_DEFINITION, len(key), "bytes of a tool's definition")
     tools, problems, changes = _parse_marshalled(key)
     return ParsedTools(marshal.loads(tools), problems, changes)
 
@@ -297,30 +300,22 @@ def clear_caches() -> None:
 
 
 def _parse_definition(raw: Mapping[str, Any]) -> ParsedTools:
-    field = next((word for word in _NAME_WORDS if isinstance(raw.get(word), str) and raw[word].strip()), None)
+    field = find_name(raw)
     if field is None:
         return ParsedTools((), (Problem("no_name", show(raw)),))
     name = raw[field]
     changes = [Change(name, "name_from", field)] if field != "name" else []
     problems = []
-    word = next((word for word in _PARAMETER_WORDS if raw.get(word) is not None), None)
     try:
-        parameters, noted = parse_parameters(raw[word] if word else None, raw.get("required"))
+        found = find_parameters(raw)
+        parameters, noted = parse_parameters(found.value, found.beside, [raw])
         if nests_too_deep([{"function": {"parameters": parameters}}]):  # as deep as they are in a row's tools
-            raise SchemaError(f"parameters make the tools nest deeper than {MAX_DEPTH} levels")
-        changes.extend(Change(name, kind, detail) for kind, detail in noted)
+            raise LimitError(f"the parameters of {name[:80]} make the tools nest deeper than {MAX_DEPTH} levels")
+        changes.extend(Change(name, kind, detail) for kind, detail in (*found.changes, *noted))
+    except LimitError:
+        raise
     except ValueError as error:
         problems.append(Problem("unreadable_parameters", f"{name}: {error}"[:80]))
         parameters, _ = parse_parameters(None)
-    function = {"name": name, "description": _description(raw), "parameters": parameters}
+    function = {"name": name, "description": find_description(raw), "parameters": parameters}
     return ParsedTools(({"type": "function", "function": function},), tuple(problems), tuple(changes))
-
-
-def _description(raw: Mapping[str, Any]) -> str:
-    text = next((raw[word] for word in ("description", "api_description") if raw.get(word) is not None), "")
-    if isinstance(text, str):
-        return text
-    try:
-        return json.dumps(plain_value(text), ensure_ascii=False)
-    except ValueError:
-        return ""

@@ -4,7 +4,7 @@ Knows types written as text: JSON Schema's own words, Python's (builtins and typ
 unions, "optional" and short prose ("array of strings"). It does not know tools or parameters.
 
 Text that is no type becomes "string": the chat template shows a type only when there is one, and every value can be
-written as text. For the same reason a union is narrowed to one type (see `widest`).
+written as text. For the same reason a union is shown as one type (see `unions.widest`).
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ from __future__ import annotations
 import ast
 import copy
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
+
+from fgtools.schema.unions import common_type, unite, widest, without_alternatives
 
 JSON_TYPES = frozenset({"string", "integer", "number", "boolean", "array", "object", "null"})
 
@@ -173,67 +174,7 @@ def _narrow_union(members: list[tuple[dict[str, Any], bool]]) -> tuple[dict[str,
     nullable = len(real) < len(members) or any(optional for _, optional in members)
     if not real:
         return {"type": "null"}, nullable
-    others = alternatives(real)
-    return {**widest(real), **({"anyOf": others} if others else {})}, nullable
-
-
-def alternatives(schemas: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the distinct schemas of a union of several types; [] where one type covers them all."""
-    distinct: list[dict[str, Any]] = []
-    for schema in schemas:
-        for one in schema.get("anyOf", [schema]):
-            distinct.extend([one] if one not in distinct else [])
-    kinds = {schema.get("type") for schema in distinct}
-    return distinct if len(kinds) > 1 and kinds != {"integer", "number"} else []
-
-
-def without_alternatives(schema: dict[str, Any]) -> dict[str, Any]:
-    """Return a schema without `anyOf`, which the chat template would print as data in the items of a list."""
-    return {word: value for word, value in schema.items() if word != "anyOf"}
-
-
-def widest(schemas: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    """Narrow the members of a union to the one type that is shown.
-
-    Args:
-        schemas: Schemas with a concrete type.
-
-    Returns:
-        The common schema when they agree; "number" for integers and numbers; "string" when one of them is a string
-        (every value can be written as text); else the first. Choices (enum) are united when all have them.
-    """
-    found = list(schemas)
-    distinct = [schema for index, schema in enumerate(found) if schema not in found[:index]]
-    if not distinct:
-        return {"type": "string"}
-    kinds = {schema.get("type") for schema in distinct}
-    if len(kinds) == 1 and all("enum" in schema for schema in distinct):
-        return {**distinct[0], "enum": [choice for schema in distinct for choice in schema["enum"]]}
-    if len(kinds) == 1:
-        return distinct[0]
-    if kinds == {"integer", "number"}:
-        return {"type": "number"}
-    if "string" in kinds:
-        return {"type": "string"}
-    return without_alternatives(distinct[0])
-
-
-def common_type(values: Iterable[Any]) -> str | None:
-    """Return the one JSON type of some values, null values aside; None where there is no single one."""
-    kinds = {value_type(value) for value in values} - {"null"}
-    if kinds == {"integer", "number"}:
-        return "number"
-    return kinds.pop() if len(kinds) == 1 else None
-
-
-def value_type(value: Any) -> str:
-    """Return the JSON type of a value."""
-    if value is None:
-        return "null"
-    for kind, classes in (("boolean", bool), ("integer", int), ("number", float), ("string", str), ("object", dict)):
-        if isinstance(value, classes):
-            return kind
-    return "array"
+    return unite(real), nullable
 
 
 def _parse_literal(text: str) -> dict[str, Any]:

@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from fgtools.schema import SchemaError, normalize_type
-from fgtools.schema.types import JSON_TYPES, parse_type, widest
+from fgtools.schema.types import JSON_TYPES, parse_type
+from fgtools.schema.unions import widest
 from tests.toys import GOLDEN, load_cases
 
 CASES = load_cases(GOLDEN / "types.jsonl")

@@ -31,6 +31,8 @@ class Recipe:
         loss: "completion" trains the reply alone, "all" the whole text.
         split: "group" keeps a (request, tools) pair on one side, "rows" splits shuffled rows as they come.
         unseen_fraction: Share of the rows whose tools are kept out of training, in [0, 1); needs split "group".
+        turns: Which answers of a conversation become rows: "first", its first call or else its last answer; "all",
+            every call and every answer to a request without a call, with the turns before it, results included.
         keep_no_call: Whether rows whose right answer is no call are trained and scored.
         no_call_share: Largest share of training rows that may be no-call rows, in [0, 1].
         no_call_target: "reply" trains the row's own text, "stop" the stop token alone.
@@ -63,6 +65,7 @@ class Recipe:
     loss: str
     split: str
     unseen_fraction: float
+    turns: str
     keep_no_call: bool
     no_call_share: float
     no_call_target: str
@@ -89,6 +92,7 @@ class Recipe:
         return self.name
 
 
+TURNS = ("first", "all")  # which answers of a conversation may become rows; see Recipe
 OVER_LENGTH = ("reject", "prune", "cut")  # what may happen to a row over the budget; see Recipe
 ENGINES = ("labelled", "trl")  # how gradients may be computed; see Recipe
 PRECISIONS = ("fp32", "bf16", "fp16")  # number formats a training may compute in
@@ -100,6 +104,7 @@ RECIPES = {
         loss="completion",
         split="group",
         unseen_fraction=0.05,  # enough rows to tell what was learnt from what was memorized
+        turns="first",
         keep_no_call=True,
         no_call_share=0.3,  # enough to learn restraint; more would starve the calls
         no_call_target="reply",  # the base model answers in words when no tool fits; an empty reply would unlearn that
@@ -128,6 +133,7 @@ RECIPES = {
         loss="all",
         split="rows",
         unseen_fraction=0.0,
+        turns="first",
         keep_no_call=False,
         no_call_share=0.0,
         no_call_target="stop",
@@ -172,7 +178,9 @@ def get_recipe(recipe: str | Recipe) -> Recipe:
     return RECIPES[recipe]
 
 
-def adapt_recipe(recipe: Recipe, no_call_share: float = -1.0, over_length: str = "", engine: str = "") -> Recipe:
+def adapt_recipe(
+    recipe: Recipe, no_call_share: float = -1.0, over_length: str = "", engine: str = "", turns: str = ""
+) -> Recipe:
     """Return a recipe, under its own name, with parameters in place of some of its fields.
 
     Args:
@@ -180,6 +188,7 @@ def adapt_recipe(recipe: Recipe, no_call_share: float = -1.0, over_length: str =
         no_call_share: Largest share of no-call rows in training, in [0, 1]; below 0 leaves the recipe's.
         over_length: "reject", "prune" or "cut"; "" leaves the recipe's.
         engine: "labelled" or "trl"; "" leaves the recipe's.
+        turns: "first" or "all"; "" leaves the recipe's. The tutorial's recipe takes the first alone.
 
     Raises:
         ValueError: A value is out of its range.
@@ -190,8 +199,13 @@ def adapt_recipe(recipe: Recipe, no_call_share: float = -1.0, over_length: str =
         raise InputError(f"OVER_LENGTH must be one of {OVER_LENGTH}, or '' for the recipe's own, got {over_length!r}")
     if engine not in ("", *ENGINES):
         raise InputError(f"ENGINE must be one of {ENGINES}, or '' for the recipe's own, got {engine!r}")
+    if turns not in ("", *TURNS):
+        raise InputError(f"TURNS must be one of {TURNS}, or '' for the recipe's own, got {turns!r}")
+    if turns == "all" and recipe.call_style == "tutorial":
+        raise InputError("TURNS = 'all' needs the native recipe: the tutorial trains on one call of a conversation")
     return replace(
         recipe,
+        turns=turns or recipe.turns,
         engine=engine or recipe.engine,
         no_call_share=recipe.no_call_share if no_call_share < 0 else no_call_share,
         over_length=over_length or recipe.over_length,

@@ -3,8 +3,9 @@
 Knows turns and the notations of calls in them; not rows, splits or models.
 """
 
+from fgtools.gold.context import developer_text
 from fgtools.gold.conversation import Rejected
-from fgtools.gold.extract import Gold, developer_text, extract_gold, shorten_reply
+from fgtools.gold.extract import Gold, extract_gold, extract_golds, shorten_reply
 from fgtools.gold.messages import normalize_message, render_block
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "Rejected",
     "developer_text",
     "extract_gold",
+    "extract_golds",
     "normalize_message",
     "render_block",
     "shorten_reply",

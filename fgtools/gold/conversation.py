@@ -44,14 +44,17 @@ class Rejected:
     Attributes:
         reason: One of not_a_row, bad_conversation, too_long, not_text (an image, audio, a file), no_user_turn,
             no_assistant_turn, empty_request, broken_call, unread_call (in a notation that could not be read),
+            broken_context (one of these in an earlier turn), unanswered_call (the turn before calls, without a result),
             conflicting_calls (text and fields of a message differ), after_result (the answer reports a tool's result),
             not_learnt (no answer is to be learnt), no_reply, unclosed_reasoning; under the tutorial recipe bad_row,
             no_user_turn, no_call.
         detail: What was found, for people.
+        answer_turn: Index of the assistant turn that was looked at; -1 where it was the whole conversation.
     """
 
     reason: str
     detail: str
+    answer_turn: int = -1
 
 
 @dataclass(frozen=True)

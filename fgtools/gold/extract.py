@@ -1,34 +1,31 @@
 """The gold of a conversation: the call or calls a model should answer with, or the reason why there is none.
 
 Knows turns and their order. It does not know tool definitions: whether a called tool is declared is for `rows` to say.
-Turns are parsed by `conversation`; the `tutorial` recipe is in `tutorial`.
+Turns are parsed by `conversation`, what stands before an answer becomes messages in `context`, and the `tutorial`
+recipe is in `tutorial`.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
+from dataclasses import dataclass, replace
+from itertools import accumulate, pairwise
 from typing import Any
 
 from fgtools.calls import Problem, ToolCall
+from fgtools.gold.context import build_context
 from fgtools.gold.conversation import Rejected, Turn, is_user_role, parse_conversation
 from fgtools.gold.turns import ParsedTurn
 from fgtools.gold.tutorial import TutorialError, extract_tutorial_gold
 from fgtools.profiles import DEVELOPER_TEXT, Recipe, get_recipe
 from fgtools.schema.literals import show
 
-_BOILERPLATE = re.compile(
-    r"</?tools?>|</?tool_calls?>|</?function_calls?>|<tool_response>|<start_function_declaration>"
-    r"|</?(?:think|thinking|reasoning|scratch_?pad)>"  # instructions for reasoning, which is removed
-    r"|(?:function|tool)[- ]calling (?:ai )?(?:model|assistant|agent)|function signatures"
-    r"|\b(?:have|with|given) access to (?:the )?(?:following|below|these) (?:tools|functions|apis)"
-    r"|\b(?:set|list) of (?:available |possible |provided )?(?:tools|functions)\b",
-    re.IGNORECASE,
-)
 _SENTENCE_END = re.compile(r"[.!?](?=\s)|[。！？]|(?=\n)")
-_TOOLS_JSON = re.compile(r"""["']parameters["']\s*:\s*[\[{]""")
+
+MAX_CONTEXT_TURNS, MAX_CONTEXT_CHARS = 400, 200_000
+"""Most turns, and characters of them, before a later answer of a conversation; each answer's row repeats them. Real
+ones stay far below, and FunctionGemma reads 32,768 tokens, some 130,000 characters."""
 
 
 @dataclass(frozen=True)
@@ -38,16 +35,16 @@ class Gold:
     Attributes:
         calls: The calls of the answer; () where the right answer is no call.
         turn: Index of the prompt's user turn in the conversation, from 0.
-        prompt_messages: The developer turn and the conversation up to the prompt's user turn, as {"role", "content"}.
-        problems: What was wrong without hindering: kinds of `ParsedTurn`, stray_turn, dependent_call (a later call that
-            waits for the result of this one was left out), repeated_call (in two fields of one message).
+        prompt_messages: The developer turn and all turns before the answer, calls and results included (see `context`).
+        problems: What was wrong without hindering: kinds of `ParsedTurn` and of `Context`, dependent_call (a later call
+            that waits for the result of this one was left out), repeated_call (in two fields of one message).
         reply: The assistant's text without its reasoning where there is no call; else "".
         answer_turn: Index of the assistant turn with the calls or the reply.
     """
 
     calls: tuple[ToolCall, ...]
     turn: int
-    prompt_messages: list[dict[str, str]]
+    prompt_messages: list[dict[str, Any]]
     problems: tuple[Problem, ...] = ()
     reply: str = ""
     answer_turn: int = -1
@@ -94,8 +91,80 @@ def extract_gold(row: Mapping[str, Any], recipe: str | Recipe = "native") -> Gol
     return unreadable or gold
 
 
+def extract_golds(row: Mapping[str, Any], recipe: str | Recipe = "native") -> tuple[Gold | Rejected, ...]:
+    """Find every gold of a raw row that the recipe looks at.
+
+    With `turns` "first" this is what `extract_gold` finds. With "all" it is one for each assistant turn that is to be
+    learnt and that calls, or that answers a user in words where nothing was called for this request; words about a
+    call's result are context only. Each is judged by itself: a turn whose calls cannot be read is rejected, and so is
+    every answer after it, since its context would hold what nobody can read (broken_context).
+
+    Args:
+        row: As for `extract_gold`.
+        recipe: As for `extract_gold`.
+
+    Returns:
+        One Gold or Rejected for each of these turns, in order, with its `answer_turn`; where there are none, the one
+        reason why. A turn that cannot be read at all counts as one where no answer follows it.
+
+    Raises:
+        ValueError: The recipe is unknown.
+    """
+    recipe = get_recipe(recipe)
+    if recipe.turns == "first" or not isinstance(row, Mapping):
+        return (extract_gold(row, recipe),)
+    turns = parse_conversation(row)
+    answers = [] if isinstance(turns, Rejected) else _list_answers(turns)
+    if not answers:
+        return (extract_gold(row, recipe),)
+    sizes = [0, *accumulate(len(turn.parsed.text) + len(str(turn.parsed.calls)) for turn in turns)]
+    found: list[Gold | Rejected] = []
+    for place in answers:
+        answer = turns[place]
+        if place > MAX_CONTEXT_TURNS or sizes[place] > MAX_CONTEXT_CHARS:
+            detail = f"turn {answer.index} has {place} turns of {sizes[place]} characters before it: at most "
+            detail += f"{MAX_CONTEXT_TURNS} turns of {MAX_CONTEXT_CHARS} characters are read"
+            found.append(Rejected("too_long", detail, answer.index))
+        else:
+            found.append(_extract_answer(turns[: place + 2], answer))
+    last = turns[answers[-1]].index
+    left = [turn for turn in turns if turn.rejected and turn.index > last]
+    return (*found, *(replace(turn.rejected, answer_turn=turn.index) for turn in left[:1]))
+
+
+def _list_answers(turns: Sequence[Turn]) -> list[int]:
+    """Return the places of turns that may be golds: those that call, and one answer to each request without a call."""
+    answers: list[int] = []
+    users = [place for place, turn in enumerate(turns) if turn.role == "user"]
+    starts = [0, *users] if users[:1] != [0] else users
+    for start, end in zip(starts, [*starts[1:], len(turns)], strict=True):
+        said = [place for place in range(start, end) if turns[place].role == "assistant"]
+        learnt = [place for place in said if turns[place].is_learnt]
+        if any(turns[place].parsed.blocks for place in said):
+            answers += [place for place in learnt if turns[place].parsed.blocks]
+        elif learnt and turns[start].role == "user":
+            answers.append(next((place for place in learnt if turns[place].parsed.text), learnt[0]))
+    return answers
+
+
+def _extract_answer(turns: Sequence[Turn], answer: Turn) -> Gold | Rejected:
+    before = turns[: _place(turns, answer)]
+    unreadable = next((turn.rejected for turn in before if turn.rejected), None)
+    if unreadable:
+        found: Gold | Rejected = unreadable
+    elif unread := _find_unread_call(before):
+        found = Rejected(
+            "broken_context", f"turn {unread.index}, before turn {answer.index}, calls what cannot be read"
+        )
+    elif answer.parsed.blocks:
+        found = _extract_calls(turns, answer)
+    else:
+        found = _extract_words(turns, answer)
+    return replace(found, answer_turn=answer.index)
+
+
 def _extract_calls(turns: Sequence[Turn], caller: Turn) -> Gold | Rejected:
-    broken = _find_broken(caller.parsed)
+    broken = find_broken(caller.parsed)
     if broken:
         return Rejected(broken.kind, f"turn {caller.index}: {broken.detail}")
     prompt = _last_user_turn(turns[: _place(turns, caller)])
@@ -104,7 +173,7 @@ def _extract_calls(turns: Sequence[Turn], caller: Turn) -> Gold | Rejected:
     return _build_gold(turns, prompt, caller)
 
 
-def _find_broken(parsed: ParsedTurn) -> Problem | None:
+def find_broken(parsed: ParsedTurn) -> Problem | None:
     """Return the problem that keeps a turn's calls from being a gold, or None."""
     unread = next((item for item in parsed.problems if item.kind in ("broken_call", "unread_call")), None)
     if unread is None and not parsed.calls:
@@ -130,16 +199,24 @@ def _extract_reply(turns: Sequence[Turn], silent: bool) -> Gold | Rejected:
     unread = _find_unread_call(turns)
     if unread:
         return Rejected("unread_call", f"turn {unread.index} is followed by a result: {unread.parsed.text[:80]}")
-    prompt, answers = learnt[-1]
+    _, answers = learnt[-1]
     replies = [turn for turn in answers if turn.role == "assistant" and turn.is_learnt]
     answer = next((turn for turn in replies if turn.parsed.text), replies[0])
-    before = answers[: _place(answers, answer)]
-    if any(turn.parsed.blocks or turn.role == "tool" for turn in before):
+    return _extract_words(turns, answer)
+
+
+def _extract_words(turns: Sequence[Turn], answer: Turn) -> Gold | Rejected:
+    """Return the gold of an answer without a call."""
+    place = _place(turns, answer)
+    start = max(place for place, turn in enumerate(turns[:place]) if turn.role == "user")
+    if _find_unread_call([answer, *turns[place + 1 : place + 2]]):
+        return Rejected("unread_call", f"turn {answer.index} is followed by a result: {answer.parsed.text[:80]}")
+    if any(turn.parsed.blocks or turn.role == "tool" for turn in turns[start:place]):
         return Rejected(
             "after_result", f"turn {answer.index} reports the result of a call and is no answer to its user"
         )
     if answer.parsed.text:
-        return _build_gold(turns, prompt, answer)
+        return _build_gold(turns, turns[start], answer)
     if any(problem.kind == "unclosed_reasoning" for turn in turns for problem in turn.parsed.problems):
         return Rejected("unclosed_reasoning", "the reasoning of the reply is never closed")
     return Rejected("no_reply", "the last reply is empty once reasoning is removed")
@@ -162,36 +239,16 @@ def _last_user_turn(turns: Sequence[Turn]) -> Turn | None:
 def _build_gold(turns: Sequence[Turn], prompt: Turn, answer: Turn) -> Gold | Rejected:
     if not prompt.parsed.text.strip():
         return Rejected("empty_request", f"turn {prompt.index} is empty")
-    place = _place(turns, prompt)
-    context = turns[: place + 1]
-    between = [turn for turn in turns[place + 1 :] if turn.index < answer.index]
-    stray = [f"tool turn {turn.index} before any call" for turn in context if turn.role == "tool"]
-    stray += [f"{turn.role} turn {turn.index}" for turn in between if turn.role != "system"]
-    system = "\n".join(turn.parsed.text for turn in context if turn.role == "system")
-    said = [turn for turn in context if turn.role == "user" or (turn.role == "assistant" and turn.parsed.text)]
-    messages = [{"role": turn.role, "content": turn.parsed.text} for turn in said]
-    developer = {"role": "developer", "content": developer_text(system)}
-    problems = (*answer.parsed.problems, *(Problem("stray_turn", detail) for detail in stray))
+    before = turns[: next((place for place, turn in enumerate(turns) if turn is answer), len(turns))]
+    broken = next((turn for turn in before if turn.parsed.blocks and find_broken(turn.parsed)), None)
+    if broken:
+        return Rejected("broken_context", f"turn {broken.index}, before turn {answer.index}, calls what cannot be read")
+    context = build_context(before)
+    if context.messages[-1].get("tool_calls"):
+        return Rejected("unanswered_call", f"turn {answer.index} follows a call without a result or another request")
     calls, reply = answer.parsed.calls, "" if answer.parsed.calls else answer.parsed.text
-    return Gold(calls, prompt.index, [developer, *messages], problems, reply, answer.index)
-
-
-def developer_text(system: str) -> str:
-    """Return the developer turn's text: the row's own system text, then the sentence that switches to calling.
-
-    A system text that introduces tools (their list, their JSON, how to write calls in another format) is dropped: the
-    chat template declares the tools, and the rules of another format would contradict the answer.
-
-    Args:
-        system: The row's system text, or "".
-
-    Returns:
-        The text.
-    """
-    context = system.strip()
-    if not context or _BOILERPLATE.search(context) or _TOOLS_JSON.search(context):
-        return DEVELOPER_TEXT
-    return context if DEVELOPER_TEXT in context else f"{context}\n{DEVELOPER_TEXT}"
+    problems = (*answer.parsed.problems, *context.problems)
+    return Gold(calls, prompt.index, list(context.messages), problems, reply, answer.index)
 
 
 def shorten_reply(text: str, limit: int) -> str:

@@ -63,7 +63,7 @@ def render_card(facts: Mapping[str, Mapping[str, Any]], repo_id: str = "", banne
         "AST match follows the rules of the Berkeley Function Calling Leaderboard. Tool accuracy is the tutorial's. "
         "TC-CER is its error rate, but with the gold in the notation that the model was taught.",
         "## Data",
-        f"{funnel['rows_in']} raw rows from {funnel['origin']}. What became of them:",
+        f"{_count_raw(funnel)} from {funnel['origin']}. What became of them:",
         render_markdown_table(build_funnel_table(funnel["funnel"])),
         f"Split: {split}.",
         *_render_names(funnel.get("renamed", {})),
@@ -95,6 +95,12 @@ def _render_metadata(model: str) -> str:
 def _public_name(model: str) -> str:
     """Return a model's name without the folders of this machine."""
     return Path(model).name if Path(model).is_absolute() or model.startswith(".") else model
+
+
+def _count_raw(funnel: Mapping[str, Any]) -> str:
+    n_answers = sum(funnel["funnel"].values())
+    rows = f"{funnel['rows_in']} raw rows"
+    return rows if n_answers == funnel["rows_in"] else f"{n_answers} answers in {rows}"
 
 
 def _render_names(renamed: Mapping[str, Mapping[str, Any]]) -> list[str]:

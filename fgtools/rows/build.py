@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import Any
 
 from fgtools.calls import ToolCall, render_calls, row_calls
-from fgtools.gold import Gold, Rejected, extract_gold, shorten_reply
+from fgtools.gold import Gold, Rejected, extract_golds, shorten_reply
 from fgtools.gold.tutorial import TutorialError
 from fgtools.profiles import DEVELOPER_TEXT, Recipe, get_recipe
 from fgtools.rows.duplicates import SIDES
@@ -25,7 +25,8 @@ from fgtools.rows.funnel import Built, RejectedRow, RowSet, Tally
 from fgtools.rows.histories import Place, digest_rows, find_histories
 from fgtools.rows.nulls import drop_undeclared_nulls
 from fgtools.rows.remedies import Coverage, apply_remedies
-from fgtools.schema import SchemaError, parse_tools
+from fgtools.rows.store import Row
+from fgtools.schema import ParsedTools, SchemaError, parse_tools
 from fgtools.schema.literals import show
 from fgtools.schema.names import replace_tool_names
 from fgtools.schema.tutorial import normalize_tutorial_tools
@@ -37,9 +38,10 @@ def build_rows(
     """Turn raw rows into rows.
 
     A row is {"row_id", "source", "scenario", "group", "messages", "tools", "gold", "reply"}, with "split" when the raw
-    row says on which side it belongs, "conversation" when it names one by `conversation_id` (a split keeps its rows on
-    one side), and "renamed" where names had to be replaced (see `schema.names`). A second row with the id "a" becomes
-    "a#2".
+    row says on which side it belongs, "conversation" when it names one by `conversation_id` or gives several rows (a
+    split keeps them on one side), and "renamed" where names had to be replaced (see `schema.names`). A second row with
+    the id "a" becomes "a#2". Where the recipe takes all answers of a conversation, the first one's row has its id "a",
+    and the row of the answer in turn 3, counted from 0, has "a/turn3".
 
     Args:
         raw_rows: Mappings of any shape that `formats` knows, not changed; anything else is rejected with a reason.
@@ -50,7 +52,8 @@ def build_rows(
     Returns:
         The RowSet. Where one row's conversation is the beginning of another's (see `histories`; native only), each
         teaches its own last answer, and "conversation" is the same in both. Reasons beside those of `gold.Rejected`:
-        unknown_shape, bad_tools (cannot be read), no_tools, unknown_tool (the gold calls what is not declared), no_call
+        unknown_shape, bad_tools (cannot be read), no_tools, unknown_tool (the gold calls what is not declared),
+        broken_context (an earlier turn does), no_call
         (where the recipe keeps none), unrenderable (the call grammar cannot carry the gold), bad_text (text that UTF-8
         or JSON cannot write).
 
@@ -89,7 +92,7 @@ def tally_rows(
     with paused_collector():
         for position, raw in enumerate(raw_rows, first):
             place = places.get(position) if places else None
-            tally.add(_build_row(raw, recipe, position, shape, coverage, place))
+            tally.add(_build_raw_row(raw, recipe, position, shape, coverage, place))
     return tally
 
 
@@ -105,22 +108,40 @@ def paused_collector() -> Iterator[None]:
             gc.enable()
 
 
-def _build_row(
+def _build_raw_row(
     raw: Any, recipe: Recipe, position: int, shape: str, coverage: Coverage | None, place: Place | None = None
-) -> Built:
+) -> list[Built]:
+    """Return what became of each answer of a raw row that the recipe looks at; one at least."""
     found = guess_shape(raw) if shape == "auto" else shape
     label = _label(raw if isinstance(raw, Mapping) else {}, position)
     if recipe.call_style != "tutorial" or found not in ("hermes", "toolace"):  # the tutorial reads these as they stand
         raw = normalize_row(raw, found if found != "unknown" else "auto")
         label = label if isinstance(raw, Rejected) else _label(raw if isinstance(raw, Mapping) else {}, position)
     raw = place.apply(raw) if place else raw
-    made = raw if isinstance(raw, Rejected) else _build_content(raw, recipe)
-    if isinstance(made, Rejected):
-        return Built(RejectedRow(**label, reason=made.reason, detail=_short_text(made.detail)), shape=found)
-    row, remedies = {**label, **made.fate, **_place(raw)}, {}
-    if coverage is not None and recipe.apply_remedies:
-        row, remedies = apply_remedies(row, coverage)
-    return replace(made, fate=row, remedies=remedies, shape=found)
+    golds = (raw,) if isinstance(raw, Rejected) else extract_golds(raw, recipe)
+    where = {} if isinstance(raw, Rejected) or not isinstance(raw, Mapping) else _place(raw)
+    if len(golds) > 1:
+        where = {"conversation": f"row/{position}", **where}
+    native = recipe.call_style == "native" and any(isinstance(gold, Gold) for gold in golds)
+    tools = _read_tools(raw) if native else None
+    built = []
+    for number, gold in enumerate(golds):
+        own = {**label, "row_id": f"{label['row_id']}/turn{gold.answer_turn}"} if number else label
+        made = gold if isinstance(gold, Rejected) else _build_content(raw, gold, tools, recipe)
+        if isinstance(made, Rejected):
+            made = Built(RejectedRow(**own, reason=made.reason, detail=_short_text(made.detail)))
+        else:
+            made = _mend({**own, **made.fate, **where}, made, recipe, coverage)
+        built.append(replace(made, shape=found))
+    return built
+
+
+def _mend(row: Row, made: Built, recipe: Recipe, coverage: Coverage | None) -> Built:
+    """Return the row with the remedies for what the chat template hides."""
+    if coverage is None or not recipe.apply_remedies:
+        return replace(made, fate=row)
+    row, remedies = apply_remedies(row, coverage)
+    return replace(made, fate=row, remedies=remedies)
 
 
 def _label(raw: Mapping[str, Any], index: int) -> dict[str, str]:
@@ -145,30 +166,39 @@ def _short_text(value: Any) -> str:
     return text[:200].encode("utf-8", "replace").decode("utf-8")
 
 
-def _build_content(raw: Any, recipe: Recipe) -> Built | Rejected:
-    """Return the row without its label, or the reason why it cannot be used."""
-    gold = extract_gold(raw, recipe)
-    if isinstance(gold, Rejected):
-        return gold
+def _build_content(raw: Any, gold: Gold, tools: ParsedTools | Rejected | None, recipe: Recipe) -> Built | Rejected:
+    """Return the row of one answer without its label, or the reason why it cannot be used."""
     native = recipe.call_style == "native"
-    made = _native_row(raw, gold, recipe) if native else build_tutorial_row(raw, gold.calls[0])
+    made = _native_row(raw, gold, tools, recipe) if native else build_tutorial_row(raw, gold.calls[0])
     return made if isinstance(made, Rejected) else _with_group(made, recipe)
 
 
-def _native_row(raw: Mapping[str, Any], gold: Gold, recipe: Recipe) -> Built | Rejected:
-    if not gold.calls and not recipe.keep_no_call:
-        return Rejected("no_call", f"recipe {recipe.name} keeps no rows without a call")
+def _read_tools(raw: Mapping[str, Any]) -> ParsedTools | Rejected:
     try:
         reading = parse_tools(raw.get("tools"))
     except SchemaError as error:
         return Rejected("bad_tools", str(error))
-    if not reading.tools:
-        noticed = "; ".join(f"{item.kind}: {item.detail}" for item in reading.problems[:3])
-        return Rejected("no_tools", noticed or f"no tool is declared, got {show(raw.get('tools'))}")
+    if reading.tools:
+        return reading
+    noticed = "; ".join(f"{item.kind}: {item.detail}" for item in reading.problems[:3])
+    return Rejected("no_tools", noticed or f"no tool is declared, got {show(raw.get('tools'))}")
+
+
+def _native_row(
+    raw: Mapping[str, Any], gold: Gold, reading: ParsedTools | Rejected, recipe: Recipe
+) -> Built | Rejected:
+    if not gold.calls and not recipe.keep_no_call:
+        return Rejected("no_call", f"recipe {recipe.name} keeps no rows without a call")
+    if isinstance(reading, Rejected):
+        return reading
     declared = [tool["function"]["name"] for tool in reading.tools]
     unknown = [call.name for call in gold.calls if call.name not in declared]
     if unknown:
         return Rejected("unknown_tool", f"{show(unknown)} not among {show(sorted(declared))}")
+    earlier = [call["function"]["name"] for one in gold.prompt_messages for call in one.get("tool_calls", ())]
+    if not set(earlier) <= set(declared):
+        unknown = [name for name in earlier if name not in declared]
+        return Rejected("broken_context", f"an earlier turn calls {show(unknown)}, not among {show(sorted(declared))}")
     calls, n_nulls = drop_undeclared_nulls(gold.calls, reading.tools)
     replaced = replace_tool_names(declared)
     new_names = {old: new for new, old in replaced.items()}
@@ -178,7 +208,7 @@ def _native_row(raw: Mapping[str, Any], gold: Gold, recipe: Recipe) -> Built | R
     problems += ["null_argument_dropped"] * n_nulls
     problems += ["partial_answer"] * (raw.get("partial_answer") is True)
     row = {
-        "messages": gold.prompt_messages,
+        "messages": [_clean_message(message, reading.tools, new_names) for message in gold.prompt_messages],
         "tools": list(reading.tools),
         "gold": [{"name": new_names.get(call.name, call.name), "arguments": call.arguments} for call in calls],
         "reply": reply,
@@ -190,6 +220,22 @@ def _native_row(raw: Mapping[str, Any], gold: Gold, recipe: Recipe) -> Built | R
         ]
         row["renamed"] = {"tools": replaced, "parameters": {}}
     return Built(row, tuple(problems), reading.changes)
+
+
+def _clean_message(
+    message: Mapping[str, Any], tools: Sequence[Mapping[str, Any]], new_names: Mapping[str, str]
+) -> dict[str, Any]:
+    """Return a message of the context with earlier calls and results treated as the gold: nulls dropped, names new."""
+    if message["role"] == "tool":
+        return {**message, "name": new_names.get(message["name"], message["name"])}
+    if not message.get("tool_calls"):
+        return dict(message)
+    called = [ToolCall(**call["function"]) for call in message["tool_calls"]]
+    functions = [
+        {"name": new_names.get(call.name, call.name), "arguments": call.arguments}
+        for call in drop_undeclared_nulls(called, tools)[0]
+    ]
+    return {**message, "tool_calls": [{"type": "function", "function": one} for one in functions]}
 
 
 def build_tutorial_row(row: Mapping[str, Any], call: ToolCall) -> Built | Rejected:
@@ -241,8 +287,14 @@ def _with_group(made: Built, recipe: Recipe) -> Built | Rejected:
         "".join((*tools, rest)).encode("utf-8")
     except (ValueError, TypeError, RecursionError) as error:  # lone surrogates; in a tutorial row NaN, mixed keys
         return Rejected("bad_text", str(error))
+    # the users' turns but for white space, calls and results, and the tools in any order
     request = [" ".join(message["content"].split()) for message in row["messages"] if message["role"] == "user"]
-    question = _text_of([request, sorted(tools)])  # the users' turns, but for white space, and the tools in any order
+    steps = [
+        message.get("tool_calls") or message["content"]
+        for message in row["messages"]
+        if message["role"] == "tool" or message.get("tool_calls")
+    ]
+    question = _text_of([request, *([steps] if steps else []), sorted(tools)])
     group = hashlib.sha256(question.encode("utf-8")).hexdigest()[:16]
     return replace(made, fate={"group": group, **row})
 

@@ -1,4 +1,4 @@
-"""What became of raw rows: the funnel, in which every raw row is counted exactly once.
+"""What became of raw rows: the funnel, in which every answer that was looked at is counted exactly once.
 
 Knows counts, reasons and ids; rows are built by `build`, and why a row is rejected is decided there and in `gold`.
 """
@@ -24,10 +24,10 @@ class EmptySetError(FgtoolsError, ValueError):
 
 @dataclass(frozen=True)
 class RejectedRow:
-    """A raw row that became no row.
+    """A raw row that became no row, or one of its answers where all are looked at.
 
     Attributes:
-        row_id: Its id, or one made of its position.
+        row_id: Its id, or one made of its position; for a later answer with its turn (see `build_rows`).
         source: Its `source` field, or "".
         reason: A short word, the funnel's key.
         detail: What was found, for people.
@@ -43,7 +43,7 @@ class RejectedRow:
 
 @dataclass(frozen=True)
 class Built:
-    """What became of one raw row.
+    """What became of one raw row, or of one of its answers where all are looked at.
 
     Attributes:
         fate: The row dict, or the rejection; their ids need not be unique yet.
@@ -66,8 +66,10 @@ class RowSet:
 
     Attributes:
         rows: Row dicts, in the order of the input.
-        rejected: The raw rows that were left out.
-        funnel: Count by fate, "kept" first, then reasons by falling count; sums to the number of raw rows.
+        rejected: The raw rows, or answers of raw rows, that were left out.
+        funnel: Count by fate, "kept" first, then reasons by falling count. It sums to the number of answers looked at:
+            one a raw row, or all (`Recipe.turns`); a raw row without any counts once.
+        answers: Count of raw rows by the number of their answers; sums to the number of raw rows.
         problems: Count by kind of the problems found in kept rows.
         changes: Count by kind of the tools in kept rows that the normal form changed (kinds of `schema.Change`).
         type_words: Count by "found -> shown" of the type words that were no JSON Schema types.
@@ -80,6 +82,7 @@ class RowSet:
     rows: Sequence[Row]
     rejected: tuple[RejectedRow, ...]
     funnel: dict[str, int]
+    answers: dict[int, int]
     problems: dict[str, int]
     changes: dict[str, int]
     type_words: dict[str, int]
@@ -87,6 +90,11 @@ class RowSet:
     remedies: dict[str, int]
     renamed: dict[str, dict[str, Any]]
     positions: tuple[int, ...]
+
+    @property
+    def n_raw(self) -> int:
+        """The number of raw rows."""
+        return sum(self.answers.values())
 
     def count_last(self, n_raw: int) -> int:
         """Return how many rows were built from the last raw rows.
@@ -100,8 +108,7 @@ class RowSet:
         Returns:
             The number of kept rows among them.
         """
-        total = sum(self.funnel.values())
-        cut = total - min(n_raw, total // 2)
+        cut = self.n_raw - min(n_raw, self.n_raw // 2)
         return sum(position >= cut for position in self.positions)
 
     def funnel_by(self, name: str) -> dict[str, dict[str, int]]:
@@ -133,20 +140,27 @@ class Tally:
     """What became of raw rows, in their order, and its counts; parts that were counted apart can be joined.
 
     Attributes:
-        fates: The row, packed row or rejection that each raw row became; ids may still come twice.
+        fates: The row, packed row or rejection that each answer became; ids may still come twice.
+        n_answers: How many of them each raw row gave.
     """
 
     def __init__(self) -> None:
         """Start with no rows counted."""
         self.fates: list[Row | PackedRow | RejectedRow] = []
+        self.n_answers: list[int] = []
         self._counts = {name: Counter[str]() for name in ("problems", "changes", "type_words", "shapes")}
         self._remedies: Counter[str] = Counter()
         self._renamed: dict[str, dict[str, Any]] = {"tools": {}, "parameters": {}}
 
-    def add(self, item: Built) -> None:
-        """Count one raw row."""
+    def add(self, answers: Sequence[Built]) -> None:
+        """Count the answers of one raw row, one at least."""
+        self.n_answers.append(len(answers))
+        self._counts["shapes"][answers[0].shape] += 1
+        for item in answers:
+            self._add_answer(item)
+
+    def _add_answer(self, item: Built) -> None:
         self.fates.append(item.fate)
-        self._counts["shapes"][item.shape] += 1
         self._counts["problems"].update(item.problems)
         self._counts["changes"].update(kind for _, kind in {(change.tool, change.kind) for change in item.changes})
         words = (change.detail for change in item.changes if change.kind in ("type_word", "unknown_type"))
@@ -158,6 +172,7 @@ class Tally:
     def extend(self, other: Tally) -> None:
         """Add the raw rows of another part, which come after those of this one."""
         self.fates.extend(other.fates)
+        self.n_answers.extend(other.n_answers)
         for name, counter in other._counts.items():
             self._counts[name].update(counter)
         self._remedies.update(other._remedies)
@@ -181,12 +196,16 @@ class Tally:
             unique = row_id if seen[row_id] == 1 else f"{row_id}#{seen[row_id]}"
             fates.append({**fate, "row_id": unique} if isinstance(fate, dict) else replace(fate, row_id=unique))
         rejected = tuple(fate for fate in fates if isinstance(fate, RejectedRow))
-        positions = tuple(position for position, fate in enumerate(fates) if not isinstance(fate, RejectedRow))
-        kept = tuple(fates[position] for position in positions)
+        origins = [position for position, count in enumerate(self.n_answers) for _ in range(count)]
+        pairs = [
+            (position, fate) for position, fate in zip(origins, fates, strict=True) if not isinstance(fate, RejectedRow)
+        ]
+        positions, kept = tuple(position for position, _ in pairs), tuple(fate for _, fate in pairs)
         return RowSet(
             rows=PackedRows(kept) if kept and isinstance(kept[0], PackedRow) else kept,
             rejected=rejected,
             funnel={"kept": len(kept), **dict(Counter(item.reason for item in rejected).most_common())},
+            answers=dict(sorted(Counter(self.n_answers).items())),
             remedies=dict(self._remedies),
             renamed=self._renamed,
             positions=positions,

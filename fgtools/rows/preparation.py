@@ -87,6 +87,9 @@ class Prepared:
         for name, table in parts.items():
             _must_equal(f"the funnels by {name}", sum(map(Counter, table.values()), Counter()), Counter(funnel))
         counts = splits.counts()
+        answers = sum(number * count for number, count in self.rowset.answers.items())
+        _must_equal("the answers of the raw rows", answers, sum(funnel.values()))
+        _must_equal("the raw rows by shape", sum(self.rowset.shapes.values()), self.rowset.n_raw)
         lost = sum(counts[name] for name in _LEFT_OUT[:-1]) if self.recipe.split == "group" else 0
         _must_equal("the sides of the split and what left it", sum_sides(counts) + lost, funnel["kept"])
         leaks = count_leaks(collect_keys(self.rowset.rows), splits.clusters, self.n_eval)
@@ -95,8 +98,10 @@ class Prepared:
             "origin": self.origin,
             "recipe": self.recipe.name,
             "seed": self.seed,
-            "available": self.available or sum(funnel.values()),
-            "rows_in": sum(funnel.values()),
+            "turns": self.recipe.turns,
+            "available": self.available or self.rowset.n_raw,
+            "rows_in": self.rowset.n_raw,
+            "answers": {str(number): count for number, count in self.rowset.answers.items()},
             "shapes": self.rowset.shapes,
             "funnel": funnel,
             "examples": self.rowset.examples(),
@@ -121,6 +126,8 @@ class Prepared:
 def describe_sums(funnel: Mapping[str, Any]) -> str:
     """Return how the raw rows add up: those taken, kept and rejected, and those on the sides and on none.
 
+    Where all answers of a conversation are looked at, the answers are what is kept or rejected.
+
     Args:
         funnel: What `Prepared.to_funnel` returns.
 
@@ -132,6 +139,8 @@ def describe_sums(funnel: Mapping[str, Any]) -> str:
     taken = f"{n_rows:,}" if n_rows == funnel["available"] else f"{n_rows:,} of {funnel['available']:,} (N_TOTAL)"
     sides = [f"{split[name]:,} {name}" for name in ("train", "eval", "unseen")]
     gone = [f"{split[name]:,} {name}" for name in _LEFT_OUT if split[name]] if sum_sides(split) != kept else []
+    if funnel["turns"] == "all":
+        taken += f", with {sum(funnel['funnel'].values()):,} answers"
     return (
         f"rows taken: {taken} = {' + '.join([f'{kept:,} kept', *reasons])}\n"
         f"rows kept: {kept:,} = {' + '.join([*sides, *gone])}"

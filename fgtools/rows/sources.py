@@ -6,6 +6,7 @@ what a row means. Rows are read when they are asked for.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -18,6 +19,8 @@ from fgtools.rows.store import LazyRows, select_rows
 
 N_TOTAL = 3_000
 """Rows that are taken of the sample or of a hub data set unless told otherwise: the tutorial's number."""
+
+_TURN = re.compile(r"/turn\d+(#\d+)?$")
 
 
 class OrderedRows(LazyRows):
@@ -80,8 +83,8 @@ class RawRows:
     origin: str
 
     def find(self, row_id: str) -> dict[str, Any]:
-        """Return the first raw row with an id, or {}; for an id that was made unique ("a#2") also the one with "a"."""
-        names = (row_id, row_id.rpartition("#")[0])
+        """Return the first raw row with an id, or {}; of "a#2", made unique, or "a/turn3" also the one with "a"."""
+        names = (row_id, row_id.rpartition("#")[0], _TURN.sub("", row_id))
         return next((row for row in self.rows if isinstance(row, dict) and row.get("row_id") in names), {})
 
 

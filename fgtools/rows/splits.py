@@ -36,7 +36,7 @@ class Splits:
         leaks: Rows of a group that is also on a more protected side (unseen before eval before train).
         set_aside: Rows that declare a held-out tool without calling it, which are on neither side.
         overlaps: Rows left out of training because their request is a benchmark's, or a near duplicate of one.
-        near_within: Rows with a near duplicate earlier on the same side.
+        near_within: Rows with a near duplicate, of another conversation, earlier on the same side.
         near_across: Held-out rows whose request equals or nearly equals that of a training row. By "group" only rows
             that name their side, or that call a held-out tool, are among them.
         held_out_tools: Names of the tools kept out of training.
@@ -131,7 +131,7 @@ def _split_as_given(rows: Sequence[Row], keys: Sequence[RowKey], near: Sequence[
         golds.setdefault(key.group, Counter())[key.gold] += 1
     held_groups = {key.group for key in keys[cut:]}
     sides = {index: "train" if index < cut else "eval" for index in range(len(keys))}
-    within, across = _count_near(near, sides)
+    within, across = _count_near(keys, near, sides)
     return Splits(
         train=select_rows(rows, range(cut)),
         eval=select_rows(rows, range(cut, len(keys))),
@@ -169,7 +169,7 @@ def _split_by_group(
     overlapping = [index for index, side in sides.items() if side == "train" and clusters[index] in overlapped]
     for index in overlapping:
         del sides[index]
-    within, across = _count_near(near, sides)
+    within, across = _count_near(keys, near, sides)
     by_side: dict[str, list[int]] = {side: [] for side in SIDES}
     for index in sorted(sides):
         by_side[sides[index]].append(index)
@@ -244,15 +244,19 @@ def _draw_parts(parts: Iterable[list[int]], wanted: int, draw: random.Random) ->
     return drawn
 
 
-def _count_near(near: Sequence[int], sides: Mapping[int, str]) -> tuple[int, int]:
-    """Count rows with a near duplicate earlier on their own side, and held-out rows with one on the training side."""
-    seen: set[tuple[str, int]] = set()
+def _count_near(keys: Sequence[RowKey], near: Sequence[int], sides: Mapping[int, str]) -> tuple[int, int]:
+    """Count rows with a near duplicate earlier on their own side, and held-out rows with one on the training side.
+
+    Rows of one conversation are no duplicates of each other, although they begin with the same requests.
+    """
+    seen: dict[tuple[str, int], set[str | int]] = {}
     within = 0
     trained = {near[index] for index, side in sides.items() if side == "train"}
     for index in sorted(sides):
-        place = (sides[index], near[index])
-        within += place in seen
-        seen.add(place)
+        source = keys[index].conversation or index
+        before = seen.setdefault((sides[index], near[index]), set())
+        within += len(before) > (source in before)
+        before.add(source)
     across = sum(side in ("eval", "unseen") and near[index] in trained for index, side in sides.items())
     return within, across
 

@@ -4,10 +4,11 @@ Knows parameter types, specifications, signatures and names; not conversations, 
 """
 
 from fgtools.schema.limits import SchemaError
-from fgtools.schema.tools import Change, normalize_tools, normalize_type, parse_tools
+from fgtools.schema.tools import Change, ParsedTools, normalize_tools, normalize_type, parse_tools
 
 __all__ = [
     "Change",
+    "ParsedTools",
     "SchemaError",
     "literals",
     "names",

@@ -1,0 +1,127 @@
+"""The context of an answer: the turns before it as messages, with their calls and results.
+
+Knows turns; not which of them are golds. Messages are as chat templates take them: {"role", "content"}, an assistant's
+calls as `tool_calls`, and each result as a message of role "tool" with the tool's name (see `results`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fgtools.calls import Problem
+from fgtools.gold.conversation import Turn
+from fgtools.gold.results import parse_results
+from fgtools.profiles import DEVELOPER_TEXT
+
+_BOILERPLATE = re.compile(
+    r"</?tools?>|</?tool_calls?>|</?function_calls?>|<tool_response>|<start_function_declaration>"
+    r"|</?(?:think|thinking|reasoning|scratch_?pad)>"  # instructions for reasoning, which is removed
+    r"|(?:function|tool)[- ]calling (?:ai )?(?:model|assistant|agent)|function signatures"
+    r"|\b(?:have|with|given) access to (?:the )?(?:following|below|these) (?:tools|functions|apis)"
+    r"|\b(?:set|list) of (?:available |possible |provided )?(?:tools|functions)\b",
+    re.IGNORECASE,
+)
+_TOOLS_JSON = re.compile(r"""["']parameters["']\s*:\s*[\[{]""")
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a model has read before its answer.
+
+    Attributes:
+        messages: The developer turn, then users' and assistants' turns, calls and results.
+        problems: stray_turn (left out: a result before any call, an assistant's words right before the answer),
+            unanswered_call (an earlier call without a result).
+    """
+
+    messages: tuple[dict[str, Any], ...]
+    problems: tuple[Problem, ...] = ()
+
+
+def build_context(turns: Sequence[Turn]) -> Context:
+    """Return the turns before an answer as messages.
+
+    An assistant's words directly before its calls are the text of the calling message. Directly before the answer they
+    are left out: the answer begins the model's turn, or goes on after its results.
+
+    Args:
+        turns: All turns before the answer, each of which could be read.
+
+    Returns:
+        The Context.
+    """
+    messages: list[dict[str, Any]] = []
+    problems: list[Problem] = []
+    waiting: tuple[int, list[str]] | None = None  # the turn that called last, and the tools it called
+    place = 0
+    while place < len(turns):
+        turn, place = turns[place], place + 1
+        if turn.role == "tool":
+            first = place - 1
+            while place < len(turns) and turns[place].role == "tool":
+                place += 1
+            if waiting is None:
+                problems += [_stray(one, " before any call") for one in turns[first:place]]
+                continue
+            results = parse_results([one.parsed.text for one in turns[first:place]], waiting[1])
+            messages += [{"role": "tool", "name": one.name, "content": one.content} for one in results]
+            waiting = None
+        elif turn.role == "user" or turn.parsed.text or turn.parsed.calls:
+            if turn.role == "system":
+                continue
+            if waiting is not None:
+                problems.append(Problem("unanswered_call", f"turn {waiting[0]}"))
+            messages.append(_build_message(turn, messages))
+            waiting = (turn.index, [call.name for call in turn.parsed.calls]) if turn.parsed.calls else None
+    while _is_words(messages) and _role_of(messages[-2:-1]) in ("user", "tool"):
+        problems.append(Problem("stray_turn", "assistant turn before the answer"))
+        messages.pop()
+    system = "\n".join(turn.parsed.text for turn in turns if turn.role == "system")
+    developer = {"role": "developer", "content": developer_text(system)}
+    return Context((developer, *messages), tuple(problems))
+
+
+def _stray(turn: Turn, why: str) -> Problem:
+    return Problem("stray_turn", f"{turn.role} turn {turn.index}{why}")
+
+
+def _build_message(turn: Turn, before: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return a user's or an assistant's turn as a message; words right before a call are taken from `before`."""
+    message: dict[str, Any] = {"role": turn.role, "content": turn.parsed.text}
+    if turn.role == "assistant" and turn.parsed.calls:
+        if _is_words(before) and _role_of(before[-2:-1]) in ("user", "tool"):
+            said = before.pop()["content"]
+            message["content"] = "\n".join(text for text in (said, turn.parsed.text) if text)
+        functions = [{"name": call.name, "arguments": call.arguments} for call in turn.parsed.calls]
+        message["tool_calls"] = [{"type": "function", "function": one} for one in functions]
+    return message
+
+
+def _is_words(messages: list[dict[str, Any]]) -> bool:
+    """Return whether the last message is an assistant's words without a call."""
+    return _role_of(messages[-1:]) == "assistant" and "tool_calls" not in messages[-1]
+
+
+def _role_of(messages: list[dict[str, Any]]) -> str:
+    return messages[0]["role"] if messages else ""
+
+
+def developer_text(system: str) -> str:
+    """Return the developer turn's text: the row's own system text, then the sentence that switches to calling.
+
+    A system text that introduces tools (their list, their JSON, how to write calls in another format) is dropped: the
+    chat template declares the tools, and the rules of another format would contradict the answer.
+
+    Args:
+        system: The row's system text, or "".
+
+    Returns:
+        The text.
+    """
+    context = system.strip()
+    if not context or _BOILERPLATE.search(context) or _TOOLS_JSON.search(context):
+        return DEVELOPER_TEXT
+    return context if DEVELOPER_TEXT in context else f"{context}\n{DEVELOPER_TEXT}"

@@ -1,0 +1,184 @@
+"""Every answer of a conversation: which turns they are, what stands before them, and that none goes uncounted."""
+
+import copy
+import json
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fgtools.gold import Gold, Rejected, extract_gold, extract_golds
+from fgtools.profiles import DEVELOPER_TEXT, RECIPES, adapt_recipe
+from tests.toys import call_turn, load_shared
+
+ALL = adapt_recipe(RECIPES["native"], turns="all")
+DEVELOPER = {"role": "developer", "content": DEVELOPER_TEXT}
+
+
+def calls(*names: str) -> str:
+    return "\n".join(call_turn(json.dumps({"name": name, "arguments": {"a": 1}})) for name in names)
+
+
+def turns(*pairs: tuple[str, str]) -> dict:
+    return {"conversations": [{"from": role, "value": value} for role, value in pairs]}
+
+
+def user(text: str) -> dict:
+    return {"role": "user", "content": text}
+
+
+def said(text: str) -> dict:
+    return {"role": "assistant", "content": text}
+
+
+def called(*names: str, text: str = "") -> dict:
+    functions = [{"type": "function", "function": {"name": name, "arguments": {"a": 1}}} for name in names]
+    return {"role": "assistant", "content": text, "tool_calls": functions}
+
+
+def result(name: str, content: object) -> dict:
+    return {"role": "tool", "name": name, "content": content}
+
+
+def short(found: tuple[Gold | Rejected, ...]) -> list[tuple[int, object]]:
+    """Each answer as its turn, and the names it calls, its reply or the reason why it is none."""
+    return [
+        (one.answer_turn, one.reason if isinstance(one, Rejected) else [c.name for c in one.calls] or one.reply)
+        for one in found
+    ]
+
+
+TRIP = turns(
+    ("human", "weather?"),
+    ("gpt", "Let me look."),
+    ("gpt", calls("weather")),
+    ("tool", '{"sky": "clear"}'),
+    ("gpt", calls("alarm", "note")),
+    (
+        "tool",
+        '<tool_response>\n{"name": "note", "content": "ok"}\n</tool_response>\n<tool_response>\nset\n</tool_response>',
+    ),
+    ("gpt", "Clear; the alarm is set."),
+    ("human", "thanks"),
+    ("gpt", "Welcome."),
+)
+
+
+def test_every_call_and_every_answer_without_a_call_is_one():
+    before = copy.deepcopy(TRIP)
+    found = extract_golds(TRIP, ALL)
+    assert short(found) == [(2, ["weather"]), (4, ["alarm", "note"]), (8, "Welcome.")]
+    assert before == TRIP
+    first, second, last = found
+    assert first.prompt_messages == [DEVELOPER, user("weather?")]
+    assert [problem.kind for problem in first.problems] == ["stray_turn"]
+    steps = [called("weather", text="Let me look."), result("weather", {"sky": "clear"})]
+    assert second.prompt_messages == [DEVELOPER, user("weather?"), *steps]
+    more = [called("alarm", "note"), result("note", "ok"), result("alarm", "set"), said("Clear; the alarm is set.")]
+    assert last.prompt_messages == [DEVELOPER, user("weather?"), *steps, *more, user("thanks")]
+    assert (first.turn, second.turn, last.turn) == (0, 0, 7)
+
+
+def test_the_first_answer_alone_is_what_extract_gold_finds():
+    assert extract_golds(TRIP) == (extract_gold(TRIP),)
+    assert extract_golds(TRIP, "tutorial") == (extract_gold(TRIP, "tutorial"),)
+    assert extract_golds(None, ALL) == (extract_gold(None),)
+    assert extract_golds({"conversations": []}, ALL) == (extract_gold({"conversations": []}),)
+
+
+@pytest.mark.parametrize(
+    ("pairs", "expected"),
+    [
+        ([("human", "a"), ("gpt", "no"), ("human", "b"), ("gpt", calls("f"))], [(1, "no"), (3, ["f"])]),
+        ([("human", "a"), ("gpt", "no"), ("gpt", "and no")], [(1, "no")]),
+        ([("gpt", "hello"), ("human", "a"), ("gpt", "no")], [(2, "no")]),
+        ([("human", "a"), ("gpt", calls("f")), ("gpt", calls("g"))], [(1, ["f", "g"])]),
+        ([("human", "a"), ("gpt", calls("f")), ("gpt", "done")], [(1, ["f"])]),
+        ([("human", "a"), ("gpt", "<tool_call>{</tool_call>"), ("human", "b"), ("gpt", calls("f")), ("human", "c"),
+          ("gpt", "no")], [(1, "broken_call"), (3, "broken_context"), (5, "broken_context")]),
+        ([("human", "a"), ("gpt", calls("f")), ("human", "b"), ("gpt", "<tool_call>{</tool_call>")],
+         [(1, ["f"]), (3, "broken_call")]),
+        ([("human", "a"), ("gpt", "I call f"), ("tool", "r"), ("human", "b"), ("gpt", "no")],
+         [(1, "unread_call"), (4, "broken_context")]),
+        ([("human", "a"), ("tool", "r"), ("gpt", "done")], [(2, "after_result")]),
+        ([("human", "a"), ("gpt", "<think>x</think>"), ("human", "b"), ("gpt", "no")], [(1, "no_reply"), (3, "no")]),
+        ([("gpt", calls("f")), ("human", "a"), ("gpt", "no")], [(0, "no_user_turn"), (2, "no")]),
+        ([("human", " "), ("gpt", "no"), ("human", "b"), ("gpt", "no")], [(1, "empty_request"), (3, "no")]),
+        ([("human", "a"), ("gpt", "no"), ("alien", "?"), ("human", "b"), ("gpt", "no")],
+         [(1, "no"), (4, "bad_conversation")]),
+        ([("human", "a"), ("gpt", "no"), ("human", "b"), ("alien", "?")], [(1, "no"), (3, "bad_conversation")]),
+    ],
+)  # fmt: skip
+def test_which_turns_are_answers_and_what_becomes_of_them(pairs, expected):
+    assert short(extract_golds(turns(*pairs), ALL)) == expected
+
+
+def test_turns_that_are_not_learnt_are_context():
+    row = copy.deepcopy(TRIP)
+    row["conversations"][2]["learn"] = False
+    assert short(extract_golds(row, ALL)) == [(4, ["alarm", "note"]), (8, "Welcome.")]
+    assert extract_gold(row).prompt_messages[2:] == [
+        called("weather", text="Let me look."),
+        result("weather", {"sky": "clear"}),
+    ]
+    for turn in row["conversations"]:
+        turn["learn"] = False
+    assert [one.reason for one in extract_golds(row, ALL)] == ["not_learnt"]
+
+
+def test_a_call_that_nothing_answers_is_no_context_to_go_on_from():
+    row = turns(("human", "a"), ("gpt", calls("f")), ("gpt", calls("g")))
+    row["conversations"][0 + 1]["learn"] = False
+    assert short(extract_golds(row, ALL)) == [(2, "unanswered_call")]
+    later = turns(("human", "a"), ("gpt", calls("f")), ("human", "b"), ("gpt", calls("g")))
+    found = extract_golds(later, ALL)
+    assert [[problem.kind for problem in one.problems] for one in found] == [[], ["unanswered_call"]]
+
+
+def test_a_result_before_any_call_is_left_out_and_noticed():
+    (_, found) = extract_golds(
+        turns(("human", "a"), ("gpt", "no"), ("human", "b"), ("tool", "r"), ("gpt", calls("f"))), ALL
+    )
+    assert found.prompt_messages == [DEVELOPER, user("a"), said("no"), user("b")]
+    assert [problem.detail for problem in found.problems] == ["tool turn 3 before any call"]
+
+
+TEXTS = st.sampled_from(["", "x", calls("f"), calls("f", "g"), "<tool_call>{", '{"a": 1}', "<think>", "f(a=1)"])
+ROLES = st.sampled_from(["human", "gpt", "tool", "system", "alien", "function_call"])
+
+
+@given(st.lists(st.tuples(ROLES, TEXTS, st.booleans()), max_size=9))
+def test_each_answer_is_found_once_and_its_context_is_what_stands_before_it(raw):
+    row = {"conversations": [{"from": role, "value": text, "learn": learn} for role, text, learn in raw]}
+    found = extract_golds(row, ALL)
+    assert found
+    positions = [one.answer_turn for one in found]
+    assert positions == sorted(set(positions)) or len(found) == 1
+    for one in found:
+        if isinstance(one, Gold):
+            assert raw[one.answer_turn][2]
+            assert (one.prompt_messages[0]["role"], bool(one.calls)) == ("developer", not one.reply)
+            assert one.prompt_messages[-1]["role"] in ("user", "tool", "assistant")
+            assert "tool_calls" not in one.prompt_messages[-1]
+    first = extract_gold(row)
+    if isinstance(first, Gold) and first.calls:
+        assert first in [one for one in found if isinstance(one, Gold)]
+
+
+def test_the_answers_of_real_conversations_hold_the_first_ones():
+    for row in load_shared("data/dev.jsonl")[::7]:
+        first, every = extract_gold(row), extract_golds(row, ALL)
+        assert (first in every) if isinstance(first, Gold) else any(isinstance(one, Rejected) for one in every)
+
+
+@pytest.mark.parametrize("text", ["q", "q" * 2_000])
+def test_a_long_conversation_is_read_in_time_as_far_as_the_limit(text):
+    pairs = [("human", text), ("gpt", calls("f")), ("tool", '{"a": 1}'), ("gpt", "done")] * 3_000
+    started = time.perf_counter()
+    found = extract_golds(turns(*pairs), ALL)
+    assert time.perf_counter() - started < 10
+    kept = [isinstance(one, Gold) for one in found]
+    assert (len(kept), kept) == (3_000, sorted(kept, reverse=True))
+    assert sum(kept) == (100 if text == "q" else 97)
+    assert {one.reason for one in found if isinstance(one, Rejected)} == {"too_long"}

@@ -13,7 +13,7 @@ __version__ = "0.1.0"
 
 _NAMES = {
     "calls": ("Reply", "ToolCall", "parse_reply", "render_calls"),
-    "schema": ("SchemaError", "normalize_tools", "normalize_type"),
+    "schema": ("SchemaError", "load_tools", "normalize_tools", "normalize_type"),
     "metrics": ("CerResult", "Comparison", "Scores", "compare", "score", "tc_cer"),
     "gold": ("Gold", "Rejected", "extract_gold"),
     "rows": ("RowSet", "Splits", "build_rows", "load_raw_rows", "load_rows", "prepare", "split_rows"),

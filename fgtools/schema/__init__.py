@@ -4,6 +4,7 @@ Knows parameter types, specifications, signatures and names; not conversations, 
 """
 
 from fgtools.schema.limits import SchemaError
+from fgtools.schema.toolfiles import load_tools, parse_tool_file
 from fgtools.schema.tools import Change, ParsedTools, normalize_tools, normalize_type, parse_tools
 
 __all__ = [
@@ -11,9 +12,11 @@ __all__ = [
     "ParsedTools",
     "SchemaError",
     "literals",
+    "load_tools",
     "names",
     "normalize_tools",
     "normalize_type",
+    "parse_tool_file",
     "parse_tools",
     "signatures",
     "tutorial",

@@ -1,8 +1,8 @@
 """Python text in data sets: signatures that declare a tool, and calls such as `[f(a=1), g(b="x")]`.
 
 Knows text only and runs none of it: a signature is taken from its syntax tree, a call from its brackets and quotes.
-Type hints stay text for `types`; docstrings are parsed in Google's style. NexusRaven and xLAM's sources publish tools
-in this form, ToolACE, BFCL and Gorilla calls.
+Type hints are read by `annotations` and `types`, docstrings by `docstrings`. NexusRaven and xLAM's sources publish
+tools in this form, ToolACE, BFCL and Gorilla calls.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
+from fgtools.schema.annotations import Scope, describe_annotation, describe_default
+from fgtools.schema.docstrings import Described, parse_docstring
 from fgtools.schema.literals import parse_literal, plain_value
 
 _DEF = re.compile(r"^\s*(?:@[^\n]*\n\s*)*(?:async\s+)?def\s")
 _CALLED = re.compile(r"[^\W\d][\w.]*\s*\(")
-_SECTION = re.compile(r"^(args|arguments|parameters|params|returns?|raises|yields|examples?|notes?)\s*:\s*$", re.I)
-_ENTRY = re.compile(r"^\*{0,2}(\w+)\s*(?:\(([^)]*)\)\s*)?:\s*(.*)$")
 _OWN_ARGUMENTS = frozenset({"self", "cls"})
 _OPEN, _CLOSE = "([{", ")]}"
 _MARKS = frozenset(_OPEN + _CLOSE + ",")
@@ -46,8 +46,12 @@ def parse_signature(text: str) -> dict[str, Any]:
     Raises:
         ValueError: The text is no signature.
     """
-    function = _parse_function(text)
-    summary, documented = _parse_docstring(ast.get_docstring(function) or "")
+    return describe_function(_parse_function(text), Scope())
+
+
+def describe_function(function: ast.FunctionDef | ast.AsyncFunctionDef, scope: Scope) -> dict[str, Any]:
+    """Return the definition of a function, as `parse_signature` does; `scope` has what else its file defines."""
+    summary, documented = parse_docstring(ast.get_docstring(function) or "")
     arguments = [*function.args.posonlyargs, *function.args.args]
     defaults: list[ast.expr | None] = [None] * (len(arguments) - len(function.args.defaults))
     pairs = list(zip(arguments, [*defaults, *function.args.defaults], strict=True))
@@ -57,14 +61,13 @@ def parse_signature(text: str) -> dict[str, Any]:
     for argument, default in pairs:
         if argument.arg in _OWN_ARGUMENTS and argument is pairs[0][0]:
             continue
-        hint, description = documented.get(argument.arg, ("", ""))
-        spec: dict[str, Any] = {"type": ast.unparse(argument.annotation) if argument.annotation else hint or "Any"}
+        hint, description = documented.get(argument.arg, Described())
+        spec = describe_annotation(argument.annotation, scope) or {"type": hint or "Any"}
         spec.update({"description": description} if description else {})
-        if default is None:
+        facts = {} if default is None else describe_default(default, scope)
+        parameters[argument.arg] = {**spec, **facts}
+        if not {"default", "optional"} & set(facts):
             required.append(argument.arg)
-        else:
-            spec.update(_parse_default(default))
-        parameters[argument.arg] = spec
     return {"name": function.name, "description": summary, "parameters": parameters, "required": required}
 
 
@@ -82,40 +85,6 @@ def _parse_function(text: str) -> ast.FunctionDef | ast.AsyncFunctionDef:
         if tree.body and isinstance(tree.body[0], (ast.FunctionDef, ast.AsyncFunctionDef)):
             return tree.body[0]
     raise ValueError(f"no Python signature: {body[:60]!r}")
-
-
-def _parse_default(node: ast.expr) -> dict[str, Any]:
-    try:
-        return {"default": plain_value(ast.literal_eval(node))}
-    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
-        return {"optional": True}  # the default is a name or a call, so that its value is unknown
-
-
-def _parse_docstring(text: str) -> tuple[str, dict[str, tuple[str, str]]]:
-    """Return the text before the sections, and (type, description) by argument name.
-
-    More tolerant than the library docstring_parser, which rejects the whole docstring for one line that is out of form,
-    and does not know section titles in lower case or entries without indentation.
-    """
-    summary: list[str] = []
-    entries: dict[str, tuple[str, str]] = {}
-    section, name, indent = "", "", 0
-    for line in text.splitlines():
-        if match := _SECTION.match(line.strip()):
-            section, name = match.group(1).lower(), ""
-        elif not section:
-            summary.append(line)
-        elif section.startswith(("arg", "param")) and line.strip():
-            depth = len(line) - len(line.lstrip())
-            entry = _ENTRY.match(line.strip())
-            if entry and (not name or depth <= indent):
-                name, indent = entry.group(1), depth
-                hint = re.sub(r",\s*(optional|defaults?\b.*)$", "", entry.group(2) or "", flags=re.I)
-                entries[name] = (hint.strip(), entry.group(3).strip())
-            elif name:
-                hint, said = entries[name]
-                entries[name] = (hint, f"{said} {line.strip()}".strip())
-    return "\n".join(summary).strip(), entries
 
 
 def parse_python_calls(text: str) -> list[dict[str, Any]]:

@@ -31,7 +31,7 @@ def test_a_signature_with_a_docstring_is_a_definition():
         "parameters": {
             "city": {"type": "str", "description": "The city, by name."},
             "days": {"type": "int", "description": "How many: 1 to 7.", "default": 3},
-            "unit": {"type": "Literal['c', 'f']", "default": "c"},
+            "unit": {"enum": ["c", "f"], "default": "c"},
             "when": {"type": "Any", "optional": True},
         },
         "required": ["city"],

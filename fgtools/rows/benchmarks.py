@@ -22,7 +22,7 @@ from fgtools.rows.fields import (
     is_empty,
     rewritten,
 )
-from fgtools.rows.messages import find_tools, from_message
+from fgtools.rows.messages import find_tools, from_message, is_python_call, python_blocks
 from fgtools.schema import SchemaError, parse_tools
 from fgtools.schema.signatures import parse_python_calls
 
@@ -67,7 +67,8 @@ def _question_turns(question: Any) -> list[Any]:
         if len(pieces) < 3 or pieces[0].strip():  # no speakers are named
             return [{"from": "human", "value": question}]
         said = zip(pieces[1::2], pieces[2::2], strict=True)
-        return [{"from": _SPEAKERS[speaker.lower()], "value": text.strip()} for speaker, text in said]
+        turns = ({"from": _SPEAKERS[speaker.lower()], "value": text.strip()} for speaker, text in said)
+        return [{**turn, "value": python_blocks(turn["value"])} if is_python_call(turn) else turn for turn in turns]
     first = question[0] if isinstance(question, (list, tuple)) and question else None
     messages = first if isinstance(first, (list, tuple)) else question
     messages = messages if isinstance(messages, (list, tuple)) else []

@@ -114,6 +114,7 @@ def _build_raw_row(
     """Return what became of each answer of a raw row that the recipe looks at; one at least."""
     found = guess_shape(raw) if shape == "auto" else shape
     label = _label(raw if isinstance(raw, Mapping) else {}, position)
+    columns = ", ".join(map(str, raw)) if isinstance(raw, Mapping) else "none"
     if recipe.call_style != "tutorial" or found not in ("hermes", "toolace"):  # the tutorial reads these as they stand
         raw = normalize_row(raw, found if found != "unknown" else "auto")
         label = label if isinstance(raw, Rejected) else _label(raw if isinstance(raw, Mapping) else {}, position)
@@ -129,7 +130,8 @@ def _build_raw_row(
         own = {**label, "row_id": f"{label['row_id']}/turn{gold.answer_turn}"} if number else label
         made = gold if isinstance(gold, Rejected) else _build_content(raw, gold, tools, recipe)
         if isinstance(made, Rejected):
-            made = Built(RejectedRow(**own, reason=made.reason, detail=_short_text(made.detail)))
+            detail = f"{made.detail}; columns found: {columns}" if made.reason == "no_tools" else made.detail
+            made = Built(RejectedRow(**own, reason=made.reason, detail=_short_text(detail)))
         else:
             made = _mend({**own, **made.fate, **where}, made, recipe, coverage)
         built.append(replace(made, shape=found))
@@ -181,7 +183,8 @@ def _read_tools(raw: Mapping[str, Any]) -> ParsedTools | Rejected:
     if reading.tools:
         return reading
     noticed = "; ".join(f"{item.kind}: {item.detail}" for item in reading.problems[:3])
-    return Rejected("no_tools", noticed or f"no tool is declared, got {show(raw.get('tools'))}")
+    remedy = "give the tools of all rows with --tools FILE"
+    return Rejected("no_tools", noticed or f"no tool is declared, got {show(raw.get('tools'))}: {remedy}")
 
 
 def _native_row(

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from fgtools.gold import render_block
-from fgtools.schema.literals import decode_text, parse_values
+from fgtools.schema.literals import decode_text, parse_literal, parse_values
 
 Raw = Mapping[str, Any]
 """A raw row."""
@@ -43,7 +43,6 @@ _DETAILS = ("training_detail", "train_detail")
 _OFF_TEXTS = frozenset({"false", "0", "0.0", "no", "off"})
 _ON_TEXTS = frozenset({"true", "1", "1.0", "yes", "on"})
 
-_TOOL_LIST = re.compile(r"<tools>(.*?)</tools>", re.DOTALL)
 _LISTED_TOOL = re.compile(
     r"Name:[ \t]{0,9}([^\n]{1,200})\n[ \t]{0,9}Description:[ \t]{0,9}([^\n]{0,4000})\n"
     r"[ \t]{0,9}Parameters:[ \t]{0,9}(?=\{)"
@@ -171,7 +170,8 @@ def _bare(tool: Any) -> Sequence[Any]:
 def extract_tools(system: str) -> list[Any]:
     """Find the tool definitions in a system text: inside <tools> marks, else every JSON object or list with names.
 
-    A list of "Name: ...", "Description: ..." and "Parameters: {...}" lines is read too, as ToolRL writes it.
+    A list that is written as Python is read too (ToolBench), and lines of "Name: ...", "Description: ..." and
+    "Parameters: {...}" (ToolRL).
 
     Args:
         system: The text.
@@ -179,7 +179,7 @@ def extract_tools(system: str) -> list[Any]:
     Returns:
         Definitions as they were written, lists flattened; [] where there are none.
     """
-    marked = [text for text in _TOOL_LIST.findall(system) if text.strip()]
+    marked = [text for text in _find_marked(system, "<tools>", "</tools>") if text.strip()]
     found: list[Any] = []
     for text in marked or [system]:
         position = searches = 0
@@ -187,8 +187,31 @@ def extract_tools(system: str) -> list[Any]:
             values, end = parse_values(text, start.start())
             found.extend(item for value in values for item in (value if isinstance(value, list) else [value]))
             position, searches = max(end, start.end()), searches + 1
+    found = found or _python_list(system)
     named = [item for item in found if isinstance(item, Mapping) and ("name" in item or "function" in item)]
     return named or [_listed_tool(match, system) for match in _LISTED_TOOL.finditer(system)]
+
+
+def _find_marked(text: str, opening: str, closing: str) -> list[str]:
+    """Return the texts between marks, in one pass."""
+    found = []
+    position = text.find(opening)
+    while position >= 0 and (end := text.find(closing, position)) >= 0:
+        found.append(text[position + len(opening) : end])
+        position = text.find(opening, end)
+    return found
+
+
+def _python_list(system: str) -> list[Any]:
+    """Return the mappings of the one list that is written as Python, as in ToolBench's system texts."""
+    start, end = system.find("[{'"), system.rfind("}]")
+    if start < 0 or end < start:
+        return []
+    try:
+        found = parse_literal(system[start : end + 2])
+    except ValueError:
+        return []
+    return list(found) if isinstance(found, list) else []
 
 
 def _listed_tool(match: re.Match[str], system: str) -> dict[str, Any]:

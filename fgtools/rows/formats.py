@@ -35,6 +35,7 @@ from fgtools.gold import Rejected
 from fgtools.rows.benchmarks import from_bfcl, from_when2call
 from fgtools.rows.fields import MAX_TEXT, TOO_LONG, Raw, decoded, extract_tools, items
 from fgtools.rows.messages import (
+    CHOSEN_COLUMNS,
     CONVERSATION_COLUMNS,
     from_gemini,
     from_glaive,
@@ -115,7 +116,7 @@ def guess_shape(row: Any) -> str:
     if not isinstance(row, Mapping):
         return "unknown"
     has = {name for name, value in row.items() if value is not None}
-    if has & {"chosen", "chosen_response"}:
+    if not has.isdisjoint(CHOSEN_COLUMNS):
         return "preference"
     talks = next((name for name in CONVERSATION_COLUMNS if name in has), None)
     if talks and (talks == "conversations" or _are_turns(row[talks])):
@@ -216,8 +217,8 @@ def _reject_unknown(row: Raw) -> Rejected:
     shown = ", ".join(columns[:_MAX_COLUMNS]) + (", ..." if len(columns) > _MAX_COLUMNS else "")
     return Rejected(
         "unknown_shape",
-        f"columns {shown or '(none)'}: no known shape; the nearest is {nearest}, which lacks {', '.join(lacks)}; "
-        "rename the columns or see rows.formats for the shapes",
+        f"no shape is known with these columns; the nearest, {nearest}, lacks {', '.join(lacks) or 'nothing'}; "
+        f"columns found: {shown or 'none'}",
     )
 
 

@@ -132,7 +132,7 @@ class RowSet:
         found: dict[str, list[dict[str, str]]] = {reason: [] for reason in self.funnel if reason != "kept"}
         for item in self.rejected:
             if len(found[item.reason]) < N_EXAMPLES:
-                found[item.reason].append({"row_id": item.row_id, "detail": item.detail[:160]})
+                found[item.reason].append({"row_id": item.row_id, "detail": item.detail})
         return found
 
 
@@ -233,7 +233,7 @@ def require_rows(row_set: RowSet, origin: str = "the data", sides: Mapping[str, 
         return
     total = sum(row_set.funnel.values())
     reasons = "".join(
-        f"\n  {reason}: {row_set.funnel[reason]} (e.g. {found[0]['row_id']}: {found[0]['detail'][:100]})"
+        f"\n  {reason}: {row_set.funnel[reason]} (e.g. {found[0]['row_id']}: {found[0]['detail']})"
         for reason, found in row_set.examples().items()
     )
     if row_set.rows:

@@ -40,10 +40,15 @@ CONVERSATION_COLUMNS = ("conversations", "conversation", "dialogue", "dialog", "
 TOOL_COLUMNS = ("tools", "functions", "available_tools", "multiple_tools", "tool_list", "single_tool")
 """Columns of tool definitions, best first; HammerBench has two, and the longer list is the harder task."""
 
+CHOSEN_COLUMNS = ("chosen", "chosen_response", "preferred_output")
+_REJECTED_COLUMNS = ("rejected", "rejected_response", "non_preferred_output")
+_LANGCHAIN = {"human": "user", "ai": "assistant", "system": "system", "tool": "tool"}
+"""The speakers of LangChain's messages, by their type."""
+
 _KWARGS = ("tools", "xml_tools", "python_tools")
 _NO_NAME = re.compile(r"[\[\]{}\"'<>=\n]")
-_GLAIVE_TURN = re.compile(r"(?:^|\n)\s*(USER|ASSISTANT|FUNCTION RESPONSE):", re.DOTALL)
-_GLAIVE_CALL = re.compile(r"<functioncall>\s*(.*?)\s*(?:<\|endoftext\|>|$)", re.DOTALL)
+_GLAIVE_TURN = re.compile(r"(?:^|\n)[ \t]*(USER|ASSISTANT|FUNCTION RESPONSE):")
+_GLAIVE_CALL, _GLAIVE_END = "<functioncall>", "<|endoftext|>"
 _GLAIVE_QUOTED = re.compile(r"""^\{\s*"name":\s*"([^"]*)"\s*,\s*"arguments":\s*'(.*)'\s*\}\s*$""", re.DOTALL)
 
 
@@ -57,8 +62,18 @@ def is_python_call(turn: Any) -> bool:
 
 
 def mark_undesired(row: Raw) -> Raw:
-    """Mark the answers of a row that is labelled undesired (KTO's `label` or `kto_tag`) as not to be learnt."""
-    if not any(name in row and is_off(row[name]) for name in ("label", "kto_tag")) or is_number(row.get("label")):
+    """Mark the answers of a row that is labelled undesired (KTO's `label` or `kto_tag`) as not to be learnt.
+
+    Args:
+        row: A row in the Hermes shape. A `label` that is a number is a class, and no judgement of its answer; only
+            `from_trl` takes the number 0 for False.
+
+    Returns:
+        The row, its turns as context where it is undesired.
+    """
+    if is_number(row.get("label")):
+        row = {name: value for name, value in row.items() if name != "label"}
+    if not any(is_off(row.get(name)) for name in ("label", "kto_tag")):
         return row
     turns = row.get("conversations")
     return {**row, "conversations": as_context(turns)} if isinstance(turns, (list, tuple)) else row
@@ -151,6 +166,9 @@ def from_openai(row: Raw) -> Raw:
 
 def from_message(message: Any) -> list[Any]:
     """Return a message as turns, with its calls as blocks after its text; most messages are one turn."""
+    if isinstance(message, Mapping) and message.get("type") in _LANGCHAIN and _role(message) is None:
+        inner = message["data"] if isinstance(message.get("data"), Mapping) else message
+        message = {"role": _LANGCHAIN[message["type"]], **{name: inner[name] for name in inner if name != "type"}}
     turns = normalize_message(message)
     return turns if not isinstance(message, Mapping) or is_learnt(message) else as_context(turns)
 
@@ -162,13 +180,18 @@ def from_trl(row: Raw) -> Raw:
     prompt, completion = decoded(row.get("prompt")), first_of(row, "completion", "response")
     completion = decoded(truth if completion is None else completion)
     drop = ("prompt", "completion", "response", "reward_model")
+    if is_number(row.get("label")):
+        row = {**row, "label": not is_off(row["label"])}
     return _from_parts(row, _as_messages(prompt, "user"), _as_messages(completion, "assistant"), drop)
 
 
 def from_preference(row: Raw) -> Raw:
     """Rewrite a row with a chosen and a rejected answer: the chosen one is learnt, the rejected one never."""
-    chosen = _as_messages(first_of(row, "chosen", "chosen_response"), "assistant")
-    rejected = _as_messages(first_of(row, "rejected", "rejected_response"), "assistant")
+    asked = decoded(row.get("input"))
+    if isinstance(asked, Mapping):  # OpenAI's preference rows
+        row = {**{name: value for name, value in row.items() if name != "input"}, **asked}
+    chosen = _as_messages(first_of(row, *CHOSEN_COLUMNS), "assistant")
+    rejected = _as_messages(first_of(row, *_REJECTED_COLUMNS), "assistant")
     before = first_of(row, "messages", *CONVERSATION_COLUMNS)
     asked = row.get("prompt") if before is None else before
     prompt = _as_messages(first_of(row, "question", "instruction") if asked is None else asked, "user")
@@ -177,7 +200,7 @@ def from_preference(row: Raw) -> Raw:
         n_shared = len([*takewhile(lambda pair: pair[0] == pair[1], pairs)])
         system = [*takewhile(lambda message: _role(message) == "system", prompt or [])]
         prompt, chosen = [*system, *chosen[:n_shared]], chosen[n_shared:]
-    drop = ("prompt", "chosen", "rejected", "chosen_response", "rejected_response", *CONVERSATION_COLUMNS)
+    drop = ("prompt", *CHOSEN_COLUMNS, *_REJECTED_COLUMNS, *CONVERSATION_COLUMNS)
     return _from_parts(row, prompt, chosen, drop)
 
 
@@ -213,14 +236,16 @@ def from_glaive(row: Raw) -> Raw:
 def _glaive_turn(role: str, text: str) -> Turn:
     speakers = {"USER": "human", "FUNCTION RESPONSE": "tool"}
     if role in speakers:
-        return {"from": speakers[role], "value": text.replace("<|endoftext|>", "").strip()}
-    blocks = [_glaive_call(found) for found in _GLAIVE_CALL.findall(text)]
-    said = _GLAIVE_CALL.sub("", text).replace("<|endoftext|>", "").strip()
-    return {"from": "gpt", "value": "\n".join([*([said] if said else []), *blocks])}
+        return {"from": speakers[role], "value": text.replace(_GLAIVE_END, "").strip()}
+    before, *called = text.split(_GLAIVE_CALL)
+    parts = [part.partition(_GLAIVE_END) for part in called]
+    said = "".join([before, *(rest for _, _, rest in parts)]).replace(_GLAIVE_END, "").strip()
+    return {"from": "gpt", "value": "\n".join([*([said] if said else []), *(_glaive_call(part[0]) for part in parts)])}
 
 
 def _glaive_call(text: str) -> str:
     """Render one call; its arguments are JSON text between single quotes, with apostrophes inside not escaped."""
+    text = text.strip()
     if match := _GLAIVE_QUOTED.match(text):
         return as_block({"name": match.group(1), "arguments": match.group(2).replace("\\'", "'")})
     return broken_block(text)

@@ -104,13 +104,11 @@ def from_tool_columns(row: Raw) -> Raw:
 
 def from_xlam(row: Raw) -> Raw:
     """Rewrite a row of query, answers and tools, as xLAM and APIGen have them."""
-    answers = decoded(row.get("answers"))
+    blocks = render_cell(decoded(row.get("answers")))
     turns: list[Turn] = [{"from": "human", "value": first_of(row, "query", "question")}]
-    if isinstance(answers, str):
-        turns.append({"from": "gpt", "value": broken_block(answers)})
-    elif answers:
-        turns.append({"from": "gpt", "value": as_blocks(answers if isinstance(answers, (list, tuple)) else [answers])})
-    return rewritten(row, turns, find_tools(row), ("query", "answers"), **({} if answers else {"no_call": True}))
+    if blocks:
+        turns.append({"from": "gpt", "value": blocks})
+    return rewritten(row, turns, find_tools(row), ("query", "answers"), **({} if blocks else {"no_call": True}))
 
 
 def from_alpaca(row: Raw) -> Raw:

@@ -108,7 +108,7 @@ def test_arguments_stay_when_nothing_is_required():
     [
         (None, "not_a_row", "must be a mapping, got None"),
         ("text", "not_a_row", "must be a mapping, got 'text'"),
-        ({}, "unknown_shape", "columns (none): no known shape; the nearest is openai, which lacks messages"),
+        ({}, "unknown_shape", "the nearest, openai, lacks messages; columns found: none"),
         (raw_row(call_text(), tools="not json"), "bad_tools", "neither|must be JSON or a Python literal"),
         (raw_row(call_text(), tools=7), "bad_tools", "got int 7"),
         (raw_row(call_text(), tools=None), "no_tools", ""),

@@ -29,6 +29,10 @@ _CALL_MARK = re.compile(
 """What tells a call after a result from words about the result; wrong only in which copy of an answer is taught."""
 
 
+_BLOCK = "<tool_call"
+"""Begins a call in the Hermes shape."""
+
+
 class Answer(NamedTuple):
     """An assistant's turn in a conversation.
 
@@ -49,10 +53,12 @@ class Digests(NamedTuple):
     Attributes:
         whole: Digest of all its turns; 0 for no conversation.
         answers: The turns of its assistant, and calls in turns of other roles.
+        is_cut: Whether it ends with a call that answers a user, after other calls: a conversation that was cut there.
     """
 
     whole: int = 0
     answers: tuple[Answer, ...] = ()
+    is_cut: bool = False
 
 
 @dataclass(frozen=True)
@@ -60,8 +66,8 @@ class Place:
     """A row's place in a history.
 
     Attributes:
-        conversation: The same for all rows of the history, and for no other.
-        taught: Indices of the turns that shorter rows teach.
+        conversation: The same for all rows of the history, and for no other; "" for a row that is alone.
+        taught: Indices of the turns that shorter rows teach, or would if they were there.
     """
 
     conversation: str
@@ -73,7 +79,8 @@ class Place:
         if not isinstance(turns, (list, tuple)):
             return row
         marked = [{**turn, "learn": False} if index in self.taught else turn for index, turn in enumerate(turns)]
-        return {**row, "conversations": marked, "conversation_id": self.conversation}
+        name = {"conversation_id": self.conversation} if self.conversation else {}
+        return {**row, "conversations": marked, **name}
 
 
 def digest_rows(raw_rows: Iterable[Any], shape: str = "auto") -> list[Digests]:
@@ -87,7 +94,9 @@ def digest_row(row: Any) -> Digests:
     if not isinstance(turns, (list, tuple)) or not turns or not all(isinstance(turn, Mapping) for turn in turns):
         return Digests()
     running = hashlib.blake2b(digest_size=8)
-    answers = []
+    answers: list[Answer] = []
+    n_calls = 0
+    is_cut = False
     before = "user"
     for index, turn in enumerate(turns):
         role = first_of(turn, *ROLE)
@@ -100,9 +109,14 @@ def digest_row(row: Any) -> Digests:
         if speaker != "user":
             is_own = speaker == "assistant" and before in ("user", "assistant")
             is_own = is_own or bool(_CALL_MARK.search(text if speaker == "assistant" else speaker))
+            is_call = _BLOCK in text or "call" in speaker
+            is_cut = is_call and before == "user" and n_calls > 0
+            n_calls += is_call
             answers.append(Answer(index, int.from_bytes(running.digest()), is_own))
+        else:
+            is_cut = False
         before = speaker
-    return Digests(int.from_bytes(running.digest()), tuple(answers))
+    return Digests(int.from_bytes(running.digest()), tuple(answers), is_cut)
 
 
 def _text_of(value: Any) -> str:
@@ -114,11 +128,13 @@ def _text_of(value: Any) -> str:
         return ""
 
 
-def find_histories(rows: Sequence[Digests]) -> dict[int, Place]:
+def find_histories(rows: Sequence[Digests], cut_rows: bool = True) -> dict[int, Place]:
     """Find the rows that unfold one history.
 
     Args:
         rows: The digests of all rows of a data set.
+        cut_rows: Whether a row whose shorter ones are not there has a place too, where its conversation is cut after a
+            call: that call is what such a row was written for.
 
     Returns:
         The Place of each row that is part of a history, by its position. A longer row in which nothing but words about
@@ -142,6 +158,8 @@ def find_histories(rows: Sequence[Digests]) -> dict[int, Place]:
         first = wholes.get(row.whole)
         if first is not None and first in parents:
             places[position] = Place(f"history/{_find(parents, first)}", taught.get(position, frozenset()))
+        elif cut_rows and row.is_cut:
+            places[position] = Place("", frozenset(answer.index for answer in row.answers[:-1]))
     return places
 
 

@@ -66,6 +66,29 @@ def test_system_turns_and_white_space_make_no_difference():
     assert len(places_of([*dated, call(0)], steps("x", 2))) == 2
 
 
+def test_a_conversation_that_is_cut_after_a_call_teaches_that_call():
+    cut = unfolded("x", 3)[-1]
+    assert build_rows([cut]).rows[0]["gold"][0]["arguments"]["a"] == 2
+    assert "conversation" not in build_rows([cut]).rows[0]
+    rows = [digest_row(cut)]
+    assert find_histories(rows) == {0: Place("", frozenset({1, 2, 3, 5, 6, 7}))}
+    assert find_histories(rows, cut_rows=False) == {}
+
+
+@pytest.mark.parametrize(
+    "turns",
+    [
+        steps("x", 2),  # it ends with words about a result
+        steps("x", 1)[:2],  # there is no other call
+        [*steps("x", 1)[:3], call(7)],  # a further call for the same request
+        [*steps("x", 2), {"from": "human", "value": "Thanks."}],
+        [*steps("x", 1), {"from": "human", "value": "Thanks."}, {"from": "gpt", "value": "Bye."}],
+    ],
+)
+def test_other_conversations_teach_their_first_call(turns):
+    assert find_histories([digest_row({"conversations": turns})]) == {}
+
+
 def test_a_place_changes_a_copy():
     turns = steps("x", 1)[:2]
     row = {"conversations": json.dumps(turns), "conversation_id": "own"}

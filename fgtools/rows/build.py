@@ -63,7 +63,8 @@ def build_rows(
     recipe = get_recipe(recipe)
     raw_rows = raw_rows if isinstance(raw_rows, Sequence) else list(raw_rows)
     with paused_collector():
-        places = find_histories(digest_rows(raw_rows, shape)) if recipe.call_style == "native" else {}
+        digests = digest_rows(raw_rows, shape) if recipe.call_style == "native" else []
+        places = find_histories(digests, recipe.turns == "first")
     return tally_rows(raw_rows, recipe, shape, coverage, places).finish()
 
 

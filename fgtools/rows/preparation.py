@@ -248,7 +248,7 @@ def _build_packed(
         if recipe.call_style == "native":
             tasks: Iterable[tuple[Any, ...]] = ((raw_rows[chunk], shape) for chunk in chunks)
             found = track(run(_digest_chunk, tasks), len(chunks), f"comparing conversations, {CHUNK} at a time")
-            places = find_histories([digests for part in found for digests in part])
+            places = find_histories([one for part in found for one in part], recipe.turns == "first")
         tasks = ((raw_rows[chunk], recipe, shape, coverage, _places_in(places, chunk), chunk.start) for chunk in chunks)
         for part in track(run(_build_chunk, tasks), len(chunks), f"building rows, {CHUNK} at a time"):
             tally.extend(part)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from fgtools.gold import render_block
@@ -23,6 +24,9 @@ MAX_TEXT = 5_000_000
 """Most characters of one text of a row, and bytes of a line of a file: two hundred times the longest row of the public
 data sets that the package was tried on (23,000). Longer ones are not read: it would take seconds, and no model could be
 shown them."""
+
+MAX_CALLS = 1_000
+"""Most calls of one answer that are read; real answers have fewer than a hundred."""
 
 TOO_LONG = "\x00too_long"
 """Column of a row that was not read because its line is too long; the value says which."""
@@ -48,6 +52,9 @@ _LISTED_TOOL = re.compile(
     r"[ \t]{0,9}Parameters:[ \t]{0,9}(?=\{)"
 )
 _VALUE_START = re.compile(r"[{\[]")
+_MAX_LISTED = 1_000
+"""Tools in words that are read from a system text."""
+
 _MAX_SEARCHES = 2_000
 """Brackets of a system text from which a value is looked for; real texts that list tools have fewer."""
 
@@ -137,8 +144,10 @@ def broken_block(text: str) -> str:
     return f"<tool_call>\n{text}\n</tool_call>"
 
 
-def as_blocks(calls: Iterable[Any]) -> str:
-    """Render calls one after the other."""
+def as_blocks(calls: Sequence[Any]) -> str:
+    """Render calls one after the other; more than MAX_CALLS of them are one block, counted as a broken call."""
+    if len(calls) > MAX_CALLS:
+        return broken_block(f"{len(calls):,} calls in one answer, more than {MAX_CALLS:,}")
     return "\n".join(map(as_block, calls))
 
 
@@ -189,7 +198,8 @@ def extract_tools(system: str) -> list[Any]:
             position, searches = max(end, start.end()), searches + 1
     found = found or _python_list(system)
     named = [item for item in found if isinstance(item, Mapping) and ("name" in item or "function" in item)]
-    return named or [_listed_tool(match, system) for match in _LISTED_TOOL.finditer(system)]
+    listed = islice(_LISTED_TOOL.finditer(system), _MAX_LISTED)
+    return named or [_listed_tool(match, system) for match in listed]
 
 
 def _find_marked(text: str, opening: str, closing: str) -> list[str]:

@@ -13,6 +13,7 @@ from typing import Any
 
 from fgtools.gold import normalize_message
 from fgtools.rows.fields import (
+    MAX_CALLS,
     ROLE,
     Raw,
     Turn,
@@ -239,6 +240,8 @@ def _glaive_turn(role: str, text: str) -> Turn:
         return {"from": speakers[role], "value": text.replace(_GLAIVE_END, "").strip()}
     before, *called = text.split(_GLAIVE_CALL)
     parts = [part.partition(_GLAIVE_END) for part in called]
+    if len(called) > MAX_CALLS:
+        return {"from": "gpt", "value": as_blocks(called)}
     said = "".join([before, *(rest for _, _, rest in parts)]).replace(_GLAIVE_END, "").strip()
     return {"from": "gpt", "value": "\n".join([*([said] if said else []), *(_glaive_call(part[0]) for part in parts)])}
 

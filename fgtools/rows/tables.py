@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fgtools.rows.fields import (
+    MAX_CALLS,
     Raw,
     Turn,
     as_block,
@@ -80,13 +81,16 @@ def render_cell(cell: Any) -> str:
             values = parse_literals(cell)
         except ValueError:
             return broken_block(cell)
-        return as_blocks(call for value in values for call in (value if isinstance(value, list) else [value]))
+        return as_blocks([call for value in values for call in (value if isinstance(value, list) else [value])])
     try:
         return as_blocks(parse_python_calls(cell))
     except (ValueError, RecursionError):
         pass  # several lines then
     blocks = []
-    for line in filter(None, (part.strip().rstrip(";").strip() for part in cell.splitlines())):
+    lines = [*filter(None, (part.strip().rstrip(";").strip() for part in cell.splitlines()))]
+    if len(lines) > MAX_CALLS:
+        return as_blocks(lines)
+    for line in lines:
         try:
             blocks.append(as_blocks(parse_python_calls(line)))
         except (ValueError, RecursionError):

@@ -1,6 +1,7 @@
 """Row shapes: each published shape is told by its columns and gives the same row as its Hermes version."""
 
 import json
+import time
 
 import pytest
 from hypothesis import given
@@ -277,3 +278,32 @@ def test_a_spoiled_column_ends_in_a_row_or_a_reason(shape, column, value):
 
 def test_one_column_of_two_makes_no_shape():
     assert guess_shape({"query": "q", "chat": "c", "prompt": "p", "question": "q"}) == "unknown"
+
+
+MARKS = (
+    "<tools>",
+    "<functioncall>",
+    "\n",
+    "[(",
+    "{",
+    '{"a":',
+    "[{'",
+    "Name: x\nDescription: y\nParameters: {",
+    "USER:",
+)
+MARKS = (*MARKS, "\nsystem:", "f(a=1)\n", "f(a=1),", "$a.", "' ", " ", "</tools>")
+
+
+@pytest.mark.parametrize("mark", MARKS)
+def test_repeated_marks_are_read_in_linear_time(mark):
+    text = mark * (100_000 // len(mark))
+    rows = [
+        {"system": text, "chat": f"USER: q\n\nASSISTANT: {text}"},
+        {"system": text, "conversations": [{"from": "user", "value": "q"}, {"from": "gpt", "value": f"[{text})]"}]},
+        {"request": "q", "call": text, "tools": [TOOL]},
+        {"question": f"user: {text}", "function": [TOOL], "ground_truth": text},
+        {"input": "q", "output": [{"name": "f", "arguments": {"a": text}}], "tools": [TOOL]},
+    ]
+    started = time.process_time()
+    build_rows(rows)
+    assert time.process_time() - started < 5.0  # what takes quadratic time takes minutes

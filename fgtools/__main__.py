@@ -15,7 +15,7 @@ from typing import TypeAlias
 
 from fgtools import __version__
 from fgtools.files import FgtoolsError
-from fgtools.profiles import ENGINES, OVER_LENGTH, PRECISIONS, PROFILES, RECIPES
+from fgtools.profiles import ENGINES, OVER_LENGTH, PRECISIONS, PROFILES, RECIPES, TURNS
 from fgtools.rows.formats import SHAPES
 from fgtools.run import commands
 from fgtools.run.session import quiet_libraries
@@ -101,6 +101,11 @@ def _add_recipe(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--recipe", choices=[*RECIPES], default="native")
 
 
+def _add_turns(parser: argparse.ArgumentParser) -> None:
+    text = "answers of a conversation that become rows: its first call, or all (default: the recipe's, first)"
+    parser.add_argument("--turns", choices=TURNS, default="", help=text)
+
+
 def _add_max_length(parser: argparse.ArgumentParser) -> None:
     text = "budget of a training text, tokens; 0: the recipe's"
     parser.add_argument("--max-length", type=_parse_count, default=0, help=text)
@@ -110,6 +115,7 @@ def _add_run(added: Commands) -> None:
     run = added.add_parser("run", help="the six notebooks, in order, with papermill")
     run.add_argument("--profile", choices=["auto", *PROFILES], help="where it runs (default: auto)")
     run.add_argument("--recipe", choices=[*RECIPES], help="how data, loss and format are treated (default: native)")
+    _add_turns(run)
     run.add_argument("--data", help="'sample', a JSONL/JSON/Parquet/CSV file or folder, or a hub data set id")
     run.add_argument("--model", help="'standin', a folder, a hub id, or a kagglehub handle")
     run.add_argument("--out", default="runs/offline", help="the run folder (default: %(default)s)")
@@ -127,6 +133,7 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--shape", choices=["auto", *SHAPES], default="auto", help="shape of the rows (default: a guess)"
     )
+    _add_turns(parser)
     parser.add_argument("--split", default="train", help="split of a hub data set (default: %(default)s)")
     parser.add_argument("--config", default="", help="configuration of a hub data set")
     parser.add_argument("--revision", default="", help="commit, tag or branch of a hub data set")

@@ -43,6 +43,36 @@ def test_prepare_writes_rows_and_a_funnel_that_adds_up(data, tmp_path, capsys, r
     assert "train:" in capsys.readouterr().out
 
 
+def test_prepare_takes_every_answer_of_a_conversation(tmp_path, capsys):
+    tools = [{"name": "find", "parameters": {"thing": {"type": "str"}}}]
+    call = '<tool_call>{{"name": "find", "arguments": {{"thing": "{}"}}}}</tool_call>'
+    pairs = [
+        ("human", "Find thing {}"),
+        ("gpt", call),
+        ("tool", "no {}"),
+        ("gpt", call),
+        ("tool", "yes"),
+        ("gpt", "Yes."),
+    ]
+    rows = [
+        {"conversations": [{"from": role, "value": text.format(i)} for role, text in pairs], "tools": tools}
+        for i in range(30)
+    ]
+    path, out = tmp_path / "rows.jsonl", tmp_path / "out"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    words = ["prepare", "--data", str(path), "--out", str(out), "--n-eval", "8"]
+    assert main([*words, "--turns", "all"]) == 0
+    assert "rows taken: 30, with 60 answers = 60 kept" in capsys.readouterr().out
+    funnel = json.loads((out / "funnel.json").read_text())
+    assert (funnel["turns"], funnel["rows_in"], funnel["answers"]) == ("all", 30, {"2": 30})
+    assert main(words) == 0
+    funnel = json.loads((out / "funnel.json").read_text())
+    assert (funnel["turns"], funnel["funnel"], funnel["problems"]) == ("first", {"kept": 30}, {"later_calls": 30})
+    assert main([*words, "--turns", "all", "--recipe", "tutorial"]) == 1
+    assert "TURNS = 'all' needs the native recipe" in capsys.readouterr().err
+    assert main(["audit", *words[1:-2], "--turns", "all", "--model", "standin"]) == 0
+
+
 def test_prepare_takes_other_shapes_and_a_share_of_rows_without_a_call(tmp_path, capsys):
     rows = [{"query": f"Find thing {i}", "answers": [{"name": "find", "arguments": {"type": i}}]} for i in range(40)]
     rows += [{"query": f"Just talk about {i}", "answers": "[]"} for i in range(40)]

@@ -37,7 +37,8 @@ class Gold:
         turn: Index of the prompt's user turn in the conversation, from 0.
         prompt_messages: The developer turn and all turns before the answer, calls and results included (see `context`).
         problems: What was wrong without hindering: kinds of `ParsedTurn` and of `Context`, dependent_call (a later call
-            that waits for the result of this one was left out), repeated_call (in two fields of one message).
+            that waits for the result of this one was left out), repeated_call (in two fields of one message),
+            later_calls (`extract_gold` only: later turns call too, and nothing is learnt from them).
         reply: The assistant's text without its reasoning where there is no call; else "".
         answer_turn: Index of the assistant turn with the calls or the reply.
     """
@@ -88,7 +89,15 @@ def extract_gold(row: Mapping[str, Any], recipe: str | Recipe = "native") -> Gol
     # An unreadable turn before the answer matters; where no answer was found, any may be the answer.
     end = gold.answer_turn if isinstance(gold, Gold) else len(turns)
     unreadable = next((turn.rejected for turn in turns if turn.rejected and turn.index < end), None)
-    return unreadable or gold
+    return unreadable or (_note_later_calls(turns, gold) if isinstance(gold, Gold) else gold)
+
+
+def _note_later_calls(turns: Sequence[Turn], gold: Gold) -> Gold:
+    """Return the gold with a problem where later turns of its conversation call too: nothing is learnt from them."""
+    later = [turn.index for turn in turns if turn.index > gold.answer_turn and turn.parsed.blocks and turn.is_learnt]
+    if not later:
+        return gold
+    return replace(gold, problems=(*gold.problems, Problem("later_calls", f"turns {show(later)} call as well")))
 
 
 def extract_golds(row: Mapping[str, Any], recipe: str | Recipe = "native") -> tuple[Gold | Rejected, ...]:

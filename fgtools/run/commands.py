@@ -35,6 +35,7 @@ def run(options: Namespace) -> None:
     from fgtools.run.notebooks import render_summary, run_series
 
     named = {"PROFILE": options.profile, "RECIPE": options.recipe, "DATA": options.data, "MODEL": options.model}
+    named["TURNS"] = options.turns or None
     given = {name: value for name, value in named.items() if value is not None}
     for name in {"DATA", "MODEL"} & {*given}:
         if given[name] and Path(given[name]).exists():
@@ -52,7 +53,7 @@ def _prepare(options: Namespace, tokenizer: PreTrainedTokenizerBase) -> tuple[Pr
     coverage = probe_template(tokenizer)
     prepared = prepare_rows(
         raw,
-        adapt_recipe(get_recipe(options.recipe), options.no_call_share),
+        adapt_recipe(get_recipe(options.recipe), options.no_call_share, turns=options.turns),
         options.n_eval,
         options.seed,
         shape=options.shape,

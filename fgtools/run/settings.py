@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from fgtools.files import InputError
-from fgtools.profiles import PROFILES, Profile, Recipe, ResolvedProfile, compose_banner, get_recipe
+from fgtools.profiles import PROFILES, Profile, Recipe, ResolvedProfile, adapt_recipe, compose_banner, get_recipe
 from fgtools.rows import RawRows, load_raw_rows
 from fgtools.rows.formats import SHAPES
 from fgtools.rows.sources import choose_total
@@ -69,6 +69,7 @@ class Settings:
         return {
             "profile": self.profile.name,
             "recipe": self.recipe.name,
+            "turns": self.recipe.turns,
             "data": self.data,
             **self.source._asdict(),
             "model": self.model,
@@ -87,6 +88,7 @@ def build_settings(
     n_total: int,
     n_eval: int,
     source: SourceOptions = AS_IT_COMES,
+    turns: str = "",
 ) -> Settings:
     """Combine the parameters of 01_setup with the profile they resolved to.
 
@@ -99,12 +101,13 @@ def build_settings(
         n_total: The parameter N_TOTAL; 0 for all rows of a local file, and rows.sources.N_TOTAL of other data.
         n_eval: The parameter N_EVAL.
         source: How the data is read.
+        turns: The parameter TURNS; "" means the recipe's.
 
     Returns:
         The Settings.
 
     Raises:
-        InputError: The recipe is unknown, or a number makes no sense.
+        InputError: The recipe is unknown, or a number or `turns` makes no sense.
     """
     profile = resolved.profile
     n_total = n_total or choose_total(data or profile.data)
@@ -112,7 +115,7 @@ def build_settings(
         raise InputError(f"N_EVAL must be at least 1 and less than N_TOTAL, got {n_eval} of {n_total}")
     if source.shape != "auto" and source.shape not in SHAPES:
         raise InputError(f"SHAPE must be 'auto' or one of {sorted(SHAPES)}, got {source.shape!r}")
-    chosen = get_recipe(recipe)
+    chosen = adapt_recipe(get_recipe(recipe), turns=turns)
     return Settings(profile, chosen, data or profile.data, model or profile.model, seed, n_total, n_eval, source)
 
 
@@ -121,7 +124,7 @@ def load_settings(run: RunFolder) -> Settings:
     saved = run.read_json("run.json")
     return Settings(
         profile=PROFILES[saved["profile"]],
-        recipe=get_recipe(saved["recipe"]),
+        recipe=adapt_recipe(get_recipe(saved["recipe"]), turns=saved["turns"]),
         source=SourceOptions(*(saved[name] for name in SourceOptions._fields)),
         **{name: saved[name] for name in ("data", "model", "seed", "n_total", "n_eval")},
     )

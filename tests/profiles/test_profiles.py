@@ -55,8 +55,8 @@ def test_an_unknown_recipe_is_named():
 def test_a_parameter_replaces_a_field_of_the_recipe():
     recipe = get_recipe("native")
     assert adapt_recipe(recipe) == recipe
-    changed = adapt_recipe(recipe, no_call_share=0.1, over_length="prune", engine="trl")
-    assert changed == dataclasses.replace(recipe, no_call_share=0.1, over_length="prune", engine="trl")
+    changed = adapt_recipe(recipe, no_call_share=0.1, over_length="prune", engine="trl", turns="all")
+    assert changed == dataclasses.replace(recipe, no_call_share=0.1, over_length="prune", engine="trl", turns="all")
 
 
 @pytest.mark.parametrize(
@@ -64,6 +64,7 @@ def test_a_parameter_replaces_a_field_of_the_recipe():
     [
         ({"no_call_share": 1.5}, "NO_CALL_SHARE must lie in [0, 1], or below 0 for the recipe's own, got 1.5"),
         ({"over_length": "trim"}, "OVER_LENGTH must be one of ('reject', 'prune', 'cut'), or '' for the recipe's own"),
+        ({"turns": "last"}, "TURNS must be one of ('first', 'all'), or '' for the recipe's own, got 'last'"),
         ({"engine": "fast"}, "ENGINE must be one of ('labelled', 'trl'), or '' for the recipe's own, got 'fast'"),
     ],
 )
@@ -128,3 +129,9 @@ def test_the_tutorial_is_the_tutorials():
 def test_a_place_sets_no_number_of_a_training():
     shared = {field.name for field in dataclasses.fields(PROFILES["offline"])}
     assert not shared & {field.name for field in dataclasses.fields(RECIPES["native"])} - {"name"}
+
+
+def test_the_tutorial_takes_one_call_of_a_conversation():
+    assert adapt_recipe(RECIPES["tutorial"], turns="first") == RECIPES["tutorial"]
+    with pytest.raises(ValueError, match="TURNS = 'all' needs the native recipe"):
+        adapt_recipe(RECIPES["tutorial"], turns="all")

@@ -28,6 +28,10 @@ def test_settings_survive_the_run_folder(tmp_path):
     run.write_json("run.json", {**settings.to_dict(), "environment": {}})
     assert load_settings(run) == settings
     assert (settings.data, settings.model) == ("sample", "standin")
+    every = build_settings(OFFLINE, "native", "", "", 40, 3000, 300, turns="all")
+    run.write_json("run.json", every.to_dict())
+    assert load_settings(run) == every != settings
+    assert every.recipe.turns == "all"
 
 
 def test_parameters_beat_the_profile():

@@ -210,7 +210,7 @@ def _extract_reply(turns: Sequence[Turn], silent: bool) -> Gold | Rejected:
         return Rejected("unread_call", f"turn {unread.index} is followed by a result: {unread.parsed.text[:80]}")
     _, answers = learnt[-1]
     replies = [turn for turn in answers if turn.role == "assistant" and turn.is_learnt]
-    answer = next((turn for turn in replies if turn.parsed.text), replies[0])
+    answer = next((turn for turn in replies if turn.parsed.text or turn.parsed.declines), replies[0])
     return _extract_words(turns, answer)
 
 
@@ -224,7 +224,7 @@ def _extract_words(turns: Sequence[Turn], answer: Turn) -> Gold | Rejected:
         return Rejected(
             "after_result", f"turn {answer.index} reports the result of a call and is no answer to its user"
         )
-    if answer.parsed.text:
+    if answer.parsed.text or answer.parsed.declines:
         return _build_gold(turns, turns[start], answer)
     if any(problem.kind == "unclosed_reasoning" for turn in turns for problem in turn.parsed.problems):
         return Rejected("unclosed_reasoning", "the reasoning of the reply is never closed")

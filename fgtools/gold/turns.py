@@ -1,32 +1,44 @@
-"""The text of an assistant turn in published data: reasoning, <tool_call> blocks, and what is left to say.
+"""The text of an assistant turn in published data: reasoning, calls in any notation, and what is left to say.
 
-Knows one turn's text. It does not know conversations or tools. The Hermes format has each call as JSON between
-<tool_call> and </tool_call>, and reasoning between <think> and </think>; text written by models often breaks its rules.
+Knows one turn's text and the declared tools; not conversations. Calls stand in <tool_call> blocks (`blocks`), after the
+marks of other formats (`notations`, `harmony`) or without any mark (`unmarked`); reasoning stands between <think> and
+</think>, or tags like these, and is removed before any call is looked for.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
-from itertools import islice
-from typing import Any
+from typing import NamedTuple
 
 from fgtools.calls import Problem, ToolCall
+from fgtools.gold.blocks import parse_block
 from fgtools.gold.declared import DeclaredTools
-from fgtools.schema.literals import decode_text, parse_literal, parse_values, plain_value, show
+from fgtools.gold.harmony import is_harmony, parse_harmony
+from fgtools.gold.notations import MARKS, RARE_MARKS, parse_marked
+from fgtools.gold.unmarked import parse_unmarked
+from fgtools.gold.values import Found
 
 _REASONING = "think|thinking|thought|thoughts|reasoning|reason|scratch_pad|scratchpad|reflection|inner_monologue"
-_MARK = re.compile(rf"<(?P<call>tool_call)\s*>|<(?P<close>/?)(?P<tag>{_REASONING})\b[^<>]*>", re.IGNORECASE)
-_CALL_START = re.compile(r"<tool_call\s*>", re.IGNORECASE)
-_CALL_END = re.compile(r"</tool_call\s*>", re.IGNORECASE)
-_FENCE = re.compile(r"\s*(?:```[a-z]*\s*)?", re.IGNORECASE)
-_CLOSING = re.compile(r"[\s`]*</tool_call\s*>", re.IGNORECASE)
-_MAX_CLOSINGS = 20  # marks that are tried: a Python string may contain one, and trying all would take quadratic time
+_MARK = re.compile(
+    rf"<(?P<call>tool_call)\s*>|<(?P<close>/?)(?P<tag>{_REASONING})\b[^<>]*>|(?P<other>{MARKS})", re.IGNORECASE
+)
+_ANY_MARK = re.compile("|".join([_MARK.pattern, *(pattern for _, pattern in RARE_MARKS)]), re.IGNORECASE)
+_OTHER_REASONING = {
+    **{"[THINK]": "<think>", "[/THINK]": "</think>", "◁think▷": "<think>", "◁/think▷": "</think>"},
+    **{"<|START_THINKING|>": "<think>", "<|END_THINKING|>": "</think>"},
+    **{
+        "<seed:think>": "<think>",
+        "</seed:think>": "</think>",
+        "<|channel>thought": "<think>",
+        "<channel|>": "</think>",
+    },
+    **{"<|inner_prefix|>": "<think>", "<|inner_suffix|>": "</think>"},
+}
+"""Marks of reasoning of other formats, and the tags that they stand for."""
 
-_NAME_WORDS = ("name", "function", "tool_name", "function_name")
-_ARGUMENT_WORDS = ("arguments", "parameters", "args", "input")
+_TAGGED = re.compile(r"<[^<>]{0,40}?(?:function(?:=|\s+name\s*=)|invoke\b)", re.IGNORECASE)
+_CALL_BEGINS = re.compile(r"\s*(?:[{\[]|<|[\w.\-]{1,200}\()")
 
 
 @dataclass(frozen=True)
@@ -35,16 +47,28 @@ class ParsedTurn:
 
     Attributes:
         calls: The calls outside reasoning, in order.
-        text: The text outside of reasoning and call blocks, stripped.
-        problems: broken_call (a block that could not be parsed), unclosed_call and trailing_text (parsed all the same),
-            unclosed_reasoning.
-        blocks: Number of call blocks outside of reasoning, broken ones included.
+        text: The text outside of reasoning and calls, stripped.
+        problems: broken_call (a call that could not be parsed), unread_call (a mark or text of a call in a notation
+            that could not be read), other_notation (not in <tool_call> blocks, but parsed), unclosed_call and
+            trailing_text (parsed all the same), unclosed_reasoning.
+        blocks: Number of calls' blocks and marks outside of reasoning, broken ones included; 0 where there is no call.
+        declines: Whether the turn says in the notation of calls that none is to be made, as an empty list does.
     """
 
     calls: tuple[ToolCall, ...] = ()
     text: str = ""
     problems: tuple[Problem, ...] = ()
     blocks: int = 0
+    declines: bool = False
+
+
+class _Other(NamedTuple):
+    """What stands after a mark of another format: its calls, the position after them, and whether it declines."""
+
+    found: tuple[Found, ...]
+    end: int
+    is_block: bool
+    is_empty: bool
 
 
 def parse_turn(text: str, tools: DeclaredTools | None = None) -> ParsedTurn:
@@ -52,7 +76,8 @@ def parse_turn(text: str, tools: DeclaredTools | None = None) -> ParsedTurn:
 
     Reasoning ends at its closing tag, or without one at the end of the turn. Where a turn begins inside reasoning (the
     opening tag was in the prompt), everything up to the closing tag is removed; a further closing tag is ignored. A
-    mark inside a call's strings belongs to the call; calls inside reasoning do not count.
+    mark inside a call's strings belongs to the call; calls inside reasoning do not count. Calls without any mark are
+    looked for where no mark was found.
 
     Args:
         text: The turn's text.
@@ -61,119 +86,65 @@ def parse_turn(text: str, tools: DeclaredTools | None = None) -> ParsedTurn:
     Returns:
         The ParsedTurn.
     """
-    found: list[ToolCall | Problem] = []
+    tools = tools or DeclaredTools()
+    for mark, tag in _OTHER_REASONING.items():
+        text = text.replace(mark, tag) if mark in text else text
+    if is_harmony(text):
+        items, said = parse_harmony(text, tools)
+        noted = [Problem("other_notation", text[:80])] if items else []
+        return _gather([*items, *noted], said, len(items), False)
+    pattern = _ANY_MARK if any(sign in text for sign, _ in RARE_MARKS) else _MARK
+    found: list[Found] = []
     outside: list[str] = []
     blocks = position = 0
-    reasoned = False
-    while mark := _MARK.search(text, position):
+    reasoned = declines = False
+    while mark := pattern.search(text, position):
         outside.append(text[position : mark.start()])
         if mark["call"]:
             blocks += 1
-            parsed, position = _parse_block(text, mark.end())
+            parsed, position = parse_block(text, mark.end(), tools)
             found.extend(parsed)
-        elif mark["close"]:
+        elif mark["tag"] and mark["close"]:
             if not reasoned and text[mark.end() :].strip():
                 found, outside, blocks = [], [], 0
             reasoned, position = True, mark.end()
-        else:
+        elif mark["tag"]:
             reasoned = True
             end = re.compile(rf"</{mark['tag']}\s*>", re.IGNORECASE).search(text, mark.end())
             if not end:
                 found.append(Problem("unclosed_reasoning", text[mark.start() : mark.start() + 80]))
             position = end.end() if end else len(text)
+        else:
+            other = _parse_other(text, mark, pattern, tools)
+            blocks, position = blocks + other.is_block, other.end
+            found, declines = [*found, *other.found], declines or other.is_empty
     outside.append(text[position:])
+    said = "".join(outside).strip()
+    if not blocks:
+        unmarked = parse_unmarked(said, tools)
+        found, said = [*found, *unmarked.found], unmarked.text
+        blocks, declines = blocks + bool(unmarked.found), declines or unmarked.declines
+    return _gather(found, said, blocks, declines)
+
+
+def _gather(found: list[Found], said: str, blocks: int, declines: bool) -> ParsedTurn:
     calls = tuple(item for item in found if isinstance(item, ToolCall))
     problems = tuple(item for item in found if isinstance(item, Problem))
-    return ParsedTurn(calls, "".join(outside).strip(), problems, blocks)
+    return ParsedTurn(calls, said, problems, blocks, declines and not blocks)
 
 
-def _parse_block(text: str, start: int) -> tuple[list[ToolCall | Problem], int]:
-    """Parse a block from the end of its opening mark; return what is in it and the position after the block."""
-    fence = _FENCE.match(text, start)
-    values, end = parse_values(text, fence.end() if fence else start)
-    found: list[ToolCall | Problem] = []
-    if values:
-        closing = _CLOSING.match(text, end)
-        if closing:
-            end = closing.end()
-        else:
-            stop, is_closed, after = _find_end(text, end)
-            leftover = text[end:stop].strip()
-            if leftover:  # brackets begin a second call, which is broken
-                kind = "broken_call" if leftover.startswith(("{", "[")) else "trailing_text"
-                found.append(Problem(kind, leftover[:80]))
-            if is_closed:
-                end = after
-            else:  # the text after an unclosed block is the turn's again
-                found.append(Problem("unclosed_call", text[start : start + 80]))
-    else:
-        values, end = _parse_python(text, start)
-    for value in values:
-        try:
-            found.extend(_parse_calls(value))
-        except RecursionError:
-            found.append(_broken(value))
-    if not any(isinstance(item, ToolCall) or item.kind == "broken_call" for item in found):
-        found.append(Problem("broken_call", text[start : start + 80].strip()))
-    return found, end
-
-
-def _find_end(text: str, position: int) -> tuple[int, bool, int]:
-    """Return the end of a block's text, whether its own closing mark ends it, and the position after that mark."""
-    opening, closing = _CALL_START.search(text, position), _CALL_END.search(text, position)
-    if closing and (not opening or closing.start() < opening.start()):
-        return closing.start(), True, closing.end()
-    end = opening.start() if opening else len(text)
-    return end, False, end
-
-
-def _parse_python(text: str, start: int) -> tuple[list[Any], int]:
-    for closing in islice(_CALL_END.finditer(text, start), _MAX_CLOSINGS):
-        with suppress(ValueError):
-            return [parse_literal(text[start : closing.start()].strip(" \n\t`"))], closing.end()
-    stop, is_closed, after = _find_end(text, start)
-    if not is_closed:
-        with suppress(ValueError):  # the caller reports a broken call
-            return [parse_literal(text[start:stop])], after
-    return [], after
-
-
-def _parse_calls(value: Any) -> list[ToolCall | Problem]:
-    """Return the calls of a decoded value, and a Problem for every part of it that is none."""
-    try:
-        value = decode_text(value)
-    except ValueError:
-        return [_broken(value)]
-    if isinstance(value, (list, tuple)):
-        parsed = [_parse_calls(item) if isinstance(item, (Mapping, str)) else [_broken(item)] for item in value]
-        return [found for items in parsed for found in items]
-    if not isinstance(value, Mapping):
-        return [_broken(value)]
-    if isinstance(value.get("tool_calls"), (list, tuple)):
-        return _parse_calls(value["tool_calls"])
-    if isinstance(value.get("function"), Mapping):
-        return _parse_calls(value["function"])
-    name = next((value[word] for word in _NAME_WORDS if isinstance(value.get(word), str) and value[word].strip()), None)
-    if name is None:
-        return [_broken(value)]
-    try:
-        given = next((value[word] for word in _ARGUMENT_WORDS if value.get(word) is not None), None)
-        return [ToolCall(name, _parse_arguments(given))]
-    except ValueError as error:
-        return [Problem("broken_call", f"{name}: {error}"[:80])]
-
-
-def _broken(value: Any) -> Problem:
-    return Problem("broken_call", show(value))
-
-
-def _parse_arguments(raw: Any) -> dict[str, Any]:
-    """Return a call's arguments; text is decoded up to twice, and None, "" and [] mean no arguments."""
-    if isinstance(raw, str) and not raw.strip():
-        return {}
-    value = decode_text(raw)
-    if value is None or value == []:
-        return {}
-    if not isinstance(value, Mapping):
-        raise ValueError(f"arguments must be a mapping, got {show(value)}")
-    return plain_value(value)
+def _parse_other(text: str, mark: re.Match[str], pattern: re.Pattern[str], tools: DeclaredTools) -> _Other:
+    """Parse what stands after a mark of another format; a mark around further marks is none of its own."""
+    start = mark.start() if _TAGGED.match(mark[0]) else mark.end()
+    following = pattern.search(text, mark.end())
+    limit = following.start() if following else len(text)
+    read = parse_marked(text, start, limit, tools)
+    shown = text[mark.start() : mark.start() + 80].strip()
+    if not read.found:
+        if read.is_empty or (following and not text[read.end : limit].strip()):
+            return _Other((), read.end, False, read.is_empty)
+        return _Other((Problem("unread_call", shown),), limit, True, False)
+    found = (*read.found, Problem("other_notation", shown))
+    if _CALL_BEGINS.match(text, read.end, limit):
+        found = (*found, Problem("unread_call", text[read.end : read.end + 80].strip()))
+    return _Other(found, read.end, True, False)

@@ -152,7 +152,9 @@ def _list_answers(turns: Sequence[Turn]) -> list[int]:
         if any(turns[place].parsed.blocks for place in said):
             answers += [place for place in learnt if turns[place].parsed.blocks]
         elif learnt and turns[start].role == "user":
-            answers.append(next((place for place in learnt if turns[place].parsed.text), learnt[0]))
+            answers.append(
+                next((place for place in learnt if turns[place].parsed.text or turns[place].parsed.declines), learnt[0])
+            )
     return answers
 
 

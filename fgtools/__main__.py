@@ -117,6 +117,8 @@ def _add_run(added: Commands) -> None:
     run.add_argument("--recipe", choices=[*RECIPES], help="how data, loss and format are treated (default: native)")
     _add_turns(run)
     run.add_argument("--data", help="'sample', a JSONL/JSON/Parquet/CSV file or folder, or a hub data set id")
+    tools = "tools for all rows, in place of their own: a Python file, JSON, an MCP server's list, or OpenAPI"
+    run.add_argument("--tools", metavar="FILE", help=tools)
     run.add_argument("--model", help="'standin', a folder, a hub id, or a kagglehub handle")
     run.add_argument("--out", default="runs/offline", help="the run folder (default: %(default)s)")
     run.add_argument("--only", nargs="+", default=[], metavar="STAGE", help="stages to run, such as 02 03")
@@ -130,6 +132,7 @@ def _add_run(added: Commands) -> None:
 def _add_data(parser: argparse.ArgumentParser) -> None:
     """Add the options that say where rows come from and how they are split."""
     parser.add_argument("--data", required=True, help="as for run")
+    parser.add_argument("--tools", default="", metavar="FILE", help="as for run")
     parser.add_argument(
         "--shape", choices=["auto", *SHAPES], default="auto", help="shape of the rows (default: a guess)"
     )

@@ -20,6 +20,7 @@ from fgtools.gold import Gold, Rejected, extract_golds, shorten_reply
 from fgtools.gold.tutorial import TutorialError
 from fgtools.profiles import DEVELOPER_TEXT, Recipe, get_recipe
 from fgtools.rows.duplicates import SIDES
+from fgtools.rows.fields import TOOLS_REPLACED
 from fgtools.rows.formats import guess_shape, normalize_row
 from fgtools.rows.funnel import Built, RejectedRow, RowSet, Tally
 from fgtools.rows.histories import Place, digest_rows, find_histories
@@ -210,6 +211,7 @@ def _native_row(
     problems = [item.kind for item in (*gold.problems, *reading.problems)]
     problems += ["reply_shortened"] * (reply != gold.reply) + ["tool_renamed"] * len(new_names)
     problems += ["null_argument_dropped"] * n_nulls
+    problems += ["tools_replaced"] * (raw.get(TOOLS_REPLACED) is True)
     problems += ["partial_answer"] * (raw.get("partial_answer") is True)
     row = {
         "messages": [_clean_message(message, reading.tools, new_names) for message in gold.prompt_messages],

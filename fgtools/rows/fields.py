@@ -31,6 +31,12 @@ MAX_CALLS = 1_000
 TOO_LONG = "\x00too_long"
 """Column of a row that was not read because its line is too long; the value says which."""
 
+GIVEN_TOOLS = "\x00tools"
+"""Column of a row whose tools are given from outside: their text. Tools of its own are not used."""
+
+TOOLS_REPLACED = "\x00tools_replaced"
+"""Column of such a row: whether it has tools of its own."""
+
 ASSISTANTS = ("gpt", "assistant", "model")
 ROLE, CONTENT = ("from", "role"), ("value", "content")
 

@@ -33,7 +33,7 @@ from typing import Any
 from fgtools.files import InputError
 from fgtools.gold import Rejected
 from fgtools.rows.benchmarks import from_bfcl, from_when2call
-from fgtools.rows.fields import MAX_TEXT, TOO_LONG, Raw, decoded, extract_tools, items
+from fgtools.rows.fields import GIVEN_TOOLS, MAX_TEXT, TOO_LONG, Raw, decoded, extract_tools, items
 from fgtools.rows.messages import (
     CHOSEN_COLUMNS,
     CONVERSATION_COLUMNS,
@@ -184,6 +184,9 @@ def normalize_row(row: Any, shape: str = "auto") -> Any:
     """
     if shape != "auto" and shape not in SHAPES:
         raise InputError(f"SHAPE must be 'auto' or one of {sorted(SHAPES)}, got {shape!r}")
+    if isinstance(row, Mapping) and GIVEN_TOOLS in row:
+        made = normalize_row({name: value for name, value in row.items() if name != GIVEN_TOOLS}, shape)
+        return {**made, "tools": row[GIVEN_TOOLS]} if isinstance(made, Mapping) else made
     guessed = guess_shape(row) if shape == "auto" else shape
     row = _unwrapped(row)
     if not isinstance(row, Mapping):
@@ -210,7 +213,7 @@ def _find_long(row: Raw) -> Rejected | None:
 
 def _reject_unknown(row: Raw) -> Rejected:
     """Return why no shape fits a row: the columns it has, and what the nearest shape lacks."""
-    columns = [str(name)[:40] for name in row]
+    columns = [str(name)[:40] for name in row if not str(name).startswith("\x00")]
     scores = {shape: sum(not names.isdisjoint(row) for names in map(set, needed)) for shape, needed in _NEEDED.items()}
     nearest = max(scores, key=lambda shape: scores[shape] / len(_NEEDED[shape])) if any(scores.values()) else "openai"
     lacks = [names[0] for names in _NEEDED[nearest] if set(names).isdisjoint(row)]

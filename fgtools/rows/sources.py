@@ -6,16 +6,20 @@ what a row means. Rows are read when they are asked for.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from fgtools.files import InputError
 from fgtools.profiles import HERMES
 from fgtools.rows.datafiles import SUFFIXES, SourceError, TableRows, find_suffix, open_local_rows
+from fgtools.rows.fields import GIVEN_TOOLS, TOOLS_REPLACED, is_empty
+from fgtools.rows.messages import TOOL_COLUMNS
 from fgtools.rows.store import LazyRows, select_rows
+from fgtools.schema import parse_tool_file
 
 N_TOTAL = 3_000
 """Rows that are taken of the sample or of a hub data set unless told otherwise: the tutorial's number."""
@@ -61,6 +65,30 @@ class OrderedRows(LazyRows):
             yield _labelled(next(readers[part]), position, self._parts[part][0])
 
 
+class ToolRows(LazyRows):
+    """Rows to which tools are given; those that a row has itself are not used, and it says that it had some."""
+
+    def __init__(self, rows: Sequence[Any], tools: str) -> None:
+        """Take the rows, and the tools as JSON text."""
+        self._rows, self._tools = rows, tools
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def select(self, indices: Sequence[int]) -> ToolRows:
+        """Return some of the rows, in the order of `indices`."""
+        return ToolRows(select_rows(self._rows, indices), self._tools)
+
+    def __iter__(self) -> Iterator[Any]:
+        """Read the rows one by one."""
+        for row in self._rows:
+            if not isinstance(row, dict):
+                yield row
+                continue
+            own = any(not is_empty(row.get(name)) for name in (*TOOL_COLUMNS, "function"))
+            yield {**row, "tools": self._tools, GIVEN_TOOLS: self._tools, TOOLS_REPLACED: own}
+
+
 def _labelled(row: Any, position: int, name: str) -> Any:
     if not isinstance(row, dict):
         return row
@@ -89,7 +117,7 @@ class RawRows:
 
 
 def load_raw_rows(
-    data: str, n_total: int, seed: int, *, split: str = "train", config: str = "", revision: str = ""
+    data: str, n_total: int, seed: int, *, split: str = "train", config: str = "", revision: str = "", tools: str = ""
 ) -> RawRows:
     """Open rows, shuffle them as the tutorial does and take the first ones.
 
@@ -101,6 +129,7 @@ def load_raw_rows(
         split: Split of a hub data set.
         config: Configuration of a hub data set; "" for its only or default one.
         revision: Commit, tag or branch of a hub data set; "" for the newest.
+        tools: A file of tools as `schema.load_tools` reads it, for all rows, in place of their own; "" for none.
 
     Returns:
         The RawRows.
@@ -108,8 +137,15 @@ def load_raw_rows(
     Raises:
         SourceError: The data cannot be found or loaded.
         DataFileError: A file is malformed; a malformed line is named when it is read.
-        ValueError: n_total is negative.
+        SchemaError: The file of tools holds none.
+        InputError: n_total is negative, or tools are given for the offline sample.
     """
+    if tools:
+        if data == "sample":
+            raise InputError(f"TOOLS must come with DATA of your own: the offline sample has its own; got {tools!r}")
+        text = _read_tools(tools)
+        raw = load_raw_rows(data, n_total, seed, split=split, config=config, revision=revision)
+        return replace(raw, rows=ToolRows(raw.rows, text))
     if n_total < 0:
         raise InputError(f"N_TOTAL must be at least 1, or 0 for all rows of a file, got {n_total}")
     n_total = n_total or choose_total(data)
@@ -126,6 +162,17 @@ def load_raw_rows(
             f"{HERMES!r}, but got {data!r}, which does not exist: check the path"
         )
     return _take([(data, _load_hub_rows(data, split, config, revision))], n_total, seed, data)
+
+
+def _read_tools(path: str) -> str:
+    """Return the tools of a file as JSON text, and print what they are and what was left out."""
+    parsed = parse_tool_file(path)
+    functions = [tool["function"] for tool in parsed.tools]
+    names = ", ".join(function["name"] for function in functions[:12]) + (", ..." if len(functions) > 12 else "")
+    print(f"{Path(path).name}: {len(functions)} tools for all rows: {names}")
+    for problem in parsed.problems:
+        print(f"{Path(path).name}: {problem.kind}: {problem.detail}")
+    return json.dumps(functions, ensure_ascii=False)
 
 
 def choose_total(data: str) -> int:

@@ -35,9 +35,9 @@ def run(options: Namespace) -> None:
     from fgtools.run.notebooks import render_summary, run_series
 
     named = {"PROFILE": options.profile, "RECIPE": options.recipe, "DATA": options.data, "MODEL": options.model}
-    named["TURNS"] = options.turns or None
+    named.update({"TURNS": options.turns or None, "TOOLS": options.tools})
     given = {name: value for name, value in named.items() if value is not None}
-    for name in {"DATA", "MODEL"} & {*given}:
+    for name in {"DATA", "MODEL", "TOOLS"} & {*given}:
         if given[name] and Path(given[name]).exists():
             given[name] = str(Path(given[name]).absolute())  # notebooks run in their own folder
     seconds = run_series(options.out, given | dict(options.p), options.only, options.resume)
@@ -49,7 +49,7 @@ def _prepare(options: Namespace, tokenizer: PreTrainedTokenizerBase) -> tuple[Pr
     from fgtools.prompts import probe_template
 
     hub = {"split": options.split, "config": options.config, "revision": options.revision}
-    raw = load_raw_rows(options.data, options.n_total, options.seed, **hub)
+    raw = load_raw_rows(options.data, options.n_total, options.seed, **hub, tools=options.tools)
     coverage = probe_template(tokenizer)
     prepared = prepare_rows(
         raw,
@@ -61,6 +61,8 @@ def _prepare(options: Namespace, tokenizer: PreTrainedTokenizerBase) -> tuple[Pr
         benchmark=load_requests(options.benchmark),
         processes=options.processes,
     )
+    if replaced := prepared.rowset.problems.get("tools_replaced"):
+        print(f"{replaced} of the rows kept had tools of their own, which those of {options.tools} replace")
     return prepared, coverage
 
 

@@ -23,6 +23,9 @@ from fgtools.run.stages import STAGES
 PACKAGE = Path(__file__).parents[1]
 NOTEBOOKS = PACKAGE.parent / "notebooks"
 
+_FILE_PARAMETERS = ("DATA", "TOOLS", "BENCHMARK")
+"""Parameters that may name a file or folder."""
+
 
 class PipelineError(FgtoolsError, ValueError):
     """The series cannot run as asked; the message says what to change."""
@@ -144,11 +147,13 @@ def _execute(notebook: Path, run: RunFolder, parameters: Mapping[str, Any]) -> N
 
 
 def _state(run: RunFolder, stage: str, notebook: Path, parameters: Mapping[str, Any]) -> str:
-    """Hash what a stage's result depends on: its notebook, its parameters, the package's code, its inputs."""
+    """Hash what a stage's result depends on: its notebook, its parameters and their files, the code, its inputs."""
     code = {path.relative_to(PACKAGE).as_posix(): sha256_of(path) for path in sorted(PACKAGE.rglob("*.py"))}
+    named = [Path(parameters[name]) for name in _FILE_PARAMETERS if parameters.get(name)]
+    files = {str(path): sha256_of(path) for path in named if path.exists()}
     names = (*STAGES[stage].reads, *STAGES[stage].may_read)
     inputs = {name: sha256_of(run.root / name) for name in names if (run.root / name).exists()}
-    parts = [sha256_of(notebook), dict(parameters), code, inputs]
+    parts = [sha256_of(notebook), dict(parameters), files, code, inputs]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 

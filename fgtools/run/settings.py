@@ -6,6 +6,7 @@ Knows parameters, profiles and recipes; not what a stage computes.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from fgtools.files import InputError
@@ -14,6 +15,7 @@ from fgtools.rows import RawRows, load_raw_rows
 from fgtools.rows.formats import SHAPES
 from fgtools.rows.sources import choose_total
 from fgtools.run.folder import RunFolder
+from fgtools.schema import load_tools
 
 
 class SourceOptions(NamedTuple):
@@ -24,12 +26,14 @@ class SourceOptions(NamedTuple):
         split: Split of a hub data set.
         config: Its configuration; "" for the default one.
         revision: Its commit, tag or branch; "" for the newest.
+        tools: A file of tools for all rows, in place of their own; "" for none.
     """
 
     shape: str = "auto"
     split: str = "train"
     config: str = ""
     revision: str = ""
+    tools: str = ""
 
 
 AS_IT_COMES = SourceOptions()
@@ -58,6 +62,11 @@ class Settings:
     n_total: int
     n_eval: int
     source: SourceOptions = AS_IT_COMES
+
+    @property
+    def files(self) -> list[Path]:
+        """The local files and folders that the rows come from; run.json holds their hashes."""
+        return [path for path in map(Path, filter(None, (self.data, self.source.tools))) if path.exists()]
 
     @property
     def banner(self) -> str:
@@ -108,6 +117,7 @@ def build_settings(
 
     Raises:
         InputError: The recipe is unknown, or a number or `turns` makes no sense.
+        FgtoolsError: The file of tools cannot be used.
     """
     profile = resolved.profile
     n_total = n_total or choose_total(data or profile.data)
@@ -115,6 +125,8 @@ def build_settings(
         raise InputError(f"N_EVAL must be at least 1 and less than N_TOTAL, got {n_eval} of {n_total}")
     if source.shape != "auto" and source.shape not in SHAPES:
         raise InputError(f"SHAPE must be 'auto' or one of {sorted(SHAPES)}, got {source.shape!r}")
+    if source.tools:
+        load_tools(source.tools)  # a file that cannot be used is said now, not in a later notebook
     chosen = adapt_recipe(get_recipe(recipe), turns=turns)
     return Settings(profile, chosen, data or profile.data, model or profile.model, seed, n_total, n_eval, source)
 
@@ -132,5 +144,5 @@ def load_settings(run: RunFolder) -> Settings:
 
 def load_data(settings: Settings) -> RawRows:
     """Open the raw rows that the settings name; raises as sources.load_raw_rows."""
-    _, split, config, revision = settings.source
-    return load_raw_rows(settings.data, settings.n_total, settings.seed, split=split, config=config, revision=revision)
+    hub = {name: value for name, value in settings.source._asdict().items() if name != "shape"}
+    return load_raw_rows(settings.data, settings.n_total, settings.seed, **hub)

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from fgtools.files import DataFileError
-from fgtools.rows import load_raw_rows
+from fgtools.rows import build_rows, load_raw_rows
 from fgtools.rows.sources import SourceError, choose_total, open_local_rows, shuffled_order
 
 
@@ -203,3 +203,55 @@ def test_a_configuration_is_read_from_its_own_files(nested_hub, monkeypatch, cap
     nested_hub[:] = ["en/train.jsonl", "de/train.jsonl"]
     load_raw_rows("owner/data", 2, 40, config="en")
     assert "read from en/train.jsonl, since" in capsys.readouterr().out
+
+
+ALARMS = '''
+def set_alarm(time: str, days: list[str] | None = None):
+    """Set an alarm."""
+
+def stop_alarm():
+    """Stop it."""
+'''
+
+
+def test_tools_of_a_file_are_those_of_all_rows(tmp_path, capsys):
+    (tmp_path / "tools.py").write_text(ALARMS)
+    lines = ["request,call", 'Wake me at 7,"set_alarm(time=""7:00"")"', "Thanks,", "Stop,stop_alarm()", ",stop_alarm()"]
+    (tmp_path / "rows.csv").write_text("\n".join(lines))
+    raw = load_raw_rows(str(tmp_path / "rows.csv"), 0, 1, tools=str(tmp_path / "tools.py"))
+    assert "2 tools for all rows: set_alarm, stop_alarm" in capsys.readouterr().out
+    for recipe in ("native", "tutorial"):
+        row_set = build_rows(raw.rows, recipe)
+        assert row_set.funnel["kept"] == 3
+        assert all(len(row["tools"]) == 2 for row in row_set.rows)
+    assert build_rows(raw.rows).funnel["empty_request"] == 1
+    assert len(raw.rows[1:]) == 3 and isinstance(raw.rows[0], dict)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"messages": [{"role": "user", "content": "Stop"}, {"role": "assistant", "content": "stop_alarm()"}]},
+        {"question": "Stop", "function": [{"name": "g"}], "ground_truth": [{"stop_alarm": {}}]},
+        {"query": "Stop", "answers": '[{"name": "stop_alarm", "arguments": {}}]', "tools": '[{"name": "g"}]'},
+        {"text": json.dumps({"query": "Stop", "answers": [{"name": "stop_alarm"}], "tools": [{"name": "g"}]})},
+    ],
+)
+def test_tools_of_a_file_replace_those_of_a_row_in_every_shape(tmp_path, row):
+    (tmp_path / "tools.py").write_text(ALARMS)
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row))
+    row_set = build_rows(load_raw_rows(str(tmp_path / "rows.jsonl"), 0, 1, tools=str(tmp_path / "tools.py")).rows)
+    assert [tool["function"]["name"] for tool in row_set.rows[0]["tools"]] == ["set_alarm", "stop_alarm"]
+    assert row_set.problems.get("tools_replaced", 0) == (1 if {"function", "tools"} & set(row) else 0)
+
+
+def test_the_sample_takes_no_tools_from_outside(tmp_path):
+    with pytest.raises(ValueError, match="TOOLS must come with DATA of your own"):
+        load_raw_rows("sample", 5, 1, tools="tools.py")
+
+
+def test_a_row_of_no_known_shape_names_its_own_columns_alone(tmp_path):
+    (tmp_path / "tools.py").write_text(ALARMS)
+    (tmp_path / "rows.jsonl").write_text('{"a": 1}')
+    row_set = build_rows(load_raw_rows(str(tmp_path / "rows.jsonl"), 0, 1, tools=str(tmp_path / "tools.py")).rows)
+    assert row_set.rejected[0].detail.startswith("columns a, row_id, source, tools: no known shape")

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from fgtools.files import DataFileError
+from fgtools.files import DataFileError, FgtoolsError
 from fgtools.offline.samples import build_samples
 from fgtools.profiles import PROFILES, ResolvedProfile
 from fgtools.prompts.encode import token_budget
@@ -13,7 +13,7 @@ from fgtools.rows.funnel import EmptySetError
 from fgtools.run.evaluation import match_replies
 from fgtools.run.folder import MissingArtifactError, RunFolder
 from fgtools.run.notebooks import render_summary
-from fgtools.run.settings import build_settings, load_settings
+from fgtools.run.settings import SourceOptions, build_settings, load_data, load_settings
 
 OFFLINE = ResolvedProfile(PROFILES["offline"], "no GPU is visible")
 
@@ -32,6 +32,19 @@ def test_settings_survive_the_run_folder(tmp_path):
     run.write_json("run.json", every.to_dict())
     assert load_settings(run) == every != settings
     assert every.recipe.turns == "all"
+
+
+def test_a_file_of_tools_is_read_at_once_and_kept_in_the_settings(tmp_path):
+    (tmp_path / "tools.py").write_text("def stop(): ...")
+    (tmp_path / "rows.csv").write_text("request,call\nStop,stop()\nHi,\n")
+    given = "native", str(tmp_path / "rows.csv"), "", 40, 0, 1
+    source = SourceOptions(tools=str(tmp_path / "tools.py"))
+    settings, run = build_settings(OFFLINE, *given, source), RunFolder(tmp_path)
+    run.write_json("run.json", {**settings.to_dict(), "environment": {}}, settings.files)
+    assert load_settings(run) == settings and set(run.read_json("run.json")["inputs"]) == {"rows.csv", "tools.py"}
+    assert all(row["tools"].startswith('[{"name": "stop"') for row in load_data(settings).rows)
+    with pytest.raises(FgtoolsError, match=r"gone\.py must exist"):
+        build_settings(OFFLINE, *given, SourceOptions(tools="gone.py"))
 
 
 def test_parameters_beat_the_profile():

@@ -19,7 +19,7 @@ run: $(VENV)/.ready  ## the six notebooks, end to end, on the offline default
 	$(PY) -m fgtools run --out $(RUN_DIR)
 
 test: $(VENV)/.ready check  ## style, then all tests in two processes: units, the papermill chains, strict nbval
-	$(PY) -m pytest -p no:randomly -n 2 --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(PY) -m pytest -p no:randomly -n 2 --dist loadfile --no-loadscope-reorder
 
 check: $(VENV)/.ready
 	$(VENV)/bin/ruff check --no-cache .

@@ -204,7 +204,8 @@ def test_errors_are_one_message_and_status_1(arguments, message, tmp_path, monke
 
 
 @pytest.mark.parametrize(
-    "arguments", [["run", "--profile", "tpu"], ["prepare", "--recipe", "none"], ["frobnicate"], []]
+    "arguments",
+    [["run", "--profile", "tpu"], ["prepare", "--recipe", "none"], ["evaluate", "--model", "standin"], ["no"], []],
 )
 def test_wrong_usage_is_status_2(arguments):
     with pytest.raises(SystemExit) as caught:

@@ -38,8 +38,12 @@ from fgtools.rows.fields import (
 from fgtools.schema.signatures import parse_python_calls
 
 CONVERSATION_COLUMNS = ("conversations", "conversation", "dialogue", "dialog", "turns")
-TOOL_COLUMNS = ("tools", "functions", "available_tools", "multiple_tools", "tool_list", "single_tool")
-"""Columns of tool definitions, best first; HammerBench has two, and the longer list is the harder task."""
+TOOL_COLUMNS = (
+    *("tools", "functions", "available_tools", "multiple_tools", "tool_list", "single_tool"),
+    *("toolConfig", "tool_config"),
+)
+"""Columns of tool definitions, best first; HammerBench has two, and the longer list is the harder task. The last are
+Amazon Bedrock's."""
 
 CHOSEN_COLUMNS = ("chosen", "chosen_response", "preferred_output")
 _REJECTED_COLUMNS = ("rejected", "rejected_response", "non_preferred_output")

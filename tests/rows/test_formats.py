@@ -307,3 +307,12 @@ def test_repeated_marks_are_read_in_linear_time(mark):
     started = time.process_time()
     build_rows(rows)
     assert time.process_time() - started < 5.0  # what takes quadratic time takes minutes
+
+
+def test_tools_are_found_in_bedrocks_configuration():
+    schema = {"json": {"type": "object", "properties": {"city": {"type": "string"}}}}
+    use = {"toolUse": {"toolUseId": "a", "name": "get_weather", "input": {"city": "Oslo"}}}
+    messages = [{"role": "user", "content": [{"text": "Weather?"}]}, {"role": "assistant", "content": [use]}]
+    tools = [{"toolSpec": {"name": "get_weather", "description": "", "inputSchema": schema}}]
+    (row,) = build_rows([{"messages": messages, "toolConfig": {"tools": tools}}]).rows
+    assert row["gold"] == [{"name": "get_weather", "arguments": {"city": "Oslo"}}]

@@ -33,8 +33,9 @@ def state(step=10, first=True):
 
 
 def test_one_line_an_evaluation_from_the_first_process(capsys):
-    OneLine().on_evaluate(None, state(), None, metrics=HISTORY[-1])
     OneLine().on_evaluate(None, state(first=False), None, metrics=HISTORY[-1])
+    assert not capsys.readouterr().out
+    OneLine().on_evaluate(None, state(), None, metrics=HISTORY[-1])
     assert capsys.readouterr().out == (
         "step    10/20  loss 1.0000  eval loss 0.9000  eval token accuracy 0.700  rows right 0.300\n"
     )

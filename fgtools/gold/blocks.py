@@ -21,6 +21,12 @@ _MARK = re.compile(r"<(?P<close>/?)tool_call\s*>", re.IGNORECASE)
 _FENCE = re.compile(r"\s*(?:```[a-z]*\s*)?", re.IGNORECASE)
 _CLOSING = re.compile(r"[\s`]*</tool_call\s*>", re.IGNORECASE)
 _LITERAL_START = ("{", "[", "(", '"', "'")
+_PLACEHOLDER = re.compile(
+    r"[\"']\s{0,9}:\s{0,9}\[?\s{0,9}(?:\$\{|\$[A-Za-z_]|\{\{|<[A-Za-z]|\{[^\"'{}:\n]{1,80}\}"
+    r"|(?!(?:true|false|null|None|True|False|NaN|Infinity)\b)[A-Za-z_][\w.\[\]]{0,80}\s{0,9}[,}(\]])"
+)
+"""An argument that stands for the result of another call: `"id": ${id}`, `"id": {{id}}`, `"id": pet.id`."""
+
 _MAX_CLOSINGS = 20  # marks that are tried: a Python string may contain one
 
 
@@ -33,8 +39,8 @@ def parse_block(text: str, start: int, tools: DeclaredTools) -> tuple[list[Found
         tools: The row's tools.
 
     Returns:
-        At least one call or Problem (broken_call, unclosed_call, trailing_text, other_notation), and the position after
-        the block.
+        At least one call or Problem (broken_call, dependent_call, unclosed_call, trailing_text, other_notation), and
+        the position after the block.
     """
     fence = _FENCE.match(text, start)
     values, end = parse_values(text, fence.end() if fence else start)
@@ -55,7 +61,7 @@ def parse_block(text: str, start: int, tools: DeclaredTools) -> tuple[list[Found
         except RecursionError:
             found.append(Problem("broken_call", show(value)))
     if not any(isinstance(item, ToolCall) or item.kind == "broken_call" for item in found):
-        found.append(Problem("broken_call", text[start : start + 80].strip()))
+        found.append(_broken(text[start : _find_end(text, start)[0]]))
     return found, end
 
 
@@ -68,11 +74,18 @@ def _close(text: str, start: int, end: int) -> tuple[list[Found], int]:
     stop, is_closed, after = _find_end(text, end)
     leftover = text[end:stop].strip()
     if leftover:  # brackets begin a second call, which is broken
-        kind = "broken_call" if leftover.startswith(("{", "[")) else "trailing_text"
-        found.append(Problem(kind, leftover[:80]))
+        is_call = leftover.startswith(("{", "["))
+        found.append(_broken(leftover) if is_call else Problem("trailing_text", leftover[:80]))
     if is_closed:
         return found, after
     return [*found, Problem("unclosed_call", text[start : start + 80])], end  # the text after it is the turn's again
+
+
+def _broken(block: str) -> Problem:
+    """Return the Problem of a call that cannot be parsed: it is broken, or it waits for the result of another call."""
+    block = block.strip(" \n\t`")
+    waits = block.endswith(("}", "]")) and _PLACEHOLDER.search(block)
+    return Problem("dependent_call" if waits else "broken_call", block[:80])
 
 
 def _find_end(text: str, position: int) -> tuple[int, bool, int]:

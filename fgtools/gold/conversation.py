@@ -148,11 +148,16 @@ def _join_calls(turns: list[Turn]) -> list[Turn]:
     joined: list[Turn] = []
     for turn in turns:
         last = joined[-1] if joined else None
-        if last and last.parsed.blocks and turn.parsed.blocks and last.is_learnt == turn.is_learnt:
+        both_call = last is not None and last.parsed.blocks and turn.parsed.blocks
+        if both_call and last.is_learnt == turn.is_learnt and not _waits(last.parsed):
             joined[-1] = replace(last, parsed=_join(last.parsed, turn.parsed))
         else:
             joined.append(turn)
     return joined
+
+
+def _waits(parsed: ParsedTurn) -> bool:
+    return any(problem.kind == "dependent_call" for problem in parsed.problems)
 
 
 def _join(one: ParsedTurn, other: ParsedTurn) -> ParsedTurn:

@@ -49,7 +49,8 @@ class ParsedTurn:
         calls: The calls outside reasoning, in order.
         text: The text outside of reasoning and calls, stripped.
         problems: broken_call (a call that could not be parsed), unread_call (a mark or text of a call in a notation
-            that could not be read), other_notation (not in <tool_call> blocks, but parsed), unclosed_call and
+            that could not be read), dependent_call (at the end, with placeholders for the results of the calls before
+            it), other_notation (not in <tool_call> blocks, but parsed), unclosed_call and
             trailing_text (parsed all the same), unclosed_reasoning.
         blocks: Number of calls' blocks and marks outside of reasoning, broken ones included; 0 where there is no call.
         declines: Whether the turn says in the notation of calls that none is to be made, as an empty list does.
@@ -128,9 +129,17 @@ def parse_turn(text: str, tools: DeclaredTools | None = None) -> ParsedTurn:
 
 
 def _gather(found: list[Found], said: str, blocks: int, declines: bool) -> ParsedTurn:
+    last = max((place for place, item in enumerate(found) if isinstance(item, ToolCall)), default=len(found))
+    if any(isinstance(item, Problem) and item.kind == "dependent_call" for item in found[:last]):
+        found = [_as_broken(item) for item in found]  # a later call is there, or no call to depend on
     calls = tuple(item for item in found if isinstance(item, ToolCall))
     problems = tuple(item for item in found if isinstance(item, Problem))
     return ParsedTurn(calls, said, problems, blocks, declines and not blocks)
+
+
+def _as_broken(item: Found) -> Found:
+    is_dependent = isinstance(item, Problem) and item.kind == "dependent_call"
+    return Problem("broken_call", item.detail) if is_dependent else item
 
 
 def _parse_other(text: str, mark: re.Match[str], pattern: re.Pattern[str], tools: DeclaredTools) -> _Other:

@@ -10,7 +10,7 @@ from fgtools.metrics.comparison import Change, Comparison, compare
 from fgtools.metrics.intervals import Ratio, Share
 from fgtools.metrics.ladder import LADDER, RowScore, score_row
 from fgtools.metrics.scores import Scores, score
-from fgtools.metrics.validity import find_violations, has_valid_arguments
+from fgtools.metrics.validity import find_undeclared, find_violations, has_valid_arguments
 
 __all__ = [
     "FUNCTION_CALLS",
@@ -27,6 +27,7 @@ __all__ = [
     "cer",
     "compare",
     "comparison",
+    "find_undeclared",
     "find_violations",
     "has_valid_arguments",
     "intervals",

@@ -17,12 +17,21 @@ from typing import Any
 from fgtools.calls import ToolCall
 from fgtools.schema import SchemaError, normalize_tools
 
+_OPENING = frozenset(
+    {"additionalProperties", "unevaluatedProperties", "patternProperties", "allOf", "anyOf", "oneOf", "not", "if"}
+    | {"$ref", "$dynamicRef", "dependentSchemas", "propertyNames"}
+)
+"""Keywords with which a schema says itself what else an object may hold, or leaves it to another schema."""
+
 PATTERN_SECONDS = 0.2
 """Time that one `pattern` of a schema may take on one text, in seconds of processor time."""
 
 
 def has_valid_arguments(calls: Sequence[ToolCall], tools: Mapping[str, Any]) -> bool:
     """Return whether every call names a declared tool and satisfies its schema.
+
+    An argument that the tool does not declare makes a call invalid, unless the schema allows others: a JSON Schema that
+    says nothing about them would accept every invented name.
 
     Args:
         calls: The calls.
@@ -75,7 +84,7 @@ def _validator(text: str) -> Any:
         parameters = _normalize_parameters(parameters)
     if '"patternProperties"' in text:  # with both words jsonschema searches names without a time limit
         validator_class = extend(validator_class, {"unevaluatedProperties": lambda *_: ()})
-    return validator_class(_with_null(parameters) if parameters else {}, registry=Registry())
+    return validator_class(_with_null(_close(parameters)) if parameters else {}, registry=Registry())
 
 
 @lru_cache(maxsize=1)
@@ -145,6 +154,58 @@ def _normalize_parameters(parameters: Mapping[str, Any]) -> Mapping[str, Any]:
     except SchemaError:
         return {}
     return tools[0]["function"]["parameters"] if tools else {}
+
+
+def find_undeclared(call: ToolCall, schema: Any) -> list[str]:
+    """Return the arguments of a call that its tool does not declare, nested ones included.
+
+    Args:
+        call: The call.
+        schema: The tool's parameters.
+
+    Returns:
+        Their names with dots, "trip.city"; [] where the schema allows others (`additionalProperties`), leaves open what
+        an object holds, or combines schemas (`anyOf`, `$ref`), since what these declare together is not looked up.
+    """
+    return list(_undeclared(call.arguments, schema, ""))
+
+
+def _undeclared(value: Any, schema: Any, path: str) -> Iterator[str]:
+    if not isinstance(schema, Mapping):
+        return
+    if isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _undeclared(item, schema.get("items"), path)
+    elif isinstance(value, Mapping) and isinstance(declared := schema.get("properties"), Mapping):
+        for name, item in value.items():
+            if name in declared:
+                yield from _undeclared(item, declared[name], f"{path}{name}.")
+            elif _is_closed(schema, is_top=not path):
+                yield f"{path}{name}"
+
+
+def _is_closed(schema: Mapping[str, Any], is_top: bool) -> bool:
+    """Return whether an object may hold its declared properties only; a nested object without any may hold anything."""
+    declared = schema.get("properties")
+    return isinstance(declared, Mapping) and bool(declared or is_top) and not _OPENING.intersection(schema)
+
+
+def _close(schema: Any, is_top: bool = True) -> Any:
+    """Return a schema whose objects, unless they say otherwise, allow their declared properties only."""
+    if not isinstance(schema, Mapping):
+        return schema
+    inner = dict(schema)
+    if _is_closed(schema, is_top):
+        inner["additionalProperties"] = False
+    for word in ("properties", "$defs", "definitions"):
+        if isinstance(schema.get(word), Mapping):
+            inner[word] = {name: _close(item, is_top=False) for name, item in schema[word].items()}
+    if isinstance(schema.get("items"), Mapping):
+        inner["items"] = _close(schema["items"], is_top=False)
+    for word in ("anyOf", "oneOf"):
+        if isinstance(schema.get(word), list) and "properties" not in schema:
+            inner[word] = [_close(item, is_top=False) for item in schema[word]]
+    return inner
 
 
 def _with_null(node: Any) -> Any:

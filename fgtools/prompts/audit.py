@@ -18,7 +18,7 @@ from transformers import PreTrainedTokenizerBase
 from fgtools.files import FgtoolsError
 from fgtools.profiles import Recipe, get_recipe
 from fgtools.prompts.batch import encode_rows
-from fgtools.prompts.checks import ERROR, Check, leak_checks, length_check, schema_checks, token_checks
+from fgtools.prompts.checks import ERROR, Check, leak_checks, length_check, mention_check, schema_checks, token_checks
 from fgtools.rows.remedies import Coverage
 
 NO_LIMIT = 10**9
@@ -177,6 +177,7 @@ def audit_rows(
         *token_checks(rows, encoded, tokenizer, recipe),
         *schema_checks(rows, tokenizer, recipe, coverage),
         length_check(rows[:n_train], lengths, budget, recipe),
+        mention_check(rows),
         *leak_checks(sides, recipe),
     ]
     return Audit(made_with, tuple(checks), Lengths(budget, tuple(lengths), beyond), coverage)

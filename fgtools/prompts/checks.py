@@ -225,6 +225,35 @@ def schema_checks(
     return [found.check(*text) for text in texts]
 
 
+def mention_check(rows: Sequence[Mapping[str, Any]]) -> Check:
+    """Return the Check of replies without a call that name a declared tool: one of them may be a call in disguise.
+
+    Args:
+        rows: Row dicts. A tool whose name is an ordinary word is only looked for between quotes or backticks.
+    """
+    found = _Finder()
+    answered = [row for row in rows if not row["gold"] and row.get("reply")]
+    for row in answered:
+        names = {tool["function"]["name"] for tool in row["tools"]}
+        names |= set(row.get("renamed", {}).get("tools", {}).values())
+        if any(name in row["reply"] and _is_mentioned(name, row["reply"]) for name in names):
+            found.note("replies_mention_tools", row)
+    return found.check(
+        "replies_mention_tools",
+        WARNING,
+        len(answered),
+        "replies without a call name a declared tool",
+        "read some: a reply that calls in words teaches the model not to call",
+    )
+
+
+def _is_mentioned(name: str, reply: str) -> bool:
+    """Return whether a reply names a tool, and not only uses a word that is also its name."""
+    marks = "[`\"'*]" if name.isalpha() and name.islower() else r"(?<!\w)"
+    end = marks if marks.startswith("[") else r"(?!\w)"
+    return re.search(marks + re.escape(name) + end, reply) is not None
+
+
 def length_check(rows: Sequence[Mapping[str, Any]], lengths: Sequence[int], budget: int, recipe: Recipe) -> Check:
     """Return the Check of training rows that exceed the budget.
 

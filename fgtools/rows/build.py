@@ -18,6 +18,7 @@ from typing import Any
 from fgtools.calls import ToolCall, render_calls, row_calls
 from fgtools.gold import Gold, Rejected, extract_golds, shorten_reply
 from fgtools.gold.tutorial import TutorialError
+from fgtools.metrics import find_undeclared
 from fgtools.profiles import DEVELOPER_TEXT, Recipe, get_recipe
 from fgtools.rows.duplicates import SIDES
 from fgtools.rows.fields import TOOLS_REPLACED
@@ -212,6 +213,8 @@ def _native_row(
     problems += ["reply_shortened"] * (reply != gold.reply) + ["tool_renamed"] * len(new_names)
     problems += ["null_argument_dropped"] * n_nulls
     problems += ["tools_replaced"] * (raw.get(TOOLS_REPLACED) is True)
+    parameters = {tool["function"]["name"]: tool["function"]["parameters"] for tool in reading.tools}
+    problems += ["undeclared_argument"] * any(find_undeclared(call, parameters[call.name]) for call in calls)
     problems += ["partial_answer"] * (raw.get("partial_answer") is True)
     row = {
         "messages": [_clean_message(message, reading.tools, new_names) for message in gold.prompt_messages],

@@ -7,7 +7,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from fgtools.calls import ToolCall
-from fgtools.metrics import find_violations, has_valid_arguments
+from fgtools.metrics import find_undeclared, find_violations, has_valid_arguments
 
 
 def nested(depth):
@@ -115,6 +115,24 @@ def test_unique_items_take_time_in_proportion():
         ({"properties": {"a": {"type": "string", "nullable": True}}}, {"a": None}, True),
         ({"properties": {"a": {"type": "string"}}}, {"a": None}, False),
         ({"properties": {"a": {"type": "float"}}}, {"a": "x"}, False),
+        ({"properties": {"a": {}}}, {"a": 1, "b": 1}, False),
+        ({"properties": {}}, {"b": 1}, False),
+        ({"type": "object"}, {"b": 1}, True),
+        ({"properties": {"a": {}}, "additionalProperties": True}, {"b": 1}, True),
+        ({"properties": {"a": {}}, "patternProperties": {"^b": {}}}, {"b": 1}, True),
+        ({"properties": {"a": {}}, "anyOf": [{"properties": {"b": {}}}]}, {"b": 1}, True),
+        ({"anyOf": [{"properties": {"a": {}}}, {"properties": {"b": {}}}]}, {"b": 1}, True),
+        ({"anyOf": [{"properties": {"a": {}}}, {"properties": {"b": {}}}]}, {"c": 1}, False),
+        ({"properties": {"a": {"properties": {"b": {}}}}}, {"a": {"c": 1}}, False),
+        ({"properties": {"a": {"type": "object"}}}, {"a": {"c": 1}}, True),
+        ({"properties": {"a": {"type": "object", "properties": {}}}}, {"a": {"c": 1}}, True),
+        ({"properties": {"a": {"items": {"properties": {"b": {}}}}}}, {"a": [{"b": 1}, {"c": 1}]}, False),
+        (
+            {"properties": {"a": {"$ref": "#/$defs/o"}}, "$defs": {"o": {"properties": {"b": {}}}}},
+            {"a": {"c": 1}},
+            False,
+        ),
+        ({"properties": {"properties": {"type": "object"}}}, {"properties": {"c": 1}}, True),
     ],
 )
 def test_arguments_are_held_against_the_schema(parameters, arguments, expected):
@@ -134,3 +152,15 @@ def test_every_violation_is_one_short_sentence_that_names_its_place():
         "f.o.b": "1 is not of type 'string'",
         "g": "no such tool is declared",
     }
+
+
+def test_undeclared_arguments_are_named_at_every_level():
+    trip = {"properties": {"city": {}, "stops": {"items": {"properties": {"day": {}}}}}}
+    parameters = {"properties": {"trip": trip, "note": {"type": "object"}}}
+    arguments = {"trip": {"town": 1, "stops": [{"day": 1, "hour": 2}]}, "note": {"x": 1}, "price": 5}
+    assert find_undeclared(ToolCall("f", arguments), parameters) == ["trip.town", "trip.stops.hour", "price"]
+    assert find_undeclared(ToolCall("f", arguments), {**parameters, "additionalProperties": True}) == [
+        "trip.town",
+        "trip.stops.hour",
+    ]
+    assert find_undeclared(ToolCall("f", arguments), None) == []

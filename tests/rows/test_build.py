@@ -202,13 +202,19 @@ def test_an_unknown_recipe_is_an_error():
 
 
 def test_a_name_the_grammar_cannot_carry_is_replaced_and_can_be_put_back():
-    raw = raw_row(call_text(" a{b ", {"x": 1}), tools=[{"name": " a{b "}, {"name": "a_b"}])
+    raw = raw_row(call_text(" a{b ", {"x": 1}), tools=[{"name": " a{b ", "parameters": {"x": {}}}, {"name": "a_b"}])
     row = build_rows([raw]).rows[0]
     assert [tool["function"]["name"] for tool in row["tools"]] == ["a_b_2", "a_b"]
     assert row["gold"] == [{"name": "a_b_2", "arguments": {"x": 1}}]
     assert row["renamed"] == {"tools": {"a_b_2": " a{b "}, "parameters": {}}
     assert restore_calls(row_calls(row), row["renamed"], {}) == [ToolCall(" a{b ", {"x": 1})]
     assert build_rows([raw]).problems == {"tool_renamed": 1}
+
+
+def test_golds_with_an_argument_that_nobody_declared_are_counted():
+    raws = [raw_row(call_text("f", {"a": 1, "b": 2, "c": 3})), raw_row(call_text("f", {"a": 1}))]
+    tools = [{"name": "f", "parameters": {"type": "object", "properties": {"a": {"type": "integer"}}}}]
+    assert build_rows([{**raw, "tools": tools} for raw in raws]).problems == {"undeclared_argument": 1}
 
 
 def test_the_names_replaced_in_all_rows_are_collected_and_the_first_one_counts():

@@ -22,14 +22,14 @@ from jsonschema import Draft202012Validator
 
 from fgtools.calls import parse_reply
 from fgtools.metrics import score_row
-from fgtools.profiles import RECIPES
+from fgtools.profiles import RECIPES, adapt_recipe
 from fgtools.prompts.batch import drop_context, drop_declarations
 from fgtools.prompts.checks import reads_back
 from fgtools.prompts.encode import render_completion
 from fgtools.rows import build_rows, split_rows
 from fgtools.rows.formats import SHAPES
 from fgtools.rows.remedies import Coverage, apply_remedies
-from fgtools.rows.store import pack_row
+from fgtools.rows.store import find_row_problem, pack_row
 from fgtools.schema import normalize_tools
 from tests.toys import SHARED
 
@@ -40,6 +40,8 @@ JUNK = [
 ]  # fmt: skip
 WORDS = ["type", "properties", "required", "name", "function", "$ref", "anyOf", "nullable", 5, None, "", "\udfff"]
 MARKS = ['"', "}", "{", "</tool_call>", "<tool_call>", "\ud801", "\x00", "\n", "<think>", "NaN", "<escape>", "<bos>"]
+EVERY_ANSWER = adapt_recipe(RECIPES["native"], turns="all")
+
 COVERAGE = Coverage(
     frozenset({"type", "description", "properties", "required", "nullable"}),
     frozenset((kind, word) for kind in ("string", "integer", "array") for word in ("default", "enum", "minimum")),
@@ -117,7 +119,27 @@ def check_rows(raws: Sequence[Any], recipe: str, shape: str = "auto") -> Counter
     for rejected in row_set.rejected:
         json.dumps(vars(rejected), ensure_ascii=False).encode("utf-8")
     split_rows(row_set.rows, n_eval=20, by=RECIPES[recipe].split)
+    if recipe == "native":
+        check_answers(raws, shape)
     return Counter(row_set.funnel)
+
+
+def check_answers(raws: Sequence[Any], shape: str) -> None:
+    """Build a row for every answer of each conversation and check whatever must hold of them."""
+    row_set = build_rows(raws, EVERY_ANSWER, shape=shape)
+    n_answers = sum(number * count for number, count in row_set.answers.items())
+    assert sum(row_set.funnel.values()) == n_answers == len(row_set.rows) + len(row_set.rejected)
+    assert row_set.n_raw == len(raws) == sum(row_set.shapes.values())
+    ids = [row["row_id"] for row in row_set.rows] + [item.row_id for item in row_set.rejected]
+    assert len(set(ids)) == n_answers
+    for row in row_set.rows:
+        assert not find_row_problem(row), row["row_id"]
+        declared = {tool["function"]["name"] for tool in row["tools"]}
+        called = [call["function"]["name"] for one in row["messages"] for call in one.get("tool_calls", ())]
+        assert set(called) <= declared, row["row_id"]
+        if row["messages"][-1]["role"] != "user":
+            check_row(row, "native")
+    split_rows(row_set.rows, n_eval=20)
 
 
 def check_row(row: dict[str, Any], recipe: str) -> None:

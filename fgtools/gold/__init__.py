@@ -6,7 +6,7 @@ Knows turns and the notations of calls in them; not rows, splits or models.
 from fgtools.gold.context import developer_text
 from fgtools.gold.conversation import Rejected
 from fgtools.gold.extract import Gold, extract_gold, extract_golds, shorten_reply
-from fgtools.gold.messages import normalize_message, render_block
+from fgtools.gold.messages import match_results, normalize_message, render_block
 
 __all__ = [
     "Gold",
@@ -14,6 +14,7 @@ __all__ = [
     "developer_text",
     "extract_gold",
     "extract_golds",
+    "match_results",
     "normalize_message",
     "render_block",
     "shorten_reply",

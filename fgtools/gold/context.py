@@ -66,7 +66,7 @@ def build_context(turns: Sequence[Turn]) -> Context:
             if waiting is None:
                 problems += [_stray(one, " before any call") for one in turns[first:place]]
                 continue
-            results = parse_results([one.parsed.text for one in turns[first:place]], waiting[1])
+            results = parse_results([(one.name, one.parsed.text) for one in turns[first:place]], waiting[1])
             messages += [{"role": "tool", "name": one.name, "content": one.content} for one in results]
             waiting = None
         elif turn.role == "user" or turn.parsed.text or turn.parsed.calls:

@@ -67,6 +67,7 @@ class Turn:
         parsed: The text; of an assistant's turn its calls, and its text without reasoning.
         is_learnt: Whether the turn may be a gold; where not, it is context.
         rejected: Why the turn is unreadable; else None.
+        name: The tool that a tool's turn names beside its text; else "".
     """
 
     index: int
@@ -74,6 +75,7 @@ class Turn:
     parsed: ParsedTurn
     is_learnt: bool = True
     rejected: Rejected | None = None
+    name: str = ""
 
 
 def is_user_role(word: Any) -> bool:
@@ -137,7 +139,8 @@ def _parse_turn(index: int, item: Any, before: str, tools: DeclaredTools) -> Tur
             role, parsed = "assistant", called
     if item.get("repeated") is True:
         parsed = replace(parsed, problems=(*parsed.problems, Problem("repeated_call", text[:80])))
-    return Turn(index, role, parsed, item.get("learn") is not False)
+    name = tools.resolve(item["name"]) if role == "tool" and isinstance(item.get("name"), str) else ""
+    return Turn(index, role, parsed, item.get("learn") is not False, name=name)
 
 
 def _unreadable(index: int, reason: str, detail: str) -> Turn:

@@ -8,7 +8,7 @@ unreadable.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from fgtools.gold.parts import decode_json, normalize_call, normalize_word, parse_part
@@ -17,6 +17,9 @@ from fgtools.schema.literals import plain_value, show
 
 _CALL_FIELDS = ("tool_calls", "toolCalls", "tool_call", "function_call", "functionCall", "toolInvocations")
 _TOOL_WORDS = ("tool", "function", "observation", "ipython", "result", "output", "environment", "response")
+
+_RESULT_ROLES = frozenset({"tool", "function"})
+"""Roles of messages whose `name` is the called tool's; a user's is the person's."""
 
 
 def normalize_message(message: Any) -> list[dict[str, Any]]:
@@ -31,10 +34,10 @@ def normalize_message(message: Any) -> list[dict[str, Any]]:
             `toolInvocations`; an item of OpenAI's responses; anything else.
 
     Returns:
-        At least one turn {"from", "value"}; with `learn` False where the message has it, `repeated` True where a call
-        was repeated, and `unreadable` [reason, detail] where a part is not text (not_text, bad_conversation), or text
-        and fields hold different calls (conflicting_calls). What is no mapping becomes the value of a turn without a
-        role.
+        At least one turn {"from", "value"}; with `name` where a tool's message has it, `learn` False where the message
+        has it, `repeated` True where a call was repeated, and `unreadable` [reason, detail] where a part is not text
+        (not_text, bad_conversation), or text and fields hold different calls (conflicting_calls). What is no mapping
+        becomes the value of a turn without a role.
     """
     if not isinstance(message, Mapping):
         return [{"from": None, "value": message}]
@@ -50,7 +53,38 @@ def normalize_message(message: Any) -> list[dict[str, Any]]:
         turns = [{**turns[0], "unreadable": message["unreadable"]}] if message.get("unreadable") else turns
     else:
         turns = _Builder(role).build(content, calls)
+    if isinstance(message.get("name"), str) and normalize_word(role) in _RESULT_ROLES:
+        turns = [{**turn, "name": message["name"]} for turn in turns]
     return [{**turn, "learn": False} for turn in turns] if message.get("learn") is False else turns
+
+
+def match_results(messages: Sequence[Any]) -> list[Any]:
+    """Return messages in which results stand in the order of their calls, under the names of the called tools.
+
+    OpenAI's results say by an id which call they answer. FunctionGemma's format has no ids: names and order tell it.
+
+    Args:
+        messages: Messages whose `tool_calls` have an `id` and whose results a `tool_call_id`; not changed. Others stay
+            as and where they are.
+    """
+    names: dict[str, str] = {}
+    matched: list[Any] = []
+    run: list[tuple[int, Any]] = []  # results that follow one another, with the places of their calls
+    places: dict[str, int] = {}
+    for message in messages:
+        call_id = message.get("tool_call_id") if isinstance(message, Mapping) else None
+        if isinstance(call_id, str) and call_id in names:
+            run.append((places[call_id], {**message, "name": message.get("name") or names[call_id]}))
+            continue
+        matched += [result for _, result in sorted(run, key=lambda pair: pair[0])]
+        run = []
+        for _, call in _field_calls(message) if isinstance(message, Mapping) else ():
+            function = call.get("function") if isinstance(call, Mapping) else None
+            name = function.get("name") if isinstance(function, Mapping) else None
+            if isinstance(name, str) and isinstance(call.get("id"), str):
+                names[call["id"]], places[call["id"]] = name, len(places)
+        matched.append(message)
+    return matched + [result for _, result in sorted(run, key=lambda pair: pair[0])]
 
 
 def render_block(call: Any) -> str:

@@ -34,28 +34,30 @@ class Result:
     content: Mapping[str, Any] | str
 
 
-def parse_results(texts: Sequence[str], called: Sequence[str]) -> list[Result]:
+def parse_results(turns: Sequence[tuple[str, str]], called: Sequence[str]) -> list[Result]:
     """Parse the tool turns that follow a calling turn; never raises on any text.
 
-    A result that names a called tool is that tool's; the others belong to the calls without a result, in order. A JSON
-    list in the only turn is one result for each of as many calls, or else one result. What comes after every call has a
-    result is a further result of the last call.
+    A result that names a called tool, or whose turn does, is that tool's; the others belong to the calls without a
+    result, in order. A JSON list in the only turn is one result for each of as many calls, or else one result. What
+    comes after every call has a result is a further result of the last call.
 
     Args:
-        texts: The texts of the tool turns, in order.
+        turns: The tool turns, in order: the tool that is named beside the text, or "", and the text.
         called: The names of the called tools, in order; one at least.
 
     Returns:
         The results in the order in which they stand.
     """
-    values = [_decode(body) for text in texts for body in _split_blocks(text)]
-    if len(values) == 1 and _is_list_of_results(values[0], len(called)):
-        values = list(values[0])
+    values = [(name, _decode(body)) for name, text in turns for body in _split_blocks(text)]
+    if len(values) == 1 and not values[0][0] and _is_list_of_results(values[0][1], len(called)):
+        values = [("", item) for item in values[0][1]]
     known, named = set(called), Counter[str]()
     waiting = iter(called)
     results = []
-    for value in values:
+    for given, value in values:
         name, content = _unwrap(value)
+        if name not in known:
+            name, content = given, value
         if name in known:
             named[name] += 1
         else:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from itertools import takewhile
 from typing import Any
 
-from fgtools.gold import normalize_message
+from fgtools.gold import match_results, normalize_message
 from fgtools.rows.fields import (
     MAX_CALLS,
     ROLE,
@@ -162,7 +162,7 @@ def from_openai(row: Raw) -> Raw:
         return {**row, "conversations": messages}
     tools = find_tools(row)
     side = {"split": row["metadata"]} if row.get("metadata") in ("train", "eval") else {}
-    turns = [turn for message in messages for turn in from_message(message)]
+    turns = [turn for message in match_results(messages) for turn in from_message(message)]
     if isinstance(row.get("system"), str) and row["system"].strip():  # Anthropic's place for it
         turns = [{"from": "system", "value": row["system"]}, *turns]
     tools = extract_tools(system_text({"conversations": turns})) if tools is None else tools

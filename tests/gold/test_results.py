@@ -47,7 +47,14 @@ def hermes(*bodies: str) -> str:
     ],
 )
 def test_results_belong_to_their_calls(texts, called, expected):
-    assert parse_results(texts, called) == expected
+    assert parse_results([("", text) for text in texts], called) == expected
+
+
+def test_a_turn_may_name_the_tool():
+    turns = [("g", "1"), ("f", '{"name": "f", "content": "x"}'), ("", "2"), ("zzz", "3")]
+    expected = [Result("g", "1"), Result("f", "x"), Result("f", "2"), Result("h", "3")]
+    assert parse_results(turns, ["f", "f", "g", "h"]) == expected
+    assert parse_results([("f", '[{"a": 1}, {"a": 2}]')], ["f", "g"]) == [Result("f", '[{"a": 1}, {"a": 2}]')]
 
 
 TEXTS = st.text(max_size=30) | st.sampled_from(["<tool_response>", "</tool_response>", "[" * 3000, '{"a":' * 3000])
@@ -58,7 +65,7 @@ JSON = st.recursive(
 
 @given(st.lists(TEXTS | JSON.map(json.dumps), max_size=4), st.lists(st.sampled_from("fgh"), min_size=1, max_size=4))
 def test_every_text_is_some_calls_result(texts, called):
-    results = parse_results(texts, called)
+    results = parse_results([("", text) for text in texts], called)
     assert len(results) >= len(texts)
     assert {result.name for result in results} <= set(called)
     json.dumps([result.content for result in results], allow_nan=False)
@@ -69,5 +76,5 @@ def test_every_text_is_some_calls_result(texts, called):
 )
 def test_hostile_repetition_takes_linear_time(text):
     started = time.perf_counter()
-    parse_results([text * (400_000 // len(text))], ["f", "g"] * 10_000)
+    parse_results([("", text * (400_000 // len(text)))], ["f", "g"] * 10_000)
     assert time.perf_counter() - started < 2

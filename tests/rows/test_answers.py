@@ -133,3 +133,27 @@ def test_several_processes_build_the_same_rows():
     assert [list(side) for side in one.sides().values()] == [list(side) for side in two.sides().values()]
     assert one.to_funnel() == two.to_funnel()
     assert len({row["conversation"] for row in one.rowset.rows}) == 600
+
+
+def openai_call(call_id, name):
+    return {"id": call_id, "type": "function", "function": {"name": name, "arguments": "{}"}}
+
+
+@pytest.mark.parametrize("key", ["tool_call_id", "name"])
+def test_results_in_another_order_than_their_calls_stay_with_them(key):
+    calls = [openai_call("c1", "f"), openai_call("c2", "g{x}"), openai_call("c3", "f")]
+    results = [("c2", "g{x}", "two"), ("c3", "f", "three"), ("c1", "f", "one")]
+    messages = [
+        {"role": "user", "content": "q"},
+        {"role": "assistant", "content": None, "tool_calls": calls},
+        *(
+            {"role": "tool", key: {"tool_call_id": call_id, "name": name}[key], "content": text}
+            for call_id, name, text in results
+        ),
+        {"role": "assistant", "content": "", "tool_calls": [openai_call("c4", "f")]},
+    ]
+    *_, last = build_rows([{"messages": messages, "tools": TOOLS}], ALL).rows
+    shown = [(message["name"], message["content"]) for message in last["messages"] if message["role"] == "tool"]
+    # a name does not tell two results of one tool apart, an id does
+    in_order = [("f", "one"), ("g_x", "two"), ("f", "three")]
+    assert shown == (in_order if key == "tool_call_id" else [("g_x", "two"), ("f", "three"), ("f", "one")])

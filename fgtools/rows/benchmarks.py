@@ -152,9 +152,10 @@ def choose_values(arguments: Mapping[str, Any], parameters: Mapping[str, Any]) -
     given = {name: (value, parameters.get(name)) for name, value in arguments.items()}
     all_lists = all(isinstance(value, (list, tuple)) for value, _ in given.values())
     fitting = all_lists and all(_may_be_allowed(value, spec) for value, spec in given.values())
+    is_plain = any(_is_array(spec) and not _may_be_allowed(value, spec) for value, spec in given.values())
     chosen: dict[str, Any] = {}
     for name, (value, spec) in given.items():
-        if not (fitting or _is_allowed(value, spec, all_lists)):
+        if not (fitting or _is_allowed(value, spec, all_lists and not is_plain)):
             chosen[name] = value
         elif isinstance(value, (list, tuple)) and value:
             if value[0] != "":
@@ -164,19 +165,22 @@ def choose_values(arguments: Mapping[str, Any], parameters: Mapping[str, Any]) -
     return chosen
 
 
-def _is_allowed(value: Any, spec: Any, all_lists: bool) -> bool:
-    """Return whether a value is a list of allowed ones, told from its parameter alone."""
+def _is_allowed(value: Any, spec: Any, may_be: bool) -> bool:
+    """Return whether a value is a list of allowed ones: no list is declared, or `may_be` and no type contradicts."""
     if not isinstance(value, (list, tuple)) or not value:
         return False
-    kind = spec.get("type") if isinstance(spec, Mapping) else None
-    if kind == "array":
-        return all_lists and _may_be_allowed(value, spec)
-    return all_lists or kind is not None
+    if _is_array(spec):
+        return may_be and _may_be_allowed(value, spec)
+    return may_be or (isinstance(spec, Mapping) and "type" in spec)
+
+
+def _is_array(spec: Any) -> bool:
+    return isinstance(spec, Mapping) and spec.get("type") == "array"
 
 
 def _may_be_allowed(value: Any, spec: Any) -> bool:
     """Return whether every entry of a list could be a parameter's value, or is "" for none."""
-    return bool(value) and all(one == "" or _fits(one, spec) for one in value)
+    return isinstance(value, (list, tuple)) and bool(value) and all(one == "" or _fits(one, spec) for one in value)
 
 
 def _fits(value: Any, spec: Any) -> bool:

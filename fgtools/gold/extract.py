@@ -200,11 +200,11 @@ def _extract_reply(turns: Sequence[Turn], silent: bool) -> Gold | Rejected:
         (turns[start], turns[start + 1 : end]) for start, end in zip(users, [*users[1:], len(turns)], strict=True)
     ]
     answered = [(prompt, answers) for prompt, answers in exchanges if any(turn.role == "assistant" for turn in answers)]
-    if silent and not answered:
+    learnt = [pair for pair in answered if any(turn.role == "assistant" and turn.is_learnt for turn in pair[1])]
+    if silent and not learnt:  # earlier answers are context
         return _build_gold(turns, turns[users[-1]], Turn(turns[users[-1]].index, "assistant", ParsedTurn()))
     if not answered:
         return Rejected("no_assistant_turn", f"{len(turns)} turns, no reply to a user")
-    learnt = [pair for pair in answered if any(turn.role == "assistant" and turn.is_learnt for turn in pair[1])]
     if not learnt:
         return Rejected("not_learnt", "every assistant turn is switched off or marked as undesired")
     unread = _find_unread_call(turns)

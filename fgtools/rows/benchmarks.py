@@ -139,8 +139,9 @@ def _without_number(name: str, schemas: _Schemas) -> str:
 def choose_values(arguments: Mapping[str, Any], parameters: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments of an expected call, of which each value may be a list of the allowed ones.
 
-    All values are lists, or else they are the values themselves but for lists where no list is declared. Where all are
-    lists, the declared types decide; where both readings fit them, the values are lists of allowed ones.
+    Values of which one is no list are the values themselves, but for lists where no list is declared. Where all are
+    lists and one of their parameters is declared as something else, all are lists of allowed values. Where lists are
+    declared for all, a list of lists is one of allowed values, unless a list of lists is declared.
 
     Args:
         arguments: The expected arguments by name.
@@ -151,12 +152,17 @@ def choose_values(arguments: Mapping[str, Any], parameters: Mapping[str, Any]) -
     """
     given = {name: (value, parameters.get(name)) for name, value in arguments.items()}
     all_lists = all(isinstance(value, (list, tuple)) for value, _ in given.values())
-    fitting = all_lists and all(_may_be_allowed(value, spec) for value, spec in given.values())
-    is_plain = any(_is_array(spec) and not _may_be_allowed(value, spec) for value, spec in given.values())
+    fitting = all_lists and (
+        any(_is_scalar(spec) for _, spec in given.values())
+        or all(_may_be_allowed(value, spec) for value, spec in given.values() if value != [])
+    )
+    is_plain = any(
+        _is_array(spec) and value != [] and not _may_be_allowed(value, spec) for value, spec in given.values()
+    )
     chosen: dict[str, Any] = {}
     for name, (value, spec) in given.items():
         if not (fitting or _is_allowed(value, spec, all_lists and not is_plain)):
-            chosen[name] = value
+            chosen[name] = _choose_in_object(value, spec)
         elif isinstance(value, (list, tuple)) and value:
             if value[0] != "":
                 chosen[name] = _choose_inside(value[0], spec)
@@ -174,13 +180,32 @@ def _is_allowed(value: Any, spec: Any, may_be: bool) -> bool:
     return may_be or (isinstance(spec, Mapping) and "type" in spec)
 
 
+def _choose_in_object(value: Any, spec: Any) -> Any:
+    """Return a plain value; a mapping whose lists are all one list deeper than declared holds allowed values."""
+    parameters = spec.get("properties") if isinstance(spec, Mapping) else None
+    if not isinstance(value, Mapping) or not isinstance(parameters, Mapping):
+        return value
+    pairs = [(one, parameters.get(name)) for name, one in value.items()]
+    filled = [(one, inner) for one, inner in pairs if one != []]
+    deeper = all(_is_array(inner) and _may_be_allowed(one, inner) for one, inner in filled)
+    return choose_values(value, parameters) if filled and deeper else value
+
+
+def _is_scalar(spec: Any) -> bool:
+    return isinstance(spec, Mapping) and spec.get("type") in _PLAIN
+
+
 def _is_array(spec: Any) -> bool:
     return isinstance(spec, Mapping) and spec.get("type") == "array"
 
 
 def _may_be_allowed(value: Any, spec: Any) -> bool:
     """Return whether every entry of a list could be a parameter's value, or is "" for none."""
-    return isinstance(value, (list, tuple)) and bool(value) and all(one == "" or _fits(one, spec) for one in value)
+    if not isinstance(value, (list, tuple)) or not value:
+        return False
+    if _is_array(spec) and not _is_array(spec.get("items")):
+        return all(one == "" or isinstance(one, (list, tuple)) for one in value)
+    return all(one == "" or _fits(one, spec) for one in value)
 
 
 def _fits(value: Any, spec: Any) -> bool:

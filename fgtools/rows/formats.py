@@ -214,8 +214,8 @@ def _find_long(row: Raw) -> Rejected | None:
 def _reject_unknown(row: Raw) -> Rejected:
     """Return why no shape fits a row: the columns it has, and what the nearest shape lacks."""
     columns = [str(name)[:40] for name in row if not str(name).startswith("\x00")]
-    scores = {shape: sum(not names.isdisjoint(row) for names in map(set, needed)) for shape, needed in _NEEDED.items()}
-    nearest = max(scores, key=lambda shape: scores[shape] / len(_NEEDED[shape])) if any(scores.values()) else "openai"
+    scores = {shape: sum(_match(names, row) for names in needed) / len(needed) for shape, needed in _NEEDED.items()}
+    nearest = max(scores, key=scores.__getitem__) if any(scores.values()) else "openai"
     lacks = [names[0] for names in _NEEDED[nearest] if set(names).isdisjoint(row)]
     shown = ", ".join(columns[:_MAX_COLUMNS]) + (", ..." if len(columns) > _MAX_COLUMNS else "")
     return Rejected(
@@ -223,6 +223,11 @@ def _reject_unknown(row: Raw) -> Rejected:
         f"no shape is known with these columns; the nearest, {nearest}, lacks {', '.join(lacks) or 'nothing'}; "
         f"columns found: {shown or 'none'}",
     )
+
+
+def _match(names: tuple[str, ...], row: Raw) -> float:
+    """Return how well a row has one of a shape's columns: by its first name best, by none not at all."""
+    return 1.0 if names[0] in row else 0.9 if not set(names).isdisjoint(row) else 0.0
 
 
 def _unwrapped(row: Any) -> Any:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from itertools import takewhile
 from typing import Any
 
-from fgtools.gold import match_results, normalize_message
+from fgtools.gold import Rejected, match_results, normalize_message
 from fgtools.rows.fields import (
     MAX_CALLS,
     ROLE,
@@ -66,7 +66,7 @@ def is_python_call(turn: Any) -> bool:
     return bool(name.strip()) and not _NO_NAME.search(name)
 
 
-def mark_undesired(row: Raw) -> Raw:
+def mark_undesired(row: Raw) -> Raw | Rejected:
     """Mark the answers of a row that is labelled undesired (KTO's `label` or `kto_tag`) as not to be learnt.
 
     Args:
@@ -74,12 +74,14 @@ def mark_undesired(row: Raw) -> Raw:
             `from_trl` takes the number 0 for False.
 
     Returns:
-        The row, its turns as context where it is undesired.
+        The row, its turns as context where it is undesired; Rejected where its answer, no call, is not in a turn.
     """
     if is_number(row.get("label")):
         row = {name: value for name, value in row.items() if name != "label"}
     if not any(is_off(row.get(name)) for name in ("label", "kto_tag")):
         return row
+    if row.get("no_call") is True:
+        return Rejected("not_learnt", "the answer without a call is marked as undesired")
     turns = row.get("conversations")
     return {**row, "conversations": as_context(turns)} if isinstance(turns, (list, tuple)) else row
 

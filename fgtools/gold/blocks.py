@@ -49,11 +49,12 @@ def parse_block(text: str, start: int, tools: DeclaredTools) -> tuple[list[Found
         noted, end = _close(text, start, end)
         found += noted
     else:
-        stop, _, after = _find_end(text, start)
+        stop, is_closed, after = _find_end(text, start)
         values, end = _parse_python(text, start, stop)
         if not values:
             other = parse_marked(text[start:stop], 0, stop - start, tools)
-            if other.end >= stop - start and any(isinstance(item, ToolCall) for item in other.found):
+            is_cut = not is_closed and "<arg_key>" in text[start:stop]  # arguments may be missing
+            if not is_cut and other.end >= stop - start and any(isinstance(item, ToolCall) for item in other.found):
                 return [*other.found, Problem("other_notation", text[start : start + 80].strip())], after
     for value in values:
         try:

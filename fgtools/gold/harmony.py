@@ -20,7 +20,7 @@ _PEOPLE = frozenset({"user", "assistant", "all"})
 
 def is_harmony(text: str) -> bool:
     """Return whether a text is written in the format."""
-    return _MESSAGE in text or "<|channel|>" in text
+    return _MESSAGE in text or "<|channel|>" in text or ("<|start|>" in text and _RECIPIENT.search(text) is not None)
 
 
 def parse_harmony(text: str, tools: DeclaredTools) -> tuple[list[Found], str]:
@@ -42,6 +42,9 @@ def parse_harmony(text: str, tools: DeclaredTools) -> tuple[list[Found], str]:
         recipient = _RECIPIENT.search(header)
         if recipient and recipient[1] not in _PEOPLE:
             name = tools.resolve(recipient[1].removeprefix("functions."))
+            if not body.strip() and not end:
+                found.append(Problem("unread_call", f"{name}: cut off"))
+                continue
             found += parse_calls({"name": name, "arguments": body.strip() or {}}, tools)
         elif "analysis" not in header:
             said.append(body)

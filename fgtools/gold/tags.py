@@ -32,7 +32,7 @@ _PARAMETER = re.compile(
     rf"\s*<{_SPACE_NAME}(?P<tag>parameter|param|arg|argument)(?:=|\s+name\s*=\s*)[\"']?(?P<name>[^\"'<>\n]{{1,200}}?)[\"']?"
     r"(?P<rest>\s[^<>]{0,200})?>"
 )
-_PLAIN_TAG = re.compile(r"\s*<(?P<name>[A-Za-z_][\w.\-]{0,200})>")
+_PLAIN_TAG = re.compile(r"\s*<(?!arg_)(?P<name>[A-Za-z_][\w.\-]{0,200})>")
 _KEY = re.compile(r"\s*<arg_key>(?P<name>[^<>]{1,200})</arg_key>\s*<arg_value>")
 _ENDING = re.compile(rf"\s*(?:</{_SPACE_NAME}[\w.\-]{{1,200}}>\s*){{0,3}}")
 
@@ -53,7 +53,8 @@ def parse_tagged_call(text: str, tools: DeclaredTools) -> tuple[list[Found], int
     if match := _NAME_TAG.match(text):
         name, start = match["name"], match.end()
         if not (opening := _ARGUMENTS_TAG.match(text, start)):
-            return _finish(text, _ENDING.match(text, start).end(), name, {}, tools)
+            end = _ENDING.match(text, start).end()
+            return _finish(text, end, name, {}, tools) if end > start else ([_broken(text, name)], len(text))
         return _parse_body(text, opening.end(), name, opening["tag"], tools)
     opening = _PLAIN_TAG.match(text)
     if opening and opening["name"] in tools.parameters:
@@ -63,7 +64,7 @@ def parse_tagged_call(text: str, tools: DeclaredTools) -> tuple[list[Found], int
 
 def parse_arg_keys(text: str, name: str, tools: DeclaredTools) -> tuple[list[Found], int]:
     """Parse the <arg_key> and <arg_value> tags that follow a name; what is returned is as in `parse_tagged_call`."""
-    return _parse_parameters(text, 0, name, tools)
+    return _parse_parameters(text, 0, name, tools, by_keys=True)
 
 
 def _parse_body(text: str, start: int, name: str, tag: str, tools: DeclaredTools) -> tuple[list[Found], int]:
@@ -78,7 +79,9 @@ def _parse_body(text: str, start: int, name: str, tag: str, tools: DeclaredTools
     return _parse_parameters(text, start, name, tools)
 
 
-def _parse_parameters(text: str, position: int, name: str, tools: DeclaredTools) -> tuple[list[Found], int]:
+def _parse_parameters(
+    text: str, position: int, name: str, tools: DeclaredTools, by_keys: bool = False
+) -> tuple[list[Found], int]:
     declared = tools.parameters.get(tools.resolve(name), {})
     arguments: dict[str, Any] = {}
     while match := _match_parameter(text, position):
@@ -90,9 +93,10 @@ def _parse_parameters(text: str, position: int, name: str, tools: DeclaredTools)
         said = (match.groupdict().get("rest") or "").replace("'", '"')
         arguments[key] = _typed(text[match.end() : closing.start()], declared.get(key), said)
         position = closing.end()
-    if not arguments:
-        return [_broken(text, name)], position
     end = _ENDING.match(text, position).end()
+    is_closed = by_keys or "</" in text[position:end]
+    if not arguments or not is_closed:  # without an end mark, arguments may be missing
+        return [_broken(text, name)], len(text)
     return _finish(text, end, name, arguments, tools)
 
 

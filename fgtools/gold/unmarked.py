@@ -32,7 +32,7 @@ _RESULT = re.compile(
 _PYTHON = re.compile(r"\[?\s{0,20}[^\W\d][\w.]{0,199}\(.*\)\s{0,20}\]?", re.DOTALL)
 _LABEL = re.compile(
     r"(?:^|\n)[ \t>*\-#\"'`{]{0,20}(?:action|api|call|name|(?:tool|function)(?:[_ ](?:call|name))?)"
-    r"[\"'`*]{0,3}[ \t]{0,5}[:=][ \t]{0,5}[\"'`*]{0,3}$",
+    r"[\"'`*]{0,3}[ \t]{0,5}[:=][ \t\"'`*]{0,9}$",
     re.IGNORECASE,
 )
 _LABELLED = re.compile(
@@ -41,9 +41,13 @@ _LABELLED = re.compile(
     r"[ \t*]{0,9}(?:arguments|parameters|args|input)[*]{0,3}[ \t]{0,5}:\s{0,5}\{",
     re.IGNORECASE,
 )
+_NAME_KEY = re.compile(
+    r"[\"'](?:name|function|tool|action|api|recipient)(?:_?name)?[\"']\s{0,9}:\s{0,9}[\"']$", re.IGNORECASE
+)
+_KEY_BEGINS = re.compile(r"\{\s{0,9}[\"'](\w{1,100})[\"']\s{0,9}:?")
 _ENDS_LABEL = re.compile(r"[\"'`*,. \t]{0,9}(?:\n|$|[\[(])")
 _EMPTY = re.compile(r"\s?\(\s{0,60}\)")
-_JSON_LIKE = re.compile(r"\{\s{0,60}(?:[\"'}]|\w{1,100}\s{0,9}:)")
+_JSON_LIKE = re.compile(r"\{\s{0,60}(?:[\"'}]|\w{1,100}\s{0,9}:|\Z)")
 _WORDS = re.compile(r"[\w\s,./|*\-…`<>]*")
 _MAX_ATTEMPTS = 200
 """Values and names of a text that are tried; real texts have a few."""
@@ -91,7 +95,7 @@ def parse_unmarked(text: str, tools: DeclaredTools) -> Unmarked:
     Returns:
         The Unmarked.
     """
-    if not _SIGNS.search(text):
+    if not _SIGNS.search(text) and len(text.split()) > 6:
         return Unmarked((), text)
     result = _RESULT.search(text)
     if result and result.start():
@@ -105,6 +109,8 @@ def _parse(text: str, tools: DeclaredTools) -> Unmarked:
     bare = _FENCE.sub("", text).strip()
     if bare == "[]":
         return Unmarked((), "", True)
+    if bare.strip("`*\"' ") in tools.parameters:
+        return Unmarked((Problem("unread_call", text[:80]),), text)
     values = _find_values(text, tools)
     pieces = [*values, *_find_named(text, values, tools)]
     pieces = sorted((piece for piece in pieces if piece.found), key=lambda piece: piece.start)
@@ -214,6 +220,8 @@ def _read_named(text: str, match: re.Match[str], limit: int, tools: DeclaredTool
     unread = Problem("unread_call", text[start : start + 80])
     if text[end : end + 2].lstrip().startswith("("):
         return _read_brackets(text, start, end, limit, name, tools, unread)
+    if _NAME_KEY.search(before) or (before.endswith(('{"', "{'")) and text[end : end + 2] in ('":', "':")):
+        return _Piece(start, end, (unread,))  # JSON that is broken or cut off
     gap = GAP.match(text, end).end()
     if _JSON_LIKE.match(text, gap) or _names_parameter(text, end, gap, name, tools):
         return _Piece(start, max(gap, end), (unread,))
@@ -244,6 +252,8 @@ def _read_brackets(
     opening = text.index("(", end)
     close = find_close(text, opening, limit)
     inside = text[opening + 1 : close - 1] if close >= 0 else text[opening + 1 : opening + 200]
+    if close < 0 and opening == end:
+        return _Piece(start, opening, (unread,))
     words = re.findall(r"[^\W\d]\w*", inside)
     if _WORDS.fullmatch(inside) and (opening > end or all(word in tools.parameters[name] for word in words)):
         return None  # an aside, or the tool's parameters by name
@@ -255,7 +265,10 @@ def _read_brackets(
 def _find_loose(
     text: str, values: list[_Piece], named: list[_Piece], present: tuple[str, ...], tools: DeclaredTools
 ) -> list[_Piece]:
-    """Return a Problem for JSON that holds nothing but parameters of a tool which the text names in some sentence."""
+    """Return a Problem for JSON of nothing but parameters of a tool which the text names in some sentence.
+
+    JSON that is broken or cut off counts as such if its first key is one of them.
+    """
     if any(piece.found for piece in (*values, *named)):
         return []
     for piece in values:
@@ -266,6 +279,10 @@ def _find_loose(
                 and any(value.keys() <= tools.parameters[name].keys() for name in present)
             ):
                 return [_Piece(piece.start, piece.end, (Problem("unread_call", text[:80]),))]
+    for key in _KEY_BEGINS.finditer(text):
+        is_value = any(piece.start <= key.start() < piece.end for piece in values)
+        if not is_value and any(key[1] in tools.parameters[name] for name in present):
+            return [_Piece(key.start(), key.end(), (Problem("unread_call", text[:80]),))]
     return []
 
 

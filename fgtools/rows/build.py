@@ -22,7 +22,7 @@ from fgtools.metrics import find_undeclared
 from fgtools.profiles import DEVELOPER_TEXT, Recipe, get_recipe
 from fgtools.rows.duplicates import SIDES
 from fgtools.rows.fields import TOOLS_REPLACED
-from fgtools.rows.formats import guess_shape, normalize_row
+from fgtools.rows.formats import guess_shape, list_columns, normalize_row
 from fgtools.rows.funnel import Built, RejectedRow, RowSet, Tally
 from fgtools.rows.histories import Place, digest_rows, find_histories
 from fgtools.rows.nulls import drop_undeclared_nulls
@@ -117,7 +117,7 @@ def _build_raw_row(
     """Return what became of each answer of a raw row that the recipe looks at; one at least."""
     found = guess_shape(raw) if shape == "auto" else shape
     label = _label(raw if isinstance(raw, Mapping) else {}, position)
-    columns = ", ".join(map(str, raw)) if isinstance(raw, Mapping) else "none"
+    columns = ", ".join(list_columns(raw)) if isinstance(raw, Mapping) else "none"
     if recipe.call_style != "tutorial" or found not in ("hermes", "toolace"):  # the tutorial reads these as they stand
         raw = normalize_row(raw, found if found != "unknown" else "auto")
         label = label if isinstance(raw, Rejected) else _label(raw if isinstance(raw, Mapping) else {}, position)

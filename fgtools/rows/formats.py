@@ -60,7 +60,7 @@ from fgtools.rows.tables import (
     from_xlam,
 )
 
-__all__ = ["SHAPES", "Raw", "extract_tools", "guess_shape", "normalize_row"]
+__all__ = ["SHAPES", "Raw", "extract_tools", "guess_shape", "list_columns", "normalize_row"]
 
 SHAPES: dict[str, Callable[[Raw], Raw]] = {
     "hermes": from_hermes,
@@ -94,6 +94,9 @@ _NEEDED: dict[str, tuple[tuple[str, ...], ...]] = {
     "glaive": (("system",), ("chat",)),
 }
 """The columns that a shape must have, one of each group; for the message about a row that no shape fits."""
+
+_ADDED = ("row_id", "source")
+"""Columns that reading a file adds."""
 
 _MAX_COLUMNS = 12
 """Columns named in that message."""
@@ -211,9 +214,14 @@ def _find_long(row: Raw) -> Rejected | None:
     return None
 
 
+def list_columns(row: Raw) -> list[str]:
+    """Return the names of a row's columns as its author wrote them, without those that reading a file adds."""
+    return [str(name)[:40] for name in row if name not in _ADDED and not str(name).startswith("\x00")]
+
+
 def _reject_unknown(row: Raw) -> Rejected:
     """Return why no shape fits a row: the columns it has, and what the nearest shape lacks."""
-    columns = [str(name)[:40] for name in row if not str(name).startswith("\x00")]
+    columns = list_columns(row)
     scores = {shape: sum(_match(names, row) for names in needed) / len(needed) for shape, needed in _NEEDED.items()}
     nearest = max(scores, key=scores.__getitem__) if any(scores.values()) else "openai"
     lacks = [names[0] for names in _NEEDED[nearest] if set(names).isdisjoint(row)]

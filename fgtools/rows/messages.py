@@ -165,8 +165,9 @@ def from_openai(row: Raw) -> Raw:
     tools = find_tools(row)
     side = {"split": row["metadata"]} if row.get("metadata") in ("train", "eval") else {}
     turns = [turn for message in match_results(messages) for turn in from_message(message)]
-    if isinstance(row.get("system"), str) and row["system"].strip():  # Anthropic's place for it
-        turns = [{"from": "system", "value": row["system"]}, *turns]
+    system = as_text(decoded(row.get("system")))  # Anthropic's place for it, text or parts
+    if not is_empty(system):
+        turns = [{"from": "system", "value": system}, *turns]
     tools = extract_tools(system_text({"conversations": turns})) if tools is None else tools
     return rewritten(row, turns, bare_tools(tools), ("messages", "functions", "system"), **side)
 

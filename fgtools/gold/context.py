@@ -76,9 +76,7 @@ def build_context(turns: Sequence[Turn]) -> Context:
                 problems.append(Problem("unanswered_call", f"turn {waiting[0]}"))
             messages.append(_build_message(turn, messages))
             waiting = (turn.index, [call.name for call in turn.parsed.calls]) if turn.parsed.calls else None
-    while _is_words(messages) and _role_of(messages[-2:-1]) in ("user", "tool"):
-        problems.append(Problem("stray_turn", "assistant turn before the answer"))
-        messages.pop()
+    problems += [Problem("stray_turn", f"words before the answer: {text[:40]}") for text in _take_words(messages)]
     system = "\n".join(turn.parsed.text for turn in turns if turn.role == "system")
     developer = {"role": "developer", "content": developer_text(system)}
     return Context((developer, *messages), tuple(problems))
@@ -92,21 +90,22 @@ def _build_message(turn: Turn, before: list[dict[str, Any]]) -> dict[str, Any]:
     """Return a user's or an assistant's turn as a message; words right before a call are taken from `before`."""
     message: dict[str, Any] = {"role": turn.role, "content": turn.parsed.text}
     if turn.role == "assistant" and turn.parsed.calls:
-        if _is_words(before) and _role_of(before[-2:-1]) in ("user", "tool"):
-            said = before.pop()["content"]
-            message["content"] = "\n".join(text for text in (said, turn.parsed.text) if text)
+        message["content"] = "\n".join([*_take_words(before), *([turn.parsed.text] if turn.parsed.text else [])])
         functions = [{"name": call.name, "arguments": call.arguments} for call in turn.parsed.calls]
         message["tool_calls"] = [{"type": "function", "function": one} for one in functions]
     return message
 
 
-def _is_words(messages: list[dict[str, Any]]) -> bool:
-    """Return whether the last message is an assistant's words without a call."""
-    return _role_of(messages[-1:]) == "assistant" and "tool_calls" not in messages[-1]
-
-
-def _role_of(messages: list[dict[str, Any]]) -> str:
-    return messages[0]["role"] if messages else ""
+def _take_words(messages: list[dict[str, Any]]) -> list[str]:
+    """Take an assistant's words since a user's turn or a result off the end of `messages`; return them in order."""
+    start = len(messages)
+    while start and messages[start - 1]["role"] == "assistant" and "tool_calls" not in messages[start - 1]:
+        start -= 1
+    if not start or messages[start - 1]["role"] == "assistant":  # a greeting, or words after a call without a result
+        return []
+    words = [message["content"] for message in messages[start:]]
+    del messages[start:]
+    return words
 
 
 def developer_text(system: str) -> str:

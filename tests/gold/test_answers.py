@@ -86,6 +86,7 @@ def test_every_call_and_every_answer_without_a_call_is_one():
     more = [called("alarm", "note"), result("note", "ok"), result("alarm", "set"), said("Clear; the alarm is set.")]
     assert last.prompt_messages == [DEVELOPER, user("weather?"), *steps, *more, user("thanks")]
     assert (first.turn, second.turn, last.turn) == (0, 0, 7)
+    assert second.problems == last.problems == ()
 
 
 def test_the_first_answer_alone_is_what_extract_gold_finds_and_it_says_that_there_are_more():
@@ -147,12 +148,33 @@ def test_a_call_that_nothing_answers_is_no_context_to_go_on_from():
     assert [[problem.kind for problem in one.problems] for one in found] == [[], ["unanswered_call"]]
 
 
+def test_words_before_a_call_are_its_text_and_words_before_the_answer_are_left_out():
+    begun = [("human", "a"), ("gpt", "one"), ("gpt", "two"), ("gpt", calls("f"))]
+    first, second = extract_golds(turns(*begun, ("tool", "r"), ("gpt", "three"), ("gpt", calls("g"))), ALL)
+    assert first.prompt_messages == [DEVELOPER, user("a")]
+    assert [problem.kind for problem in first.problems] == ["stray_turn", "stray_turn"]
+    assert second.prompt_messages == [DEVELOPER, user("a"), called("f", text="one\ntwo"), result("f", "r")]
+    _, after_words = extract_golds(turns(*begun[:1], ("gpt", calls("f")), ("gpt", "it is 3"), ("gpt", calls("g"))), ALL)
+    assert after_words.prompt_messages == [DEVELOPER, user("a"), called("f"), said("it is 3")]
+    assert [problem.kind for problem in after_words.problems] == ["unanswered_call"]
+
+
+def test_words_about_the_result_of_a_call_that_is_not_learnt_are_no_answer():
+    row = turns(("human", "a"), ("gpt", calls("f")), ("tool", "r"), ("gpt", "done"), ("human", "b"), ("gpt", "no"))
+    row["conversations"][1]["learn"] = False
+    assert short(extract_golds(row, ALL)) == [(5, "no")]
+
+
 def test_a_result_before_any_call_is_left_out_and_noticed():
     (_, found) = extract_golds(
         turns(("human", "a"), ("gpt", "no"), ("human", "b"), ("tool", "r"), ("gpt", calls("f"))), ALL
     )
     assert found.prompt_messages == [DEVELOPER, user("a"), said("no"), user("b")]
     assert [problem.detail for problem in found.problems] == ["tool turn 3 before any call"]
+    late = [("human", "a"), ("gpt", calls("f")), ("tool", "r"), ("system", "s"), ("tool", "r"), ("human", "b")]
+    _, found = extract_golds(turns(*late, ("gpt", "no")), ALL)
+    assert [problem.detail for problem in found.problems] == ["tool turn 4 before any call"]
+    assert [message["role"] for message in found.prompt_messages[1:]] == ["user", "assistant", "tool", "user"]
 
 
 TEXTS = st.sampled_from(["", "x", calls("f"), calls("f", "g"), "<tool_call>{", '{"a": 1}', "<think>", "f(a=1)"])

@@ -1,6 +1,7 @@
 """Prompts and labels: the template's text, exactly the supervised tokens, one <bos>, no smuggled control token."""
 
 import json
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -82,6 +83,21 @@ def test_after_a_result_the_completion_goes_on_in_the_turn_that_called(result, g
     assert encoded.input_ids[encoded.n_prompt - 1] == tokenizer.convert_tokens_to_ids("<end_function_response>")
     assert encoded.labels[: encoded.n_prompt] == [IGNORED] * encoded.n_prompt
     assert encode_rows([one], tokenizer).encoded == (encoded,)
+
+
+def test_the_page_on_conversations_shows_a_prompt_as_it_is(tokenizer):
+    page = (Path(__file__).parents[2] / "docs" / "conversations.md").read_text(encoding="utf-8")
+    shown = page.split("```\n")[1].replace("\n<start_function", "<start_function").replace("\n⟦", "⟦").rstrip("\n")
+    shown = shown.replace("model<start_function", "model\n<start_function")
+    call = {"function": {"name": "weather", "arguments": {"city": "Oslo"}}}
+    steps = [
+        {"role": "user", "content": "Is it warmer in Oslo or in Rome?"},
+        {"role": "assistant", "content": "", "tool_calls": [call]},
+        {"role": "tool", "name": "weather", "content": {"celsius": 4}},
+    ]
+    one = row(gold=(("weather", {"city": "Rome"}),))
+    text = render_supervised(encode_row({**one, "messages": [one["messages"][0], *steps]}, tokenizer), tokenizer)
+    assert text.endswith(shown)
 
 
 def test_earlier_calls_are_written_as_the_completion_writes_them(tokenizer):

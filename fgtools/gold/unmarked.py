@@ -46,6 +46,7 @@ _NAME_KEY = re.compile(
 )
 _KEY_BEGINS = re.compile(r"\{\s{0,9}[\"'](\w{1,100})[\"']\s{0,9}:?")
 _ENDS_LABEL = re.compile(r"[\"'`*,. \t]{0,9}(?:\n|$|[\[(])")
+_BRACKET = re.compile(r"\s?\(")
 _EMPTY = re.compile(r"\s?\(\s{0,60}\)")
 _JSON_LIKE = re.compile(r"\{\s{0,60}(?:[\"'}]|\w{1,100}\s{0,9}:|\Z)")
 _WORDS = re.compile(r"[\w\s,./|*\-…`<>]*")
@@ -188,7 +189,8 @@ def _find_named(text: str, values: list[_Piece], tools: DeclaredTools) -> list[_
             return [*pieces, _too_many(text, match.start())]
         limit = min(len(text), match.end() + left)
         piece = _read_named(text, match, limit, tools)
-        left -= (piece.end if piece else limit) - match.end()
+        if _BRACKET.match(text, match.end()) and not (piece and isinstance(piece.found[0], ToolCall)):
+            left -= limit - match.end()
         pieces += [piece] if piece else []
         position = max(piece.end, match.end()) if piece else match.end()
     return [*pieces, *_find_loose(text, values, pieces, present, tools)]

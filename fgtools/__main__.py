@@ -1,6 +1,6 @@
 """The command line: its options, and which errors become a message. What a command does stands in `run.commands`.
 
-`python -m fgtools run | prepare | audit | train | evaluate | score`; each with --help.
+`python -m fgtools run | draft | prepare | audit | train | evaluate | score`; each with --help.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def _build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"fgtools {__version__}", help="show the version")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     added = parser.add_subparsers(required=True, metavar="COMMAND", dest="name_of_command")
-    for add in (_add_run, _add_prepare, _add_audit, _add_train, _add_evaluate, _add_score):
+    for add in (_add_run, _add_draft, _add_prepare, _add_audit, _add_train, _add_evaluate, _add_score):
         add(added)
     return parser
 
@@ -151,6 +151,20 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--benchmark", default="", metavar="FILE", help="questions that must not be trained on")
     parser.add_argument("--processes", type=_parse_count, default=0, help="that read rows (default: one a core)")
+
+
+def _add_draft(added: Commands) -> None:
+    draft = added.add_parser("draft", help="a sheet of examples for your tools: calls, and requests to write for them")
+    draft.add_argument("--tools", required=True, metavar="FILE", help="as for run")
+    draft.add_argument("--out", required=True, metavar="FILE", help="the CSV file to write, such as examples.csv")
+    draft.add_argument("--per-tool", type=_parse_count, default=8, help="calls a tool, at least (default: %(default)s)")
+    refusals = "lines that no tool can serve (default: one for four calls, at least one a tool)"
+    draft.add_argument("--refusals", type=_parse_count, default=-1, metavar="N", help=refusals)
+    endpoint = "an OpenAI-compatible address that writes the requests; its key: FGTOOLS_API_KEY or OPENAI_API_KEY"
+    draft.add_argument("--endpoint", default="", metavar="URL", help=endpoint)
+    draft.add_argument("--model", default="", metavar="NAME", help="the model behind the endpoint")
+    draft.add_argument("--force", action="store_true", help="overwrite the file if it is there")
+    draft.set_defaults(command=commands.draft)
 
 
 def _add_prepare(added: Commands) -> None:

@@ -20,7 +20,9 @@ __all__ = [
     "Splits",
     "build",
     "build_rows",
+    "drafts",
     "duplicates",
+    "endpoint",
     "formats",
     "limit_no_call",
     "load_raw_rows",
@@ -33,4 +35,5 @@ __all__ = [
     "split_rows",
     "splits",
     "store",
+    "synthetic",
 ]

@@ -62,7 +62,7 @@ from fgtools.rows.tables import (
 
 __all__ = ["SHAPES", "Raw", "extract_tools", "guess_shape", "list_columns", "normalize_row"]
 
-SHAPES: dict[str, Callable[[Raw], Raw]] = {
+SHAPES: dict[str, Callable[[Raw], Raw | Rejected]] = {
     "hermes": from_hermes,
     "toolace": from_toolace,
     "openai": from_openai,
@@ -199,7 +199,8 @@ def normalize_row(row: Any, shape: str = "auto") -> Any:
     if guessed == "unknown":
         return row if "conversations" in row or "messages" in row else _reject_unknown(row)
     try:
-        return mark_undesired(SHAPES[guessed](row))
+        made = SHAPES[guessed](row)
+        return made if isinstance(made, Rejected) else mark_undesired(made)
     except RecursionError:  # nested too deep to be rewritten: it stays as it is, and is rejected for that later
         return row
 

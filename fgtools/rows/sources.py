@@ -93,7 +93,8 @@ def _labelled(row: Any, position: int, name: str) -> Any:
     if not isinstance(row, dict):
         return row
     own = row.get("id") if isinstance(row.get("id"), (str, int)) and row["id"] != "" else position
-    return {**row, "row_id": row.get("row_id") or str(own), "source": row.get("source", name)}
+    source = name if row.get("source") is None else row["source"]
+    return {**row, "row_id": row.get("row_id") or str(own), "source": source}
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from fgtools.gold import Rejected
 from fgtools.rows.fields import (
     MAX_CALLS,
     Raw,
@@ -39,14 +40,24 @@ ARGUMENT_COLUMNS = ("tool_arguments", "tool_args", "function_arguments", "functi
 _REFERENCE = re.compile(r"\$[A-Za-z_]\w{0,60}(?:\.[^$\n]{1,200})?\$")
 """NESTFUL's reference to the result of an earlier call: $var_1.result$."""
 
+_PLACEHOLDER = re.compile(r'"<([\w-]{1,99})\.{0,500}>"')
+"""A value that a drafted call leaves open, such as "<city>" for city."""
+
 _NO_TOOL = frozenset({"no tool fits", "no tool", "no call", "no_tool", "no_call"})
 
 
-def from_request_call(row: Raw) -> Raw:
-    """Rewrite a row of a request and its calls; without a call, no tool fits, and `reply` is what is said instead."""
+def from_request_call(row: Raw) -> Raw | Rejected:
+    """Rewrite a row of a request and its calls; without a call, no tool fits, and `reply` is what is said instead.
+
+    A line of a drafted sheet that is not filled in, or not to its end, is rejected.
+    """
     asked = next((name for name in REQUEST_COLUMNS if row.get(name) is not None), "request")
+    if row.get(asked) is None or (isinstance(row[asked], str) and not row[asked].strip()):
+        return Rejected("empty_request", f"{asked} is empty: write a request for the call, or delete the row")
     called = next((row[name] for name in CALL_COLUMNS if not is_empty(row.get(name))), None)
     blocks = render_cell(called)
+    if left := [name for name in _PLACEHOLDER.findall(blocks) if f'"{name}":' in blocks]:
+        return Rejected("placeholder", f"the call still holds <{left[0]}>: write the value that the request names")
     turns: list[Turn] = [{"from": "human", "value": row.get(asked)}]
     reply = row.get("reply")
     silent = not blocks and is_empty(reply)
@@ -98,7 +109,7 @@ def render_cell(cell: Any) -> str:
     return "\n".join(blocks)
 
 
-def from_tool_columns(row: Raw) -> Raw:
+def from_tool_columns(row: Raw) -> Raw | Rejected:
     """Rewrite a row with a request, a tool's name and its arguments in three columns; no name means no call."""
     name, arguments = first_of(row, *NAME_COLUMNS), first_of(row, *ARGUMENT_COLUMNS)
     call = None if is_empty(name) else {"name": name, "arguments": {} if is_empty(arguments) else arguments}

@@ -107,6 +107,37 @@ def audit(options: Namespace) -> None:
     require_clean(found.to_dict())
 
 
+def draft(options: Namespace) -> None:
+    """Write a sheet of examples to fill in, or with requests that an endpoint's model has written."""
+    from fgtools.rows.drafts import build_draft, require_new, write_sheet
+    from fgtools.rows.endpoint import Endpoint
+    from fgtools.rows.synthetic import Written, write_requests
+    from fgtools.schema import parse_tool_file
+
+    out, refusals = Path(options.out), None if options.refusals < 0 else options.refusals
+    require_new(out, options.force)
+    parsed = parse_tool_file(options.tools)
+    for problem in parsed.problems:
+        print(f"{Path(options.tools).name}: {problem.kind}: {problem.detail}")
+    lines = build_draft(parsed.tools, options.per_tool, refusals)
+    without = sum(line.call is None for line in lines)
+    print(f"{len(parsed.tools)} tools: {len(lines) - without} calls, {without} lines without a call")
+    if not options.endpoint:
+        write_sheet(out, lines, options.force)
+        print(f"{out}: write a request in each line, and values for marks such as <city>; delete lines you do not need")
+        return
+    written = Written()
+    try:
+        write_requests(lines, parsed.tools, Endpoint(options.endpoint, options.model), written)
+    finally:  # what was received before an error is kept
+        if written.lines:
+            write_sheet(out, written.lines, options.force)
+            counts = ", ".join(f"{count} {reason}" for reason, count in written.counts.most_common())
+            empty = sum(not line.request for line in written.lines)
+            print(f"{out}: requests by a model: {counts or 'none'}; lines still to be written: {empty}")
+            print("read them all before you train: nobody has checked that a request asks for its call")
+
+
 def train(options: Namespace) -> None:
     """Train from a prepared folder, in one process or several, with one seed or several."""
     if options.processes > 1 and LAUNCHED not in os.environ:  # those that are launched read the same words

@@ -170,6 +170,8 @@ class ParameterParser:
         schema.update({word: value for word, value in base.items() if word in specs.KEPT_WORDS})
         schema.update(self._build_any_of(raw, base, depth))
         schema.update(specs.keywords_of(raw))
+        if raw.get("example") is not None and "examples" not in schema and schema["type"] != "object":
+            schema.update(specs.plain_entry("examples", [raw["example"]]))
         schema.update({"default": base["default"]} if "default" in base else {})
         schema.update(specs.plain_entry("default", raw["default"]) if "default" in raw else {})
         self._note_dropped(raw)

@@ -254,4 +254,4 @@ def test_a_row_of_no_known_shape_names_its_own_columns_alone(tmp_path):
     (tmp_path / "tools.py").write_text(ALARMS)
     (tmp_path / "rows.jsonl").write_text('{"a": 1}')
     row_set = build_rows(load_raw_rows(str(tmp_path / "rows.jsonl"), 0, 1, tools=str(tmp_path / "tools.py")).rows)
-    assert row_set.rejected[0].detail.startswith("columns a, row_id, source, tools: no known shape")
+    assert row_set.rejected[0].reason == "unknown_shape" and "x00" not in repr(row_set.rejected[0].detail)

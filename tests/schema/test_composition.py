@@ -176,7 +176,7 @@ def test_units_and_examples_go_into_the_description(spec, description):
 
 def test_a_long_example_is_left_out_and_counted():
     made, changes = parse({"a": {"type": "string", "example": "x" * 500}})
-    assert made["properties"]["a"] == STRING and ("example_dropped", "") in changes
+    assert "description" not in made["properties"]["a"] and ("example_dropped", "") in changes
 
 
 def test_parameters_with_the_names_of_keywords_stay():

@@ -174,9 +174,10 @@ def from_openai(row: Raw) -> Raw:
 
 def from_message(message: Any) -> list[Any]:
     """Return a message as turns, with its calls as blocks after its text; most messages are one turn."""
-    if isinstance(message, Mapping) and message.get("type") in _LANGCHAIN and _role(message) is None:
+    kind = message.get("type") if isinstance(message, Mapping) and _role(message) is None else None
+    if isinstance(kind, str) and kind in _LANGCHAIN:
         inner = message["data"] if isinstance(message.get("data"), Mapping) else message
-        message = {"role": _LANGCHAIN[message["type"]], **{name: inner[name] for name in inner if name != "type"}}
+        message = {"role": _LANGCHAIN[kind], **{name: inner[name] for name in inner if name != "type"}}
     turns = normalize_message(message)
     return turns if not isinstance(message, Mapping) or is_learnt(message) else as_context(turns)
 

@@ -138,8 +138,8 @@ def find_parameters(raw: Mapping[str, Any]) -> Container:
     found = [plain[word] for word in _PARAMETER_WORDS if word in plain and _may_hold(word, raw[plain[word]])]
     if any(isinstance(raw.get(word), (Mapping, list, tuple)) for word in _BESIDE) or isinstance(raw.get("$ref"), str):
         found.append("properties")
-    required = next((raw[plain[word]] for word in sorted(_REQUIRED_WORDS) if raw.get(plain.get(word))), None)
-    optional = next((raw[plain[word]] for word in sorted(_OPTIONAL_WORDS) if raw.get(plain.get(word))), None)
+    required = next((raw[plain[word]] for word in sorted(_REQUIRED_WORDS) if word in plain and raw[plain[word]]), None)
+    optional = next((raw[plain[word]] for word in sorted(_OPTIONAL_WORDS) if word in plain and raw[plain[word]]), None)
     beside = raw.get("required")
     if _are_names(required) and (found or not _are_names(optional)):
         beside, required = beside or required, (None if found else required)

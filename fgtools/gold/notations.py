@@ -67,7 +67,8 @@ _QUOTED_ARGUMENTS = re.compile(
     r"""\{\s{0,20}"name"\s{0,20}:\s{0,20}"([^"\n]{1,200})"\s{0,20},\s{0,20}"arguments"\s{0,20}:\s{0,20}'"""
 )
 _QUOTED_END = re.compile(r"'\s{0,20}\}")
-_BRACKET = re.compile(r"\s?\(")
+_BRACKET = re.compile(r"(?:\s{0,9}```python\s{0,9}tool_call)?\s?\(")  # ChatGLM's tool_call(...) follows the name
+_LAST_COMMA = re.compile(r",\s*\)\Z")
 _BEFORE_KEYS = re.compile(r"\s{0,20}(?:<tool_sep>\s{0,20})?(?=<arg_key>)")
 _OPEN, _CLOSE = "([{", ")]}"
 _DECLINES = frozenset({"directly_answer", "directly-answer", "direct_answer", "no_tool", "none", "final_answer"})
@@ -220,7 +221,7 @@ def read_arguments(text: str, position: int, limit: int, name: str, tools: Decla
 
 def _python_calls(text: str, tools: DeclaredTools, name: str = "") -> list[Found]:
     try:
-        calls = parse_python_calls(text)
+        calls = parse_python_calls(_LAST_COMMA.sub(")", text))
     except (ValueError, RecursionError):
         return []
     return [ToolCall(name or tools.resolve(call["name"]), call["arguments"]) for call in calls]

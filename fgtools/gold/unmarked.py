@@ -17,11 +17,11 @@ from fgtools.calls import Problem, ToolCall
 from fgtools.gold.declared import DeclaredTools
 from fgtools.gold.notations import GAP, MAX_CALL_CHARS, Marked, declines, find_close, read_arguments, read_native
 from fgtools.gold.tags import parse_tagged_call
-from fgtools.gold.values import Found, is_call, parse_calls
+from fgtools.gold.values import Found, find_calls, parse_calls
 from fgtools.schema.literals import parse_literals, parse_values
 from fgtools.schema.signatures import parse_python_calls
 
-_SIGNS = re.compile(r"[{(\[<=:]")
+_SIGNS = re.compile(r"[{(\[<=:\"]|--")
 _VALUE_START = re.compile(r"[\[{](?=\s{0,60}[\[{\"'\]}])")
 _FENCE = re.compile(r"```\w{0,20}")
 _CODE = re.compile(r"(?:```\w{0,20}|print\b|[\s()\[\],;])+|\w{1,60}\s?=\s?")
@@ -32,10 +32,11 @@ _RESULT = re.compile(
 _PYTHON = re.compile(r"\[?\s{0,20}[^\W\d][\w.]{0,199}\(.*\)\s{0,20}\]?", re.DOTALL)
 _LABEL = re.compile(
     r"(?:^|\n)[ \t>*\-#\"'`{]{0,20}(?:action|api|call|name|(?:tool|function)(?:[_ ](?:call|name))?)"
-    r"[\"'`*]{0,3}[ \t]{0,5}[:=][ \t\"'`*]{0,9}$",
+    r"(?:[ \t]?\d{1,3})?[\"'`*]{0,3}[ \t]{0,5}[:=][ \t\"'`*]{0,9}$",
     re.IGNORECASE,
 )
 _LABELLED = re.compile(
+    r"&lt;(?:tool|function)_?calls?&gt;|\btool_call\(|"
     r"(?:^|\n)[ \t*\"'`]{0,9}(?:action|tool|function)(?:[ _](?:input|args|arguments|parameters))[\"'`*]{0,3}[ \t]{0,5}:"
     r"|(?:^|\n)[ \t*]{0,9}(?:tool|function|tool_call|function_call)(?:[ _]name)?[*]{0,3}[ \t]{0,5}:[^\n]{1,200}\n"
     r"[ \t*]{0,9}(?:arguments|parameters|args|input)[*]{0,3}[ \t]{0,5}:\s{0,5}\{",
@@ -46,6 +47,8 @@ _NAME_KEY = re.compile(
 )
 _KEY_BEGINS = re.compile(r"\{\s{0,9}[\"'](\w{1,100})[\"']\s{0,9}:?")
 _ENDS_LABEL = re.compile(r"[\"'`*,. \t]{0,9}(?:\n|$|[\[(])")
+_OPENING_TAG = re.compile(r"<$|<(?:name|tool|tool_name|function|function_name)>\s{0,9}$")
+_GIVEN = re.compile(r"[\"'`*]{0,3}\s{0,3}(?:[:=]\s{0,3}[\w\"'\[{.\-]|(?:(?:to|as|of) )?[\"'])")
 _BRACKET = re.compile(r"\s?\(")
 _EMPTY = re.compile(r"\s?\(\s{0,60}\)")
 _JSON_LIKE = re.compile(r"\{\s{0,60}(?:[\"'}]|\w{1,100}\s{0,9}:|\Z)")
@@ -108,6 +111,8 @@ def parse_unmarked(text: str, tools: DeclaredTools) -> Unmarked:
 
 def _parse(text: str, tools: DeclaredTools) -> Unmarked:
     bare = _FENCE.sub("", text).strip()
+    if bare.startswith('"') and "{" in bare and (inner := _literals(f"[{bare}]")) and isinstance(inner[0][0], str):
+        return _parse(inner[0][0], tools)  # JSON in JSON
     if bare == "[]":
         return Unmarked((), "", True)
     if bare.strip("`*\"' ") in tools.parameters:
@@ -151,7 +156,8 @@ def _find_values(text: str, tools: DeclaredTools) -> list[_Piece]:
             position = start.start() + 1
             left -= (limit if end < 0 else end) - start.start()
             continue
-        found = tuple(item for value in values if is_call(value, tools) for item in parse_calls(value, tools))
+        calls = [call for value in values for call in find_calls(value, tools)]
+        found = tuple(item for call in calls for item in parse_calls(call, tools))
         pieces.append(_Piece(start.start(), end, found))
         position = end
     return pieces
@@ -200,7 +206,7 @@ def _find_named(text: str, values: list[_Piece], tools: DeclaredTools) -> list[_
 def _names(names: tuple[str, ...]) -> re.Pattern[str]:
     listed = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
     return re.compile(
-        rf"(?<![\w.\-/])(?:(?:functions?|tools?|default_api|api)\.)?(?P<name>{listed})(?:\.(?:call|run|invoke))?(?![\w\-])"
+        rf"(?<![\w.])(?:(?:functions?|tools?|default_api|api)\.)?(?P<name>{listed})(?:\.(?:call|run|invoke))?(?![\w\-])"
     )
 
 
@@ -211,9 +217,10 @@ def _read_named(text: str, match: re.Match[str], limit: int, tools: DeclaredTool
     if before.endswith("call:") and text.startswith("{", end):
         read = read_native(text, start - len("call:"), limit)
         return _Piece(start - len("call:"), read.end, read.found)
-    if before.endswith("<") and text.startswith(">", end):
-        found, length = parse_tagged_call(text[start - 1 : start + MAX_CALL_CHARS], tools)
-        return _Piece(start - 1, start - 1 + length, tuple(found)) if found else None
+    if opening := _OPENING_TAG.search(before):
+        begin = start - len(opening[0])
+        found, length = parse_tagged_call(text[begin : begin + MAX_CALL_CHARS], tools)
+        return _Piece(begin, max(begin + length, end), tuple(found)) if found else None
     if empty := _EMPTY.match(text, end):
         return _Piece(start, empty.end(), (ToolCall(name, {}),), is_mention=True)
     read = read_arguments(text, end, limit, name, tools)
@@ -244,7 +251,7 @@ def _names_parameter(text: str, end: int, gap: int, name: str, tools: DeclaredTo
     word = re.compile(r"[\w\-]{1,100}").match(text, gap)
     if not word or word[0] not in tools.parameters[name] or gap == end:
         return False
-    return re.compile(r"[\"'`*]{0,3}\s{0,3}[:=]\s{0,3}[\w\"'\[{.\-]").match(text, word.end()) is not None
+    return text.startswith("--", gap - 2) or _GIVEN.match(text, word.end()) is not None
 
 
 def _read_brackets(

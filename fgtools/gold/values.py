@@ -61,6 +61,20 @@ def parse_calls(value: Any, tools: DeclaredTools) -> list[Found]:
     return _parse_call(value, tools)
 
 
+def find_calls(value: Any, tools: DeclaredTools, depth: int = 0) -> list[Any]:
+    """Return the parts of a decoded value that are meant as calls: itself, or calls of declared tools inside it.
+
+    Args:
+        value: Anything.
+        tools: The row's tools.
+        depth: How many lists and mappings of the whole enclose it; calls are looked for down to the fourth level.
+    """
+    if is_call(value, tools) and (not depth or _find_name(value, tools)[1] in tools.parameters):
+        return [value]
+    inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, (list, tuple)) else ()
+    return [call for item in inner for call in find_calls(item, tools, depth + 1)] if depth < 4 else []
+
+
 def is_call(value: Any, tools: DeclaredTools) -> bool:
     """Return whether a decoded value is meant as a call or calls; an answer written in JSON is not.
 
@@ -79,9 +93,9 @@ def is_call(value: Any, tools: DeclaredTools) -> bool:
     if any(isinstance(value.get(word), Mapping) and is_call(value[word], tools) for word in _WRAPPERS):
         return True
     word, name = _find_name(value, tools)
-    if name in tools.parameters:
-        return True
     given = {key for key in value if key not in _BOOKKEEPING and key != word}
+    if name in tools.parameters:  # without arguments it may only describe the tool
+        return bool(given) or not ({"description", "label"} & value.keys())
     is_pair = (
         len(given) == 1 and bool(given & set(_ARGUMENT_WORDS[:3])) and isinstance(value[next(iter(given))], Mapping)
     )

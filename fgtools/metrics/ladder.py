@@ -6,7 +6,7 @@ Knows rows, replies and the call grammar; not models, nor sets of rows. The ladd
   is allowed; control tokens in prose, and white space in a call outside its strings, are not.
 - known_tool: there is a call where the gold has one, and only declared tools are called.
 - right_tools: the gold's tools, each as often as there, in any order.
-- valid_arguments: every call's arguments satisfy its tool's schema (nullable parameters may be null).
+- valid_arguments: every call's arguments are declared and satisfy its tool's schema (nullable ones may be null).
 - right_names: the gold's argument names; an optional argument at its default equals its absence.
 - ast_match: the same meaning by BFCL's rules (`ast_match`).
 - exact_match: the same calls in the same order, values typed.

@@ -4,6 +4,8 @@ import json
 import time
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fgtools.gold import Gold, Rejected, extract_gold
 from fgtools.gold.conversation import MAX_TURN_CHARS
@@ -86,6 +88,45 @@ def test_every_truncation_is_a_beginning_of_the_calls_or_is_told_as_unread(case)
         parsed = parse_turn(case["text"][:end], tools)
         told = any(problem.kind in ("broken_call", "unread_call") for problem in parsed.problems)
         assert told or parsed.calls == whole[: len(parsed.calls)], case["text"][:end]
+
+
+CALL = '{"name": "get_weather", "arguments": {"city": "Oslo"}}'
+PIECES = st.sampled_from(
+    [
+        *(
+            "get_weather",
+            "get_time",
+            "city",
+            "Oslo",
+            CALL,
+            "<tool_call>",
+            "</tool_call>",
+            "<function_call>",
+            "<|message|>",
+        ),
+        *("[TOOL_CALLS]", "<|python_tag|>", "<function=get_weather>", "functools[", "<escape>", "<end_function_call>"),
+        *("<start_function_call>call:get_weather{", "<think>", "</think>", " to=", '<invoke name="get_weather">'),
+        *(
+            '<parameter name="city">',
+            "</parameter>",
+            "<arg_key>",
+            "</arg_key>",
+            "✿FUNCTION✿:",
+            "Action: ",
+            "Observation:",
+        ),
+        *("Action Input: ", "```json\n", "```", "<｜tool▁sep｜>", "[ARGS]", "print(", "[]", " with ", "null", "1"),
+        *"{}[]()<>\"'`:=,\n",
+    ]
+)
+
+
+@given(st.lists(PIECES, max_size=14).map("".join))
+def test_any_mix_of_marks_is_a_gold_or_a_reason(text):
+    gold = extract_gold({"conversations": conversation("q", text), "tools": TOOLS})
+    assert isinstance(gold, Gold) or (gold.reason and gold.detail)
+    if isinstance(gold, Gold) and gold.calls:
+        assert all(isinstance(call.name, str) and json.dumps(call.arguments) for call in gold.calls)
 
 
 def test_a_call_in_another_notation_is_counted():

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from fgtools.calls import ToolCall, render_calls, row_calls
+from fgtools.calls import MAX_DEPTH, ToolCall, nests_too_deep, render_calls, row_calls
 from fgtools.gold import Gold, Rejected, extract_golds, shorten_reply
 from fgtools.gold.tutorial import TutorialError
 from fgtools.metrics import find_undeclared
@@ -55,7 +55,7 @@ def build_rows(
         The RowSet. Where one row's conversation is the beginning of another's (see `histories`; native only), each
         teaches its own last answer, and "conversation" is the same in both. Reasons beside those of `gold.Rejected`:
         unknown_shape, bad_tools (cannot be read), no_tools, unknown_tool (the gold calls what is not declared),
-        broken_context (an earlier turn does), no_call
+        broken_context (an earlier turn does, or nests too deep), no_call
         (where the recipe keeps none), unrenderable (the call grammar cannot carry the gold), bad_text (text that UTF-8
         or JSON cannot write).
 
@@ -290,6 +290,8 @@ def _with_group(made: Built, recipe: Recipe) -> Built | Rejected:
         render_calls(row_calls(row), style=recipe.call_style)
     except ValueError as error:
         return Rejected("unrenderable", str(error))
+    if nests_too_deep(row["messages"]):
+        return Rejected("broken_context", f"earlier calls and results must not nest deeper than {MAX_DEPTH} levels")
     try:
         tools = [_text_of(tool) for tool in row["tools"]]
         rest = _text_of({name: value for name, value in row.items() if name != "tools"})

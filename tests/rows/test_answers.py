@@ -8,6 +8,7 @@ from fgtools.profiles import DEVELOPER_TEXT, RECIPES, adapt_recipe
 from fgtools.rows import RawRows, build_rows, prepare, split_rows
 from fgtools.rows.preparation import FunnelError, describe_sums
 from fgtools.rows.remedies import Coverage
+from fgtools.rows.store import find_row_problem
 from tests.toys import call_turn
 
 ALL = adapt_recipe(RECIPES["native"], turns="all")
@@ -85,6 +86,14 @@ def test_the_funnel_counts_answers_and_raw_rows():
     assert [item.row_id for item in rowset.rejected][:2] == ["b/turn3", "b/turn7"]
     first = build_rows(rows)
     assert (first.answers, first.n_raw, sum(first.funnel.values())) == ({1: 5}, 5, 5)
+
+
+def test_what_a_rows_file_cannot_hold_is_no_context():
+    for levels, kept in ((90, 3), (99, 1)):
+        deep = "[" * levels + "]" * levels
+        rows = build_rows([trip("q", "x", f'{{"name": "f", "content": {{"t": {deep}}}}}')], ALL)
+        assert (rows.funnel["kept"], rows.funnel.get("broken_context", 0)) == (kept, 3 - kept)
+        assert not any(map(find_row_problem, rows.rows))
 
 
 def test_an_id_leads_back_to_its_raw_row():

@@ -77,7 +77,8 @@ def answer_request(
         request: What the user says.
         tools: Definitions in any form that `normalize_tools` takes, such as JSON text or Python functions.
         recipe: How the model was trained.
-        before: Messages before the request; none: the developer turn that every row has.
+        before: Messages before the request, calls (`tool_calls`) and results (role "tool", with a name) among them,
+            under the caller's own names; none: the developer turn that every row has.
         max_new_tokens: Budget of the reply, in tokens.
         constrained: Whether declared tools, arguments and types are all that can be written.
 
@@ -97,8 +98,10 @@ def answer_request(
     if not request.strip():
         raise InputError("a request must be there, got empty text: type what a user would say")
     declared = normalize_tools(tools, recipe)
-    if _SURROGATE.search(request + json.dumps(declared, ensure_ascii=False)):
-        raise InputError("request and tools must be Unicode text, got halves of surrogate pairs: paste them again")
+    if _SURROGATE.search(request + json.dumps([declared, *before], ensure_ascii=False)):
+        raise InputError(
+            "request, messages and tools must be Unicode text, got halves of surrogate pairs: paste them again"
+        )
     earlier = before or [{"role": "developer", "content": developer_text("")}]
     messages = [*earlier, {"role": "user", "content": request}]
     row = {"row_id": "request", "messages": messages, "tools": declared, "gold": []}

@@ -71,6 +71,22 @@ def test_what_is_wrong_in_tools_and_reply_is_said_apart(replying, tokenizer):
     assert not any(one.startswith("tools, ") for one in tutorial.problems)
 
 
+def test_earlier_calls_are_shown_under_the_names_that_the_model_knows(replying, tokenizer):
+    replying(CALL % ",type_:3")
+    call = {"type": "function", "function": {"name": "meal_log", "arguments": {"dish": "soup", "type": 1}}}
+    earlier = [
+        {"role": "developer", "content": "d"},
+        {"role": "user", "content": "soup"},
+        {"role": "assistant", "content": "", "tool_calls": [call]},
+        {"role": "tool", "name": "meal_log", "content": {"type": 1}},
+        {"role": "assistant", "content": "Noted."},
+    ]
+    answer = answer_request(None, tokenizer, REQUEST, TOOLS, before=earlier)
+    assert "call:meal_log{dish:<escape>soup<escape>,type_:1}" in answer.prompt
+    assert "response:meal_log{type:1}<end_function_response>Noted.<end_of_turn>" in answer.prompt
+    assert answer.calls[0].arguments == {"dish": "rice", "type": 3}
+
+
 def test_earlier_messages_take_the_place_of_the_developer_turn(replying, tokenizer):
     shown = replying("no")
     earlier = [{"role": "developer", "content": "Answer in rhyme."}, {"role": "user", "content": "hello"}]

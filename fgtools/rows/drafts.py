@@ -55,7 +55,8 @@ def build_draft(tools: Sequence[Mapping[str, Any]], per_tool: int = 8, refusals:
 
     Args:
         tools: Function schemas in normal form.
-        per_tool: Calls of each tool; more where its choices need more, fewer where it has fewer different ones.
+        per_tool: Lines with a call of each tool; more where its choices need more. Where it has fewer different
+            calls, they come again, for other wordings.
         refusals: Lines without a call; None: one for four lines with one, and one a tool at least.
 
     Returns:
@@ -69,7 +70,11 @@ def build_draft(tools: Sequence[Mapping[str, Any]], per_tool: int = 8, refusals:
         raise InputError(f"a sheet takes 1 or more calls a tool and 0 or more refusals, got {per_tool} and {refusals}")
     if not tools:
         raise InputError("a sheet needs at least one tool")
-    lines = [Line(call, _describe_call(call)) for tool in tools for call in propose_calls(tool, per_tool)]
+    lines = []
+    for tool in tools:
+        calls = propose_calls(tool, per_tool)
+        repeated = [calls[number % len(calls)] for number in range(max(per_tool, len(calls)))] if calls else []
+        lines += [Line(call, _describe_call(call)) for call in repeated]
     count = max(len(tools), len(lines) // 4) if refusals is None else refusals
     return lines + _refusal_lines(tools, count)
 

@@ -47,20 +47,23 @@ _TEXTS = (
 
 
 def propose_calls(tool: Mapping[str, Any], at_least: int) -> list[ToolCall]:
-    """Return calls of a tool that are valid under its schema.
+    """Return calls of a tool that are valid under its schema, as far as values for them are known.
 
     Args:
         tool: A function schema in normal form.
         at_least: How many calls, unless the tool has fewer different ones; more where its choices need more.
 
     Returns:
-        The calls, all different. Every parameter for which a valid value is known is in some call, and so is each of
-        its choices, truth values, default and examples (of a list longer than MAX_CHOICES, the first).
+        The calls, all different. Every parameter for which a value is known is in some call, and so is each of
+        its choices, truth values, default and examples (of a list longer than MAX_CHOICES, the first). None where no
+        value is known for a required parameter.
     """
     function = tool["function"]
     schema, name = function["parameters"], function["name"]
     values = {key: propose_values(key, spec) for key, spec in schema["properties"].items()}
-    needed = [key for key in schema["required"] if values.get(key)]
+    needed = [key for key in schema["required"] if values[key]]
+    if len(needed) < len(schema["required"]):
+        return []  # no value is known for what every call needs
     others = [key for key in values if values[key] and key not in needed]
     calls: list[ToolCall] = []
     covered = dict.fromkeys(values, 0)
@@ -78,7 +81,8 @@ def propose_calls(tool: Mapping[str, Any], at_least: int) -> list[ToolCall]:
                 covered[key] += 1
         calls.append(ToolCall(name, arguments))
     texts = distinct(call.arguments for call in calls)
-    return [call for call in (ToolCall(name, found) for found in texts) if has_valid_arguments([call], {name: schema})]
+    calls = [ToolCall(name, found) for found in texts]
+    return [call for call in calls if find_placeholders(call.arguments) or has_valid_arguments([call], {name: schema})]
 
 
 def _rotate(keys: Sequence[str], by: int) -> list[str]:
@@ -95,7 +99,8 @@ def propose_values(name: str, schema: Mapping[str, Any], depth: int = 0) -> list
         depth: How many lists and objects enclose it.
 
     Returns:
-        Valid values; [] where none is known, as for a pattern that nothing here matches.
+        Valid values; where none is known, a placeholder for a text, as for a pattern that nothing here matches, and []
+        for anything else.
     """
     if depth > MAX_PROPOSED_DEPTH:
         return []
@@ -109,7 +114,8 @@ def propose_values(name: str, schema: Mapping[str, Any], depth: int = 0) -> list
         propose = made.get(schema["type"], _numbers)
         found = named + (propose(name, schema, depth) if schema["type"] != "null" else [])
     whole = {"type": "object", "properties": {name: schema}, "required": [name]}
-    return [one for one in distinct(found) if has_valid_arguments([ToolCall("tool", {name: one})], {"tool": whole})]
+    valid = [one for one in distinct(found) if has_valid_arguments([ToolCall("tool", {name: one})], {"tool": whole})]
+    return valid or ([f"<{name}>"] if schema["type"] == "string" and "enum" not in schema else [])
 
 
 def _named_values(schema: Mapping[str, Any]) -> list[Any]:

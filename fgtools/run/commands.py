@@ -121,6 +121,9 @@ def draft(options: Namespace) -> None:
         print(f"{Path(options.tools).name}: {problem.kind}: {problem.detail}")
     lines = build_draft(parsed.tools, options.per_tool, refusals)
     without = sum(line.call is None for line in lines)
+    called = {line.call.name for line in lines if line.call}
+    for name in [tool["function"]["name"] for tool in parsed.tools if tool["function"]["name"] not in called]:
+        print(f"{name}: no value is known for a parameter that every call needs: write its calls by hand")
     print(f"{len(parsed.tools)} tools: {len(lines) - without} calls, {without} lines without a call")
     if not options.endpoint:
         write_sheet(out, lines, options.force)

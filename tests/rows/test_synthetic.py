@@ -1,5 +1,6 @@
 """Requests by a model behind an address: asked for, checked, counted; the key is in no message, nothing is lost."""
 
+import itertools
 import json
 import re
 import threading
@@ -26,6 +27,7 @@ TOOLS = normalize_tools(
         }
     ]
 )
+COUNT = itertools.count()
 KEY = "sk-secret-0123456789"
 
 
@@ -139,7 +141,8 @@ def server():
 
 
 def completion(body):
-    return json.dumps({"choices": [{"message": {"content": good_answer(body["messages"])}}]})
+    text = re.sub('"request": "', lambda match: f"{match[0]}{next(COUNT)} ", good_answer(body["messages"]))
+    return json.dumps({"choices": [{"message": {"content": text}}]})
 
 
 def endpoint(server):

@@ -246,6 +246,13 @@ def as_text(content: Any) -> Any:
     return "".join(texts) if all(isinstance(text, str) for text in texts) else content
 
 
+def plain_reply(text: Any) -> Any:
+    """Return an answer without ToolRL's marks around what is said: <response> and </response>."""
+    if not isinstance(text, str) or "<response>" not in text:
+        return text
+    return text.replace("<response>", "").replace("</response>", "").strip()
+
+
 def system_text(row: Raw) -> str:
     """Return the texts of a row's `system` column and of its system turns."""
     turns = [turn for turn in items(row.get("conversations")) if isinstance(turn, Mapping)]

@@ -17,7 +17,7 @@ row of a known shape is found by `gold`.
     xlam            query, answers, tools as JSON text
     request_call    request and call: set_alarm(time="7:00"), JSON, or empty where no tool fits; the simplest table
     tool_columns    user_content, tool_name and tool_arguments
-    alpaca          instruction, input, output, history, system, tools; also ToolRL
+    alpaca          instruction, input, output, history, system, tools; also ToolRL, and a question with its answer
     nestful         input and output, a list of calls of which later ones use results of earlier ones
     glaive          system ("SYSTEM: ... functions") and chat ("USER: ... ASSISTANT: <functioncall> ...")
     bfcl            question, function, ground_truth; also ACEBench
@@ -49,6 +49,7 @@ from fgtools.rows.messages import (
     mark_undesired,
 )
 from fgtools.rows.tables import (
+    ANSWER_COLUMNS,
     ARGUMENT_COLUMNS,
     CALL_COLUMNS,
     NAME_COLUMNS,
@@ -89,7 +90,7 @@ _NEEDED: dict[str, tuple[tuple[str, ...], ...]] = {
     "xlam": (("query",), ("answers",)),
     "request_call": (("request", *REQUEST_COLUMNS[1:-1]), ("call", *CALL_COLUMNS[1:])),
     "tool_columns": (REQUEST_COLUMNS, NAME_COLUMNS, ARGUMENT_COLUMNS),
-    "alpaca": (("instruction",), ("output",)),
+    "alpaca": (("instruction", *REQUEST_COLUMNS), ANSWER_COLUMNS),
     "bfcl": (("question",), ("function",)),
     "glaive": (("system",), ("chat",)),
 }
@@ -136,9 +137,13 @@ def _guess_by_columns(row: Raw, has: set[str]) -> str:
     """Return the shape of a row without a conversation."""
     if "contents" in has and _are_turns(row["contents"]):
         return "gemini"
-    if "responses_create_params" in has or ("input" in has and any(_are_turns(row.get(name)) for name in _ITEMS)):
+    response = decoded(row.get("response"))
+    items_given = any(_are_turns(row.get(name)) for name in _ITEMS) or (
+        isinstance(response, Mapping) and "output" in response
+    )
+    if "responses_create_params" in has or ("input" in has and items_given):
         return "responses"
-    if "prompt" in has and has & {"completion", "response", "reward_model"}:
+    if "prompt" in has and (has & {"completion", "reward_model"} or ("response" in has and not _has_calls(has))):
         return "trl"
     if {"query", "answers"} <= has:
         return "xlam"
@@ -153,13 +158,18 @@ def _guess_by_columns(row: Raw, has: set[str]) -> str:
         return "request_call"  # an empty cell is an answer: no tool fits
     if {"input", "output"} <= has and "instruction" not in has and isinstance(decoded(row["output"]), (list, tuple)):
         return "nestful"
-    if "output" in has and has & {"instruction", "input"}:
-        return "alpaca"
-    if {"question", "answers"} <= has and "correct_answer" not in has:
-        return "xlam"
     if {"question", "correct_answer"} <= has:
         return "when2call"
+    if {"question", "answers"} <= has:
+        return "xlam"
+    if asks and not has.isdisjoint(ANSWER_COLUMNS) and not _has_calls(has):
+        return "alpaca"
     return "unknown"
+
+
+def _has_calls(has: set[str]) -> bool:
+    """Return whether a column of no known name may hold the calls, so that the words beside it are not the answer."""
+    return any("call" in name.lower() for name in has if isinstance(name, str))
 
 
 def _are_turns(value: Any) -> bool:

@@ -32,6 +32,7 @@ from fgtools.rows.fields import (
     is_off,
     items,
     mark_learnt,
+    plain_reply,
     rewritten,
     system_text,
 )
@@ -96,7 +97,7 @@ def find_tools(row: Raw) -> Any:
     listed = next((row[name] for name in TOOL_COLUMNS if not is_empty(row.get(name))), None)
     if listed is not None:
         return listed
-    for column in ("chat_template_kwargs", "metadata", "extra_info"):
+    for column in ("chat_template_kwargs", "metadata", "extra_info", "config"):
         inner = decoded(row.get(column))
         if isinstance(inner, Mapping):
             found = [item for name in _KWARGS if not is_empty(inner.get(name)) for item in _listed(inner[name])]
@@ -178,7 +179,7 @@ def from_message(message: Any) -> list[Any]:
     if isinstance(kind, str) and kind in _LANGCHAIN:
         inner = message["data"] if isinstance(message.get("data"), Mapping) else message
         message = {"role": _LANGCHAIN[kind], **{name: inner[name] for name in inner if name != "type"}}
-    turns = normalize_message(message)
+    turns = [{**turn, "value": plain_reply(turn.get("value"))} for turn in normalize_message(message)]
     return turns if not isinstance(message, Mapping) or is_learnt(message) else as_context(turns)
 
 

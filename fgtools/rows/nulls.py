@@ -38,6 +38,11 @@ def _holds_null(value: Any) -> bool:
     return any(item is None or _holds_null(item) for item in inner)
 
 
+def _is_void(value: Any) -> bool:
+    """Return whether a value is null, or a mapping of nothing else: Arrow fills missing structures in this way."""
+    return value is None or (isinstance(value, Mapping) and bool(value) and all(map(_is_void, value.values())))
+
+
 def _clean(value: Any, schema: Any) -> tuple[Any, int]:
     """Return a value without the null keys that its schema does not declare, and how many they were."""
     if not isinstance(schema, Mapping):
@@ -51,7 +56,7 @@ def _clean(value: Any, schema: Any) -> tuple[Any, int]:
     kept: dict[str, Any] = {}
     dropped = 0
     for name, item in value.items():
-        if item is None and name not in declared:
+        if name not in declared and _is_void(item):
             dropped += 1
             continue
         kept[name], inner = _clean(item, declared.get(name))

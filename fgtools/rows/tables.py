@@ -23,6 +23,7 @@ from fgtools.rows.fields import (
     first_of,
     is_empty,
     items,
+    plain_reply,
     rewritten,
 )
 from fgtools.rows.messages import find_tools
@@ -34,7 +35,8 @@ REQUEST_COLUMNS = (
     *("user_request", "user", "text", "input"),
 )
 CALL_COLUMNS = ("call", "calls", "function_call", "function_calls", "tool_call", "tool_calls", "expected_call")
-NAME_COLUMNS = ("tool_name", "function_name")
+ANSWER_COLUMNS = ("output", "response", "answer", "assistant")
+NAME_COLUMNS = ("tool_name", "function_name", "name")
 ARGUMENT_COLUMNS = ("tool_arguments", "tool_args", "function_arguments", "function_args", "arguments", "args")
 
 _REFERENCE = re.compile(r"\$[A-Za-z_]\w{0,60}(?:\.[^$\n]{1,200})?\$")
@@ -127,8 +129,14 @@ def from_xlam(row: Raw) -> Raw:
 
 
 def from_alpaca(row: Raw) -> Raw:
-    """Rewrite a row of instruction, input and output, with earlier exchanges in `history`, as Alpaca has them."""
-    said = [text for text in (row.get("instruction"), row.get("input")) if isinstance(text, str) and text.strip()]
+    """Rewrite a row of instruction, input and output, with earlier exchanges in `history`, as Alpaca has them.
+
+    Other names for a request and its answer are read too, such as question and answer.
+    """
+    asked = [name for name in ("instruction", "input") if not is_empty(row.get(name))]
+    asked = asked or [name for name in REQUEST_COLUMNS if not is_empty(row.get(name))][:1]
+    said = [text for name in asked if isinstance(text := row.get(name), str)]
+    given = next((name for name in ANSWER_COLUMNS if row.get(name) is not None), "output")
     system, tools = row.get("system"), find_tools(row)
     if tools is None and len(said) == 2 and (found := extract_tools(said[0])):  # ToolRL: the instruction is the system
         system, tools, said = said[0], found, said[1:]
@@ -139,13 +147,14 @@ def from_alpaca(row: Raw) -> Raw:
             turns.extend(as_context([{"from": "gpt", "value": pair[1]}]))
         else:
             turns.append({"from": None, "value": pair})
-    turns.append({"from": "human", "value": "\n".join(said)})
-    output = decoded(row.get("output"))
+    turns.append({"from": "human", "value": "\n".join(said) if said or not asked else row[asked[0]]})
+    output = decoded(row.get(given))
     answer = as_blocks(output) if isinstance(output, list) else as_block(output) if _is_call(output) else output
+    answer = plain_reply(answer)
     turns.append({"from": "gpt", "value": answer})
     if tools is None:
         tools = extract_tools(system) if isinstance(system, str) else None
-    return rewritten(row, turns, tools, ("instruction", "input", "output", "history", "system"))
+    return rewritten(row, turns, tools, ("instruction", "input", "history", "system", given, *asked))
 
 
 def _is_call(value: Any) -> bool:

@@ -33,6 +33,8 @@ TOOLS = normalize_tools(
         ({"a": "x", "z": 1}, {"a": "x", "z": 1}, 0),
         ({"inner": {"b": "x", "z": None}}, {"inner": {"b": "x"}}, 1),
         ({"listed": [{"c": None, "z": None}, {"c": "x", "y": None}]}, {"listed": [{"c": None}, {"c": "x"}]}, 2),
+        ({"a": "x", "z": {"y": None, "w": {"v": None}}}, {"a": "x"}, 1),
+        ({"a": "x", "z": {}}, {"a": "x", "z": {}}, 0),
         ({"listed": [None]}, {"listed": [None]}, 0),
     ],
 )

@@ -64,7 +64,7 @@ def render_card(facts: Mapping[str, Mapping[str, Any]], repo_id: str = "", banne
         "TC-CER is its error rate, but with the gold in the notation that the model was taught.",
         "## Data",
         f"{_count_raw(funnel)} from {funnel['origin']}. What became of them:",
-        render_markdown_table(build_funnel_table(funnel["funnel"])),
+        render_markdown_table(build_funnel_table(funnel["funnel"], funnel["rows_in"])),
         f"Split: {split}.",
         *_render_names(funnel.get("renamed", {})),
         "## Training",

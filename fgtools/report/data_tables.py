@@ -21,12 +21,17 @@ _SEVERITIES = ("error", "warning", "note")
 """From the gravest to the least."""
 
 
-def build_funnel_table(funnel: Mapping[str, int]) -> pandas.DataFrame:
-    """Return the count and share of every fate, and their sum in the last row."""
+def build_funnel_table(funnel: Mapping[str, int], n_raw: int = 0) -> pandas.DataFrame:
+    """Return the count and share of every fate, and their sum in the last row.
+
+    Args:
+        funnel: Count by fate.
+        n_raw: Raw rows, where answers of their conversations were counted; 0: raw rows were.
+    """
     total = sum(funnel.values())
     counts = [*funnel.items(), ("all", total)]
     rows = [(fate, count, count / total if total else math.nan) for fate, count in counts]
-    return pandas.DataFrame(rows, columns=["fate", "rows", "share"])
+    return pandas.DataFrame(rows, columns=["fate", "answers" if n_raw and n_raw != total else "rows", "share"])
 
 
 def build_funnel_by_table(table: Mapping[str, Mapping[str, int]], label: str) -> pandas.DataFrame:

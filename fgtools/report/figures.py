@@ -79,14 +79,25 @@ def save_figure(axes: Axes, path: Path, caveat: str = "") -> Path:
     return write_parts(Path(path), [buffer.getvalue()])
 
 
-def plot_funnel(funnel: Mapping[str, int], axes: Axes) -> Axes:
-    """Draw the rows by fate, the kept ones first."""
+def plot_funnel(funnel: Mapping[str, int], axes: Axes, n_raw: int = 0) -> Axes:
+    """Draw the rows by fate, the kept ones first.
+
+    Args:
+        funnel: Count by fate.
+        axes: What to draw on.
+        n_raw: Raw rows, where answers of their conversations were counted; 0: raw rows were.
+
+    Returns:
+        The axes.
+    """
     total = sum(funnel.values())
     colours = [AFTER if name == "kept" else MUTED for name in funnel]
     bars = axes.barh(list(funnel), list(funnel.values()), color=colours)
     axes.bar_label(bars, [f"{count} ({count / max(1, total):.1%})" for count in funnel.values()], padding=4, fontsize=9)
     axes.invert_yaxis()
     axes.margins(x=0.18)
+    if n_raw and n_raw != total:
+        return _name_axes(axes, "Where every answer went", f"answers, of {total} in {n_raw} raw rows")
     return _name_axes(axes, "Where every raw row went", f"rows, of {total}")
 
 

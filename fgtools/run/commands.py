@@ -76,7 +76,7 @@ def prepare(options: Namespace) -> None:
     prepared.write(open_run(options.out).root)
     counts = ", ".join(f"{shape}: {count}" for shape, count in prepared.rowset.shapes.items())
     print(f"shapes of the raw rows, by their columns: {counts} (SHAPE forces one)")
-    print(render_table(build_funnel_table(prepared.rowset.funnel)))
+    print(render_table(build_funnel_table(prepared.rowset.funnel, prepared.rowset.n_raw)))
     print(prepared.describe())
     print(describe_sums(prepared.to_funnel()))
 

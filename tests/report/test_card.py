@@ -35,6 +35,13 @@ def test_the_card_holds_counts_caveat_and_metadata(comparison):
     assert "4/4 = 100.0%" in card and comparison.verdict in card and "torch 2.13.0" in card
 
 
+def test_the_card_says_where_answers_were_counted(comparison):
+    given = facts(comparison)
+    assert "\n4 raw rows from offline sample." in render_card(given)
+    given["funnel"]["rows_in"] = 2
+    assert "\n4 answers in 2 raw rows from offline sample." in render_card(given)
+
+
 def test_the_card_lists_the_names_a_server_has_to_put_back(comparison):
     given = facts(comparison)
     assert "restore_calls" not in render_card(given)

@@ -21,6 +21,8 @@ def test_the_funnel_adds_up():
     table = build_funnel_table({"kept": 3, "no_call": 1})
     assert table.values.tolist() == [["kept", 3, 0.75], ["no_call", 1, 0.25], ["all", 4, 1.0]]
     assert math.isnan(build_funnel_table({"kept": 0})["share"][1])
+    names = [list(build_funnel_table({"kept": 3, "no_call": 1}, n_raw).columns)[1] for n_raw in (0, 4, 2)]
+    assert names == ["rows", "rows", "answers"]
 
 
 def test_tables_of_data_show_counts_and_examples():

@@ -42,7 +42,9 @@ def test_errors_stand_by_number_before_then_after_then_name():
 
 def test_figures_show_the_numbers_they_are_given(tmp_path):
     funnel = figures.plot_funnel({"kept": 3, "no_call": 1}, figures.new_axes())
-    assert "3 (75.0%)" in texts(funnel) and "of 4" in texts(funnel)
+    assert "3 (75.0%)" in texts(funnel) and "rows, of 4" in texts(funnel)
+    answers = figures.plot_funnel({"kept": 3, "no_call": 1}, figures.new_axes(), 2)
+    assert "answers, of 4 in 2 raw rows" in texts(answers)
     lengths = figures.plot_lengths([10, 2048, 3000], 2048, figures.new_axes())
     assert "budget 2048: 1 of 3 rows over it" in texts(lengths)
     history = [{"step": 0, "eval_loss": 2.0, "eval_mean_token_accuracy": 0.1}, {"step": 1, "loss": 1.0}]

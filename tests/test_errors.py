@@ -13,7 +13,10 @@ from fgtools.__main__ import main
 from fgtools.files import FgtoolsError, FileError, make_folder, read_text, sha256_of, write_text
 from tests.test_layers import MODULES
 
-PARSERS = {"schema.literals", "schema.signatures", "schema.parameters", "schema.tools", "gold.values", "calls.parse"}
+PARSERS = {
+    *("schema.literals", "schema.signatures", "schema.parameters", "schema.tools", "calls.parse"),
+    *("gold.values", "gold.results"),
+}
 """Modules whose plain ValueErrors never leave the package: their callers say what could not be read."""
 
 

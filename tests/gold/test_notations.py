@@ -129,6 +129,61 @@ def test_any_mix_of_marks_is_a_gold_or_a_reason(text):
         assert all(isinstance(call.name, str) and json.dumps(call.arguments) for call in gold.calls)
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("You could write get_weather(", "rejected"),  # an open bracket is a call that was cut off
+        ("<function_call>get_weather {} {}</function_call>", "rejected"),  # which of the two?
+        ('{"tools": [{"name": "get_weather", "description": "Weather of a city"}]}', "no_call"),
+        ('[{"name": "get_weather", "description": "Weather of a city"}]', "no_call"),
+        ('{"tool": "get_weather", "reason": "no city is given"}', "rejected"),
+    ],
+)
+def test_calls_cut_off_and_tools_that_are_described(text, expected):
+    assert outcome(conversation("q", text)) == expected
+
+
+def test_the_analysis_of_a_harmony_turn_is_reasoning():
+    text = "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>final<|message|>No.<|return|>"
+    gold = extract_gold({"conversations": conversation("q", text), "tools": TOOLS})
+    assert (gold.calls, gold.reply) == ((), "No.")
+
+
+def test_a_parameter_may_be_called_as_the_arguments_are():
+    tools = [{"name": "run", "parameters": {"input": {"type": "string"}, "args": {"type": "object"}}}]
+    for fields, expected in (
+        ({"input": "ls"}, {"input": "ls"}),
+        ({"input": {"input": "ls"}}, {"input": "ls"}),
+        ({"args": {"x": 1}}, {"args": {"x": 1}}),
+        ({"input": "ls", "args": {"x": 1}}, {"input": "ls", "args": {"x": 1}}),
+        ({"arguments": {"input": "ls"}}, {"input": "ls"}),
+    ):
+        text = f"<tool_call>{json.dumps({'name': 'run', **fields})}</tool_call>"
+        assert outcome(conversation("q", text), tools) == [{"name": "run", "arguments": expected}], fields
+
+
+FIRST = '<tool_call>{"name": "get_time", "arguments": {"zone": "CET"}}</tool_call>'
+
+
+@pytest.mark.parametrize(
+    ("turns", "expected"),
+    [
+        ([FIRST + '<tool_call>{"name": "f", "arguments": {"id": ${id}}}</tool_call>'], 1),
+        ([FIRST + '<tool_call>{"name": "f", "arguments": {"id": ${id}}}</tool_call>', FIRST], 1),
+        ([FIRST + '<tool_call>{"name": "f", "arguments": {"id": ${id}, "a": "x'], "rejected"),  # cut off as well
+        (['<tool_call>{"name": "f", "arguments": {"id": ${id}}}</tool_call>' + FIRST], "rejected"),
+        ([FIRST + '<tool_call>{"name": "f", "arguments": {"id": "x}}</tool_call>'], "rejected"),
+    ],
+)
+def test_a_readable_prefix_is_kept_where_the_rest_waits_for_its_results(turns, expected):
+    answers = [{"from": "gpt", "value": text} for text in turns]
+    gold = extract_gold({"conversations": [{"from": "human", "value": "q"}, *answers], "tools": TOOLS})
+    if expected == "rejected":
+        assert isinstance(gold, Rejected) and gold.reason == "broken_call"
+    else:
+        assert (len(gold.calls), gold.problems[0].kind) == (expected, "dependent_call")
+
+
 def test_a_call_in_another_notation_is_counted():
     row = {"messages": turns_of('get_weather(city="Oslo")'), "tools": TOOLS}
     assert build_rows([row]).problems == {"other_notation": 1}

@@ -87,7 +87,8 @@ def parse_conversation(row: Mapping[str, Any]) -> list[Turn] | Rejected:
     """Parse a row's conversation.
 
     Assistant turns with calls that follow each other directly are joined: they are the parallel calls of one answer. A
-    tool's turn directly after a user's that holds a call of a declared tool is the assistant's.
+    tool's turn directly after a user's that holds a call of a declared tool is the assistant's. A user's turn after a
+    call that holds a result between marks, as Qwen's template writes it, or after "Observation:" is the tool's.
 
     Args:
         row: A mapping with `conversations`, a list of turns or JSON text of one, and `tools`.
@@ -108,8 +109,22 @@ def parse_conversation(row: Mapping[str, Any]) -> list[Turn] | Rejected:
     turns: list[Turn] = []
     for index, item in enumerate(raw):
         for message in [item] if _is_plain(item) else normalize_message(item):
-            turns.append(_parse_turn(index, message, turns[-1].role if turns else "", tools))
+            turn = _parse_turn(index, message, turns[-1].role if turns else "", tools)
+            turns.append(_as_result(turn) if turns and _is_result(turn, turns[-1]) else turn)
     return _join_calls(turns)
+
+
+def _is_result(turn: Turn, before: Turn) -> bool:
+    """Return whether a user's turn after a call holds nothing but its result, between Qwen's or after ReAct's marks."""
+    if turn.role != "user" or not (before.parsed.blocks or before.role == "tool"):
+        return False
+    text = turn.parsed.text.strip()
+    return text.startswith("Observation:") or (text.startswith("<tool_response>") and text.endswith("</tool_response>"))
+
+
+def _as_result(turn: Turn) -> Turn:
+    text = turn.parsed.text.strip().removeprefix("Observation:").strip()
+    return replace(turn, role="tool", parsed=ParsedTurn(text=text))
 
 
 def _is_plain(item: Any) -> bool:

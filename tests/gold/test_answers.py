@@ -159,6 +159,26 @@ def test_words_before_a_call_are_its_text_and_words_before_the_answer_are_left_o
     assert [problem.kind for problem in after_words.problems] == ["unanswered_call"]
 
 
+@pytest.mark.parametrize(
+    ("text", "is_result"),
+    [
+        ('<tool_response>\n{"t": 4}\n</tool_response>', True),
+        ('Observation: {"t": 4}', True),
+        ("<tool_response>4</tool_response> and in Rome?", False),
+        ("An observation: cold.", False),
+    ],
+)
+def test_a_result_in_a_users_turn_is_the_tools(text, is_result):
+    row = turns(
+        ("human", "a"), ("gpt", calls("f")), ("human", text), ("gpt", "It is 4."), ("human", "b"), ("gpt", "no")
+    )
+    *_, last = extract_golds(row, ALL)
+    assert len(extract_golds(row, ALL)) == (2 if is_result else 3)
+    assert last.prompt_messages[3] == (result("f", {"t": 4}) if is_result else user(text))
+    alone = turns(("human", text), ("gpt", "no"))
+    assert extract_gold(alone).prompt_messages == [DEVELOPER, user(text)]
+
+
 def test_words_about_the_result_of_a_call_that_is_not_learnt_are_no_answer():
     row = turns(("human", "a"), ("gpt", calls("f")), ("tool", "r"), ("gpt", "done"), ("human", "b"), ("gpt", "no"))
     row["conversations"][1]["learn"] = False

@@ -48,7 +48,7 @@ class Container(NamedTuple):
 
     Attributes:
         field: The field's name, or "" where there is none.
-        value: What stands there, decoded and without wrappers.
+        value: What stands there.
         beside: What stands in the field `required` beside it, or the names in `required_parameters`.
         changes: What was done to get there and what was passed over, as (kind, detail); see `schema.Change`.
     """
@@ -153,10 +153,9 @@ def find_parameters(raw: Mapping[str, Any]) -> Container:
     if not filled:
         return Container(found[0], values[found[0]], beside) if found else Container("", None, beside)
     field = filled[0]
-    value, changes = _decode(values[field])
-    changes += [("parameters_from", field)] * (field != "parameters")
+    changes = [("parameters_from", field)] * (field != "parameters")
     changes += [("parameters_ignored", word) for word in filled[1:] if values[word] != values[field]]
-    return Container(field, value, None if field == "properties" else beside, tuple(changes))
+    return Container(field, values[field], None if field == "properties" else beside, tuple(changes))
 
 
 def _plain(word: str) -> str:
@@ -212,13 +211,23 @@ def _find_schema(raw: Mapping[str, Any], known: list[str]) -> str | None:
     return None
 
 
-def _decode(value: Any) -> tuple[Any, list[tuple[str, str]]]:
-    """Decode text, and take the schema out of {"json": ...}, {"jsonSchema": ...} or {"schema": ...}."""
-    changes: list[tuple[str, str]] = []
+def unwrap_parameters(value: Any) -> tuple[Any, tuple[tuple[str, str], ...]]:
+    """Decode parameters that are text, and take the schema out of {"json": ...}, {"jsonSchema": ...}, {"schema": ...}.
+
+    Args:
+        value: What stands in a parameters field.
+
+    Returns:
+        The parameters, and what was done as (kind, detail).
+
+    Raises:
+        ValueError: It is text that cannot be parsed.
+    """
+    changes: tuple[tuple[str, str], ...] = ()
     for _ in range(3):
         if isinstance(value, str) and value.strip():
             value = decode_text(value)
-            changes = [("text_decoded", "parameters")]
+            changes = (("text_decoded", "parameters"),)
         if not isinstance(value, Mapping):
             break
         inner = next((value[word] for word in ("json", "jsonSchema", "json_schema", "schema") if word in value), None)

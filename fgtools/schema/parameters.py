@@ -237,7 +237,10 @@ class ParameterParser:
         if isinstance(items, (list, tuple)) and items:
             return {"items": without_alternatives(self._parse_type_list(items, depth))}
         if isinstance(items, (Mapping, str)) and items:
-            return {"items": without_alternatives(self.parse_spec(items, depth + 1).schema)}
+            schema = without_alternatives(self.parse_spec(items, depth + 1).schema)
+            if isinstance(items, Mapping) and "examples" not in items:
+                schema.pop("examples", None)  # made of `example`; the template would print it as data
+            return {"items": schema}
         return {"items": base["items"]} if "items" in base and items != {} else {}
 
     def _parse_nested(self, raw: Mapping[str, Any], base: dict[str, Any], depth: int) -> dict[str, Any]:

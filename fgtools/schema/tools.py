@@ -19,7 +19,14 @@ from typing import Any, NamedTuple
 
 from fgtools.calls import MAX_DEPTH, Problem, nests_too_deep
 from fgtools.profiles import Recipe, get_recipe
-from fgtools.schema.definitions import NAME_WORDS, find_description, find_name, find_parameters, unwrap
+from fgtools.schema.definitions import (
+    NAME_WORDS,
+    find_description,
+    find_name,
+    find_parameters,
+    unwrap,
+    unwrap_parameters,
+)
 from fgtools.schema.limits import MAX_DEFINITION, MAX_TEXT, MAX_TOOLS, LimitError, SchemaError, require_at_most
 from fgtools.schema.literals import decode_text, parse_literals, show
 from fgtools.schema.parameters import ParameterParser, parse_parameters
@@ -308,10 +315,11 @@ def _parse_definition(raw: Mapping[str, Any]) -> ParsedTools:
     problems = []
     try:
         found = find_parameters(raw)
-        parameters, noted = parse_parameters(found.value, found.beside, [raw])
+        value, unwrapped = unwrap_parameters(found.value)
+        parameters, noted = parse_parameters(value, found.beside, [raw])
         if nests_too_deep([{"function": {"parameters": parameters}}]):  # as deep as they are in a row's tools
             raise LimitError(f"the parameters of {name[:80]} make the tools nest deeper than {MAX_DEPTH} levels")
-        changes.extend(Change(name, kind, detail) for kind, detail in (*found.changes, *noted))
+        changes.extend(Change(name, kind, detail) for kind, detail in (*unwrapped, *found.changes, *noted))
     except LimitError:
         raise
     except ValueError as error:

@@ -174,6 +174,27 @@ def test_units_and_examples_go_into_the_description(spec, description):
     assert normalize_type({**spec, **once}) == once
 
 
+def test_an_example_stays_among_the_examples_where_the_template_does_not_print_them():
+    made, _ = parse({"a": {"type": "string", "example": "x"}, "b": {"type": "array", "items": {"example": "x"}}})
+    assert made["properties"]["a"] == {"type": "string", "description": "(example: x)", "examples": ["x"]}
+    assert made["properties"]["b"]["items"] == {"type": "string", "description": "(example: x)"}
+
+
+def test_a_union_of_objects_in_a_list_keeps_every_property_and_what_is_closed_stays_closed():
+    value = {"oneOf": [STRING, {"type": "array", "items": STRING}, {"type": "null"}]}
+    first = {"properties": {"name": STRING, "value": value}, "required": ["name", "value"]}
+    named = {"name": STRING, "required": {"type": "boolean"}, "description": STRING}
+    second = {"properties": named, "required": ["name"]}
+    closed = [{"type": "object", "additionalProperties": False, **one} for one in (first, second)]
+    listed = {"type": "array", "items": {"oneOf": closed}}
+    made, changes = parse({"type": "object", "properties": {"properties": listed}})
+    items = made["properties"]["properties"]["items"]
+    assert [*items["properties"]] == ["name", "value", "required", "description"]
+    assert items["required"] == ["name"] and items["additionalProperties"] is False
+    assert items["properties"]["value"]["nullable"] and len(items["properties"]["value"]["anyOf"]) == 2
+    assert ("composition_merged", "oneOf") in changes
+
+
 def test_a_long_example_is_left_out_and_counted():
     made, changes = parse({"a": {"type": "string", "example": "x" * 500}})
     assert "description" not in made["properties"]["a"] and ("example_dropped", "") in changes

@@ -160,6 +160,8 @@ WORDS = st.sampled_from(
         "allOf",
         "const",
         "pattern",
+        *("oneOf", "then", "not", "#", "$id", "definitions", "examples", "example", "unit", "inputSchema", "json"),
+        *("required_parameters", "optional_parameters", "toolSpec", "result", "null", "prefixItems"),
     ]
 )
 SCALARS = st.none() | st.booleans() | st.integers(-3, 10**30) | st.floats() | WORDS | st.text(max_size=6)

@@ -26,6 +26,13 @@ _BOILERPLATE = re.compile(
 )
 _TOOLS_JSON = re.compile(r"""["']parameters["']\s*:\s*[\[{]""")
 
+_MARKS = re.compile(
+    r"(?:```|~~~)[\w-]*|<\|[^<>|]{1,40}\|>|</?[\w:-]{1,40}(?: [^<>]{0,80})?>|\[/?[A-Z][A-Z_]{3,30}\]"
+    r"|^[ \t]*(?:action|action input|assistant|(?:function|tool)[ _-]?calls?)[ \t]*:[ \t]*$",
+    re.IGNORECASE | re.MULTILINE,
+)
+"""Fences, tags, bracketed words and labels that other notations put around calls."""
+
 
 @dataclass(frozen=True)
 class Context:
@@ -90,10 +97,18 @@ def _build_message(turn: Turn, before: list[dict[str, Any]]) -> dict[str, Any]:
     """Return a user's or an assistant's turn as a message; words right before a call are taken from `before`."""
     message: dict[str, Any] = {"role": turn.role, "content": turn.parsed.text}
     if turn.role == "assistant" and turn.parsed.calls:
-        message["content"] = "\n".join([*_take_words(before), *([turn.parsed.text] if turn.parsed.text else [])])
+        in_marks = any(problem.kind == "other_notation" for problem in turn.parsed.problems)
+        own = _drop_marks(turn.parsed.text) if in_marks else turn.parsed.text
+        message["content"] = "\n".join([*_take_words(before), *([own] if own else [])])
         functions = [{"name": call.name, "arguments": call.arguments} for call in turn.parsed.calls]
         message["tool_calls"] = [{"type": "function", "function": one} for one in functions]
     return message
+
+
+def _drop_marks(text: str) -> str:
+    """Return what was said beside calls of another notation, without what is left of its marks."""
+    lines = (line.strip() for line in _MARKS.sub("", text).splitlines())
+    return "\n".join(line for line in lines if line)
 
 
 def _take_words(messages: list[dict[str, Any]]) -> list[str]:

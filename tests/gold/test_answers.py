@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fgtools.gold import Gold, Rejected, extract_gold, extract_golds
+from fgtools.gold.context import _drop_marks
 from fgtools.profiles import DEVELOPER_TEXT, RECIPES, adapt_recipe
 from tests.toys import call_turn, load_shared
 
@@ -159,6 +160,29 @@ def test_words_before_a_call_are_its_text_and_words_before_the_answer_are_left_o
     assert [problem.kind for problem in after_words.problems] == ["unanswered_call"]
 
 
+BODY = '{"name": "f", "arguments": {"a": 1}}'
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (f"Sure!\n```json\n{BODY}\n```\nLet me check.", "Sure!\nLet me check."),
+        (f"[TOOL_REQUEST]\n{BODY}\n[END_TOOL_REQUEST]", ""),
+        (f"<tool>{BODY}</tool>", ""),
+        ('Thought: it is due.\nAction: f\nAction Input: {"a": 1}', "Thought: it is due."),
+        (f"{BODY}<end_of_turn>", ""),
+        (f"I look <b>there</b>.\n{call_turn(BODY)}", "I look <b>there</b>."),
+    ],
+)
+def test_what_other_notations_put_around_a_call_is_not_said(text, words):
+    row = {
+        **turns(("human", "a"), ("gpt", text), ("tool", "r"), ("gpt", calls("g"))),
+        "tools": [{"name": name, "parameters": {"a": {"type": "int"}}} for name in ("f", "g")],
+    }
+    _, second = extract_golds(row, ALL)
+    assert second.prompt_messages[2] == called("f", text=words)
+
+
 @pytest.mark.parametrize(
     ("text", "is_result"),
     [
@@ -223,6 +247,13 @@ def test_the_answers_of_real_conversations_hold_the_first_ones():
     for row in load_shared("data/dev.jsonl")[::7]:
         first, every = without_later(extract_gold(row)), extract_golds(row, ALL)
         assert (first in every) if isinstance(first, Gold) else any(isinstance(one, Rejected) for one in every)
+
+
+@pytest.mark.parametrize("text", ["```", "<", "<a ", "[AAAA", "action", " ", "\n \t", "<|"])
+def test_marks_are_dropped_in_linear_time(text):
+    started = time.perf_counter()
+    _drop_marks(text * (500_000 // len(text)))
+    assert time.perf_counter() - started < 2
 
 
 @pytest.mark.parametrize("text", ["q", "q" * 2_000])

@@ -20,15 +20,19 @@ from fgtools.schema.literals import decode_text, show
 MAX_TURN_CHARS = 1_000_000
 """Longest text of a turn that is parsed, in characters; real ones stay far below."""
 
-MAX_CONVERSATION_CHARS = 8_000_000
+MAX_CONVERSATION_CHARS = 2_000_000
 """Longest conversation given as one text that is decoded, in characters."""
 
-_CALL_ROLES = frozenset({"function_call", "function_calls", "tool_call", "tool_calls", "tool_use", "toolcall"})
+_CALL_ROLES = frozenset(
+    {"function_call", "function_calls", "tool_call", "tool_calls", "tool_use", "toolcall", "functioncall"}
+)
 """Roles of turns whose whole text is calls, without the marks around them (ShareGPT with tools, HammerBench)."""
 
 _ROLES = {
     **dict.fromkeys(("human", "user"), "user"),
-    **dict.fromkeys(("gpt", "assistant", "model", "ai", "bot", "chatbot", *_CALL_ROLES), "assistant"),
+    **dict.fromkeys(
+        ("gpt", "assistant", "model", "ai", "bot", "chatbot", "chatgpt", "chat_gpt", *_CALL_ROLES), "assistant"
+    ),
     **dict.fromkeys(("system", "developer"), "system"),
     **dict.fromkeys(("tool", "function", "observation", "ipython", "environment"), "tool"),
     **{f"{who}_{what}": "tool" for who in ("tool", "function") for what in ("response", "result", "output")},

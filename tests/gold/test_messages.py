@@ -101,3 +101,9 @@ def test_what_is_not_learnt_stays_so_in_every_turn():
 
 def test_what_is_no_message_is_the_value_of_a_turn_without_a_role():
     assert normalize_message(5) == [{"from": None, "value": 5}]
+
+
+def test_vercels_invocations_beside_the_text_give_their_results():
+    invocation = {"state": "result", "toolCallId": "1", "toolName": "f", "args": {"a": 1}, "result": 3}
+    message = {"role": "assistant", "content": "Look.", "toolInvocations": [invocation]}
+    assert turns(message) == [("assistant", f"Look.\n{BLOCK}"), ("tool", "3")]

@@ -134,6 +134,8 @@ def test_any_mix_of_marks_is_a_gold_or_a_reason(text):
     [
         ("You could write get_weather(", "rejected"),  # an open bracket is a call that was cut off
         ("<function_call>get_weather {} {}</function_call>", "rejected"),  # which of the two?
+        ('I use get_weather: {"town": "Oslo"}', "rejected"),  # no parameter of the tool
+        ('get_weather(town="Oslo")', "rejected"),
         ('{"tools": [{"name": "get_weather", "description": "Weather of a city"}]}', "no_call"),
         ('[{"name": "get_weather", "description": "Weather of a city"}]', "no_call"),
         ('{"tool": "get_weather", "reason": "no city is given"}', "rejected"),

@@ -191,6 +191,4 @@ def _refers(value: Any, depth: int = 0) -> bool:
         return bool(_REFERENCE.search(value))
     if depth > 20 or not isinstance(value, (Mapping, list, tuple)):
         return False
-    if isinstance(value, Mapping):
-        return any(_refers(item, depth + 1) for name, item in value.items() if depth or name != "label")
-    return any(_refers(item, depth + 1) for item in value)
+    return any(_refers(item, depth + 1) for item in (value.values() if isinstance(value, Mapping) else value))

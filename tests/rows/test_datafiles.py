@@ -179,6 +179,7 @@ def test_what_is_no_data_in_a_folder_is_skipped_and_said(tmp_path, capsys):
     (tmp_path / "b.jsonl").write_text(lines_of(ROWS))
     (tmp_path / "dataset_info.json").write_text("{}")
     (tmp_path / "README.md").write_text("words")
+    (tmp_path / ".hidden.jsonl").write_text("broken")
     (tmp_path / "settings.json").write_text('{"a": 1}')
     (tmp_path / "inner.jsonl").mkdir()
     os.mkfifo(tmp_path / "pipe.jsonl")

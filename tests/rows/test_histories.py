@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from fgtools.profiles import adapt_recipe, get_recipe
 from fgtools.rows import RawRows, build_rows, prepare, split_rows
 from fgtools.rows.histories import Place, digest_row, find_histories
 
@@ -129,3 +130,13 @@ def test_each_row_of_a_history_teaches_its_own_last_answer():
     assert [row["gold"][0]["arguments"]["a"] for row in made.rows] == [0, 1, 2]
     assert len({row["conversation"] for row in made.rows}) == 1
     assert [row["messages"][-1]["content"] for row in made.rows] == [f"x: request {step}" for step in range(3)]
+
+
+def test_where_all_answers_are_asked_for_a_cut_conversation_teaches_each_of_its_calls():
+    cut = unfolded("x", 3)[-1]
+    recipe = adapt_recipe(get_recipe("native"), turns="all")
+    assert [row["gold"][0]["arguments"]["a"] for row in build_rows([cut], recipe).rows] == [0, 1, 2]
+    raws = [{**cut, "id": str(number)} for number in range(4)]
+    raws += [{**row, "id": f"y{number}"} for number, row in enumerate(unfolded("another", 3))]
+    prepared = prepare(RawRows(raws, len(raws), "made up"), recipe, 1, 40)
+    assert len(prepared.rowset.rows) == 3 * 4 + 3  # of a history, each answer once

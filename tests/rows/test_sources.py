@@ -187,7 +187,9 @@ def test_without_such_files_the_nulls_are_dropped(nested_hub, capsys):
     assert "nulls are dropped from tools" in capsys.readouterr().out
 
 
-def test_a_local_file_is_taken_whole_and_other_data_in_part(tmp_path, capsys):
+def test_a_local_file_is_taken_whole_and_other_data_in_part(tmp_path, capsys, monkeypatch):
+    (tmp_path / "sample").mkdir()
+    monkeypatch.chdir(tmp_path)  # a folder of the sample's name is not the sample
     path = write_rows(tmp_path / "rows.jsonl", [{"row_id": str(i)} for i in range(12)])
     assert len(load_raw_rows(str(path), 0, 40).rows) == 12 and not capsys.readouterr().out
     assert len(load_raw_rows(str(path), 5, 40).rows) == 5

@@ -136,7 +136,6 @@ def test_where_all_answers_are_asked_for_a_cut_conversation_teaches_each_of_its_
     cut = unfolded("x", 3)[-1]
     recipe = adapt_recipe(get_recipe("native"), turns="all")
     assert [row["gold"][0]["arguments"]["a"] for row in build_rows([cut], recipe).rows] == [0, 1, 2]
-    raws = [{**cut, "id": str(number)} for number in range(4)]
-    raws += [{**row, "id": f"y{number}"} for number, row in enumerate(unfolded("another", 3))]
-    prepared = prepare(RawRows(raws, len(raws), "made up"), recipe, 1, 40)
+    raws = [unfolded(f"number {number * 7919}", 3)[-1] for number in range(4)] + unfolded("another", 3)
+    prepared = prepare(RawRows(raws, len(raws), "made up"), recipe, 3, 40)
     assert len(prepared.rowset.rows) == 3 * 4 + 3  # of a history, each answer once

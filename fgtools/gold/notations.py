@@ -14,6 +14,7 @@ arguments in brackets. One reader takes them all, since data sets mix marks and 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from fgtools.calls import Problem, ToolCall, parse_reply
@@ -68,6 +69,7 @@ _QUOTED_ARGUMENTS = re.compile(
 )
 _QUOTED_END = re.compile(r"'\s{0,20}\}")
 _BRACKET = re.compile(r"(?:\s{0,9}```python\s{0,9}tool_call)?\s?\(")  # ChatGLM's tool_call(...) follows the name
+_BRACKET_END = re.compile(r"\s{0,60}\)")
 _LAST_COMMA = re.compile(r",\s*\)\Z")
 _BEFORE_KEYS = re.compile(r"\s{0,20}(?:<tool_sep>\s{0,20})?(?=<arg_key>)")
 _OPEN, _CLOSE = "([{", ")]}"
@@ -205,6 +207,11 @@ def read_arguments(text: str, position: int, limit: int, name: str, tools: Decla
     """
     if bracket := _BRACKET.match(text, position, limit):
         start = bracket.end() - 1
+        values, after = parse_values(text, bracket.end())
+        declared = tools.parameters.get(name, {}).keys()
+        closing = _BRACKET_END.match(text, after) if len(values) == 1 and isinstance(values[0], Mapping) else None
+        if closing and values[0].keys() <= declared:  # f({"a": 1})
+            return Marked(tuple(parse_calls({"name": name, "arguments": values[0]}, tools)), closing.end())
         end = find_close(text, start, limit)
         found = _python_calls(f"f{text[start:end]}", tools, name) if end >= 0 else []
         return Marked(tuple(found), end) if found else Marked((), -1)

@@ -34,6 +34,7 @@ _OTHER_REASONING = {
         "<channel|>": "</think>",
     },
     **{"<|inner_prefix|>": "<think>", "<|inner_suffix|>": "</think>"},
+    **{"<|thought_start|>": "<think>", "<|thought_end|>": "</think>"},
 }
 """Marks of reasoning of other formats, and the tags that they stand for."""
 

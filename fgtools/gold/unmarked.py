@@ -49,6 +49,7 @@ _KEY_BEGINS = re.compile(r"\{\s{0,9}[\"'](\w{1,100})[\"']\s{0,9}:?")
 _ENDS_LABEL = re.compile(r"[\"'`*,. \t]{0,9}(?:\n|$|[\[(])")
 _OPENING_TAG = re.compile(r"<$|<(?:name|tool|tool_name|function|function_name)>\s{0,9}$")
 _GIVEN = re.compile(r"[\"'`*]{0,3}\s{0,3}(?:[:=]\s{0,3}[\w\"'\[{.\-]|(?:(?:to|as|of) )?[\"'])")
+_ATTRIBUTE = re.compile(r"\s{1,9}[\w\-]{1,100}\s{0,9}=")
 _BRACKET = re.compile(r"\s?\(")
 _EMPTY = re.compile(r"\s?\(\s{0,60}\)")
 _JSON_LIKE = re.compile(r"\{\s{0,60}(?:[\"'}]|\w{1,100}\s{0,9}:|\Z)")
@@ -158,9 +159,19 @@ def _find_values(text: str, tools: DeclaredTools) -> list[_Piece]:
             continue
         calls = [call for value in values for call in find_calls(value, tools)]
         found = tuple(item for call in calls for item in parse_calls(call, tools))
+        if not found and any(_names_tool(value, tools) for value in values):
+            found = (Problem("unread_call", text[start.start() : start.start() + 80]),)
         pieces.append(_Piece(start.start(), end, found))
         position = end
     return pieces
+
+
+def _names_tool(value: Any, tools: DeclaredTools) -> bool:
+    """Return whether a mapping names a declared tool and holds a mapping of that tool's parameters."""
+    fields = list(value.values()) if isinstance(value, Mapping) else []
+    names = [name for name in fields if isinstance(name, str) and name in tools.parameters]
+    inner = [item.keys() for item in fields if isinstance(item, Mapping) and item]
+    return any(keys <= tools.parameters[name].keys() for name in names for keys in inner)
 
 
 def _too_many(text: str, position: int) -> _Piece:
@@ -220,6 +231,8 @@ def _read_named(text: str, match: re.Match[str], limit: int, tools: DeclaredTool
     if opening := _OPENING_TAG.search(before):
         begin = start - len(opening[0])
         found, length = parse_tagged_call(text[begin : begin + MAX_CALL_CHARS], tools)
+        if not found and _ATTRIBUTE.match(text, end):
+            found = [Problem("unread_call", text[begin : begin + 80])]
         return _Piece(begin, max(begin + length, end), tuple(found)) if found else None
     if empty := _EMPTY.match(text, end):
         return _Piece(start, empty.end(), (ToolCall(name, {}),), is_mention=True)

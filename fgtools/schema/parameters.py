@@ -19,7 +19,7 @@ from fgtools.schema import composition, specs
 from fgtools.schema.facts import describe_facts
 from fgtools.schema.limits import MAX_NODES, LimitError
 from fgtools.schema.literals import MAX_RAW_DEPTH, decode_text
-from fgtools.schema.references import Definitions
+from fgtools.schema.references import Definitions, find_reference
 from fgtools.schema.specs import Spec
 from fgtools.schema.types import parse_type
 from fgtools.schema.unions import alternatives, distinct, widest, without_alternatives
@@ -72,6 +72,8 @@ class ParameterParser:
         raw = self._compose(self._dereference(raw), depth, True)
         if isinstance(beside, (list, tuple, str, Mapping)) and beside:
             self.changes.append(("required_moved", ""))
+        if isinstance(raw, (list, tuple)) and len(raw) == 1 and isinstance(raw[0], Mapping) and specs.is_schema(raw[0]):
+            raw = raw[0]  # a schema in a list of its own
         raw = (specs.split_entries(raw) or raw) if isinstance(raw, Mapping) else raw
         if isinstance(raw, (list, tuple)):
             self.changes.append(("listed_parameters", ""))
@@ -258,9 +260,9 @@ class ParameterParser:
 
     def _dereference(self, raw: Any) -> Any:
         """Replace a reference by what it names; inside itself it becomes a schema with its type alone."""
-        while isinstance(raw, Mapping) and isinstance(raw.get("$ref"), str):
-            name = raw["$ref"]
-            beside = {word: value for word, value in raw.items() if word != "$ref"}
+        while isinstance(raw, Mapping) and (word := find_reference(raw)):
+            name = raw[word]
+            beside = {key: value for key, value in raw.items() if key != word}
             target = self.definitions.find(name)
             if target is None:
                 self.changes.append(("reference_unresolved", name[:80]))

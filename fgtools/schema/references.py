@@ -54,6 +54,11 @@ class Definitions:
         return self._named.get(_parts(pointer or path)[-1])
 
 
+def find_reference(raw: Mapping[str, Any]) -> str:
+    """Return the field that holds a schema's reference; "" where it is none."""
+    return next((word for word in ("$ref", "$dynamicRef", "$recursiveRef") if isinstance(raw.get(word), str)), "")
+
+
 def is_definitions(value: Any) -> bool:
     """Return whether a value under one of DEFINITION_WORDS holds definitions, and is no parameter of that name."""
     return isinstance(value, Mapping) and all(isinstance(item, Mapping) for item in value.values())
@@ -88,7 +93,7 @@ def _list_named(document: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
         below: list[Any] = []
         for value in level:
             if isinstance(value, Mapping):
-                for word in ("$anchor", "$id", "id"):
+                for word in ("$anchor", "$dynamicAnchor", "$id", "id"):
                     if isinstance(value.get(word), str):
                         yield value[word].lstrip("#"), value
                 for word in (*DEFINITION_WORDS, "schemas"):

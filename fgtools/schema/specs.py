@@ -189,6 +189,8 @@ def inferred_type(raw: Mapping[str, Any]) -> str:
         return "array"
     if found := choices_of(raw):
         return common_type(found["enum"]) or "string"
+    if "const" in raw and raw["const"] is None:
+        return "null"
     given = next((raw[word] for word in ("const", "default") if raw.get(word) is not None), None)
     return "string" if given is None else value_type(given)
 

@@ -59,6 +59,7 @@ def test_a_property_of_several_branches_allows_what_each_allows():
     [
         ([{"const": "fast"}, {"const": "slow"}], {"type": "string", "enum": ["fast", "slow"]}),
         ([{"const": 1}, {"const": 2}, {"type": "null"}], {"type": "integer", "enum": [1, 2], "nullable": True}),
+        ([{"const": 1}, {"const": None}], {"type": "integer", "const": 1, "nullable": True}),
         ([{"enum": ["a"]}, {"const": "b"}], {"type": "string", "enum": ["a", "b"]}),
         ([{"enum": ["a"]}, {"type": "string"}], {"type": "string"}),
         (
@@ -138,6 +139,12 @@ def test_recursion_ends_after_one_level_and_is_counted():
     made, changes = parse({"type": "object", "properties": {"a": {"$ref": "#/$defs/A"}}, "$defs": pair})
     assert made["properties"]["a"]["properties"]["b"]["properties"]["a"] == {"type": "object", "properties": {}}
     assert ("recursion_cut", "#/$defs/A") in changes
+
+
+@pytest.mark.parametrize("word", ["$dynamicRef", "$recursiveRef"])
+def test_other_words_for_a_reference(word):
+    made, changes = parse({"type": "object", "properties": {"v": STRING, "next": {word: "#"}}})
+    assert made["properties"]["next"]["properties"]["v"] == STRING and ("recursion_cut", "#") in changes
 
 
 def test_one_definition_in_two_branches_is_no_recursion():

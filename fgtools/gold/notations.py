@@ -44,13 +44,13 @@ RARE_MARKS = (
 MAX_CALL_CHARS = 100_000
 """Longest call that is not JSON, in characters; JSON is parsed whatever its length."""
 
-GAP_WORDS = (
+_GAP_WORDS = (
     r"(?:with|and|the|a|an|following|these|those|this|using|input|inputs|args|arg|argument|arguments|parameter|parameters|"
     r"params|tool|function|call|api|json|action|payload|kwargs|values?|request|tool_input|tool_args|tool_arguments|"
     r"function_args|action_input|as|on|by|passing|its|my|here|are|is|it|so|now|will|be|follows|body)"
 )
 GAP = re.compile(
-    rf"(?:\[CALL_ID\]\s?\w{{1,64}}|[\s\"'`*_:,\-=>~✿#\[\]()]|(?i:\b{GAP_WORDS}\b|ARGS)"
+    rf"(?:\[CALL_ID\]\s?\w{{1,64}}|[\s\"'`*_:,\-=>~✿#\[\]()]|(?i:\b{_GAP_WORDS}\b|ARGS)"
     r"|<[|｜]?[\w▁ ]{1,40}[|｜]?>){0,60}"
 )
 """What may stand between a tool's name and its arguments: punctuation, fences, marks, and words such as "with"."""
@@ -67,13 +67,17 @@ _CLOSED = re.compile(r"""[()\[\]{}]|"(?:[^"\\]|\\.){0,100000}"|(?<=[=,(\[{:\s])'
 _QUOTED_ARGUMENTS = re.compile(
     r"""\{\s{0,20}"name"\s{0,20}:\s{0,20}"([^"\n]{1,200})"\s{0,20},\s{0,20}"arguments"\s{0,20}:\s{0,20}'"""
 )
+"""Glaive's calls, whose arguments are JSON between single quotes."""
+
 _QUOTED_END = re.compile(r"'\s{0,20}\}")
 _BRACKET = re.compile(r"(?:\s{0,9}```python\s{0,9}tool_call)?\s?\(")  # ChatGLM's tool_call(...) follows the name
 _BRACKET_END = re.compile(r"\s{0,60}\)")
 _LAST_COMMA = re.compile(r",\s*\)\Z")
 _BEFORE_KEYS = re.compile(r"\s{0,20}(?:<tool_sep>\s{0,20})?(?=<arg_key>)")
 _OPEN, _CLOSE = "([{", ")]}"
+
 _DECLINES = frozenset({"directly_answer", "directly-answer", "direct_answer", "no_tool", "none", "final_answer"})
+"""Tools that mean an answer in words, in lower case (Command R, agents)."""
 
 
 class Marked(NamedTuple):

@@ -22,19 +22,27 @@ from fgtools.schema.literals import parse_literals, parse_values
 from fgtools.schema.signatures import parse_python_calls
 
 _SIGNS = re.compile(r"[{(\[<=:\"]|--")
+"""What every call without a mark holds somewhere."""
+
 _VALUE_START = re.compile(r"[\[{](?=\s{0,60}[\[{\"'\]}])")
 _FENCE = re.compile(r"```\w{0,20}")
 _CODE = re.compile(r"(?:```\w{0,20}|print\b|[\s()\[\],;])+|\w{1,60}\s?=\s?")
+"""What stands between calls in code: fences, brackets, print, assignments. Other text is prose."""
+
 _RESULT = re.compile(
     r"^[ \t]{0,20}(?:observation|✿RESULT✿|(?:tool|function|api)[ _](?:output|result|response)s?)[ \t]{0,5}:",
     re.I | re.M,
 )
+"""A line that begins a result, which a text that goes on after its call has made up."""
+
 _PYTHON = re.compile(r"\[?\s{0,20}[^\W\d][\w.]{0,199}\(.*\)\s{0,20}\]?", re.DOTALL)
 _LABEL = re.compile(
     r"(?:^|\n)[ \t>*\-#\"'`{]{0,20}(?:action|api|call|name|(?:tool|function)(?:[_ ](?:call|name))?)"
     r"(?:[ \t]?\d{1,3})?[\"'`*]{0,3}[ \t]{0,5}[:=][ \t\"'`*]{0,9}$",
     re.IGNORECASE,
 )
+"""A label such as "Action:" or "**Tool:**", directly before a name."""
+
 _LABELLED = re.compile(
     r"&lt;(?:tool|function)_?calls?&gt;|\btool_call\(|"
     r"(?:^|\n)[ \t*\"'`]{0,9}(?:action|tool|function)(?:[ _](?:input|args|arguments|parameters))[\"'`*]{0,3}[ \t]{0,5}:"
@@ -42,18 +50,25 @@ _LABELLED = re.compile(
     r"[ \t*]{0,9}(?:arguments|parameters|args|input)[*]{0,3}[ \t]{0,5}:\s{0,5}\{",
     re.IGNORECASE,
 )
+"""What announces a call whatever its name: "Action Input:", "Tool: ..." with "Arguments: {" below, escaped marks."""
+
 _NAME_KEY = re.compile(
     r"[\"'](?:name|function|tool|action|api|recipient)(?:_?name)?[\"']\s{0,9}:\s{0,9}[\"']$", re.IGNORECASE
 )
+"""A key of JSON whose value is a tool's name, directly before that name."""
+
 _KEY_BEGINS = re.compile(r"\{\s{0,9}[\"'](\w{1,100})[\"']\s{0,9}:?")
 _ENDS_LABEL = re.compile(r"[\"'`*,. \t]{0,9}(?:\n|$|[\[(])")
 _OPENING_TAG = re.compile(r"<$|<(?:name|tool|tool_name|function|function_name)>\s{0,9}$")
 _GIVEN = re.compile(r"[\"'`*]{0,3}\s{0,3}(?:[:=]\s{0,3}[\w\"'\[{.\-]|(?:(?:to|as|of) )?[\"'])")
+"""A value after a parameter's name: `=Oslo`, `: "Oslo"`, ` "Oslo"`."""
+
 _ATTRIBUTE = re.compile(r"\s{1,9}[\w\-]{1,100}\s{0,9}=")
 _BRACKET = re.compile(r"\s?\(")
 _EMPTY = re.compile(r"\s?\(\s{0,60}\)")
 _JSON_LIKE = re.compile(r"\{\s{0,60}(?:[\"'}]|\w{1,100}\s{0,9}:|\Z)")
 _WORDS = re.compile(r"[\w\s,./|*\-…`<>]*")
+
 _MAX_ATTEMPTS = 200
 """Values and names of a text that are tried; real texts have a few."""
 

@@ -15,6 +15,10 @@ from fgtools.schema.specs import listed_names, means_object
 UNION_WORDS = ("anyOf", "oneOf")
 _OPTIONAL_WORDS = ("then", "else")
 _OPTIONAL_MAPS = ("dependentSchemas", "dependencies")
+
+WORDS = frozenset({"allOf", *UNION_WORDS, *_OPTIONAL_WORDS, *_OPTIONAL_MAPS})
+"""The words that compose a schema of others."""
+
 _OBJECT_WORDS = frozenset(
     {"properties", "required", "additionalProperties", "title", "description", "not", "minProperties", "maxProperties"}
     | {"if", "then", "else", "dependentRequired", "dependentSchemas", "patternProperties", "propertyNames", "$schema"}

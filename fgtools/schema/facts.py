@@ -18,6 +18,8 @@ MAX_EXAMPLES = 5
 MAX_FACT = 200
 """Longest example or unit that is shown, in characters; a longer one would hide the description."""
 
+_WORDS = frozenset({"unit", "units", "example", "examples", "example_value"})
+
 
 def describe_facts(raw: Mapping[str, Any], description: str) -> tuple[str, list[str]]:
     """Return a description that states the unit and the examples of a specification.
@@ -30,6 +32,8 @@ def describe_facts(raw: Mapping[str, Any], description: str) -> tuple[str, list[
         The description, with "(unit: m; example: 5)" at its end for what it does not say yet; and what was done, as
         kinds of `schema.Change`: unit_described, example_described, example_dropped (too long to be shown).
     """
+    if _WORDS.isdisjoint(raw):
+        return description, []
     said: list[str] = []
     kinds: list[str] = []
     unit = next((raw[word] for word in ("unit", "units") if isinstance(raw.get(word), str) and raw[word].strip()), "")

@@ -256,7 +256,8 @@ class ParameterParser:
         return {word: value for word, value in nested.items() if word != "type" and (word != "required" or value)}
 
     def _note_dropped(self, raw: Mapping[str, Any]) -> None:
-        self.changes.extend(("keyword_dropped", word) for word in raw if word in specs.DROPPED_WORDS)
+        if not specs.DROPPED_WORDS.isdisjoint(raw):
+            self.changes.extend(("keyword_dropped", word) for word in raw if word in specs.DROPPED_WORDS)
 
     def _dereference(self, raw: Any) -> Any:
         """Replace a reference by what it names; inside itself it becomes a schema with its type alone."""
@@ -277,7 +278,7 @@ class ParameterParser:
 
     def _compose(self, raw: Any, depth: int, whole: bool = False) -> Any:
         """Merge a schema that is composed of others into one; `whole` for the parameters of a tool or an object."""
-        if not isinstance(raw, Mapping):
+        if not isinstance(raw, Mapping) or composition.WORDS.isdisjoint(raw):
             return raw
         if parts := composition.branches_of(raw, "allOf"):
             own = {word: value for word, value in raw.items() if word != "allOf"}

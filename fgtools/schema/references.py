@@ -15,6 +15,9 @@ from fgtools.schema.limits import MAX_NODES
 DEFINITION_WORDS = ("$defs", "definitions", "components")
 """Fields that hold definitions for references, and no parameters."""
 
+REFERENCE_WORDS = frozenset({"$ref", "$dynamicRef", "$recursiveRef"})
+"""Fields that hold a reference."""
+
 
 class Definitions:
     """The definitions that the references of one tool may name.
@@ -56,7 +59,9 @@ class Definitions:
 
 def find_reference(raw: Mapping[str, Any]) -> str:
     """Return the field that holds a schema's reference; "" where it is none."""
-    return next((word for word in ("$ref", "$dynamicRef", "$recursiveRef") if isinstance(raw.get(word), str)), "")
+    if REFERENCE_WORDS.isdisjoint(raw):
+        return ""
+    return next((word for word in sorted(REFERENCE_WORDS) if isinstance(raw.get(word), str)), "")
 
 
 def is_definitions(value: Any) -> bool:

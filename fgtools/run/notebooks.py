@@ -102,7 +102,7 @@ def run_series(
         states[stage] = _state(run, stage, notebook, assigned[stage])
         write_text(record, json.dumps(states, indent=1) + "\n")
         print(f"{stage}  done in {seconds[stage]:.0f} s", flush=True)
-        if stage == "02_data":
+        if stage == "02_data" and (run.root / "funnel.json").exists():
             print(describe_sums(run.read_json("funnel.json")), flush=True)
     return seconds
 

@@ -82,7 +82,11 @@ def parse_tool_file(path: str | Path) -> ParsedTools:
         raise SchemaError(f"{path}: nests too deep to be parsed: flatten it") from error
     if not parsed.tools:
         said = "; ".join(f"{problem.kind}: {problem.detail}" for problem in parsed.problems[:3])
-        raise SchemaError(f"{path} must hold at least one tool, but none was found{f' ({said})' if said else ''}")
+        raise SchemaError(
+            f"{path} must hold at least one tool, but none was found{f' ({said})' if said else ''}: a tool is a "
+            "function at the top of a Python file whose name does not begin with _, a definition with a name, or an "
+            "operation of an interface"
+        )
     return parsed
 
 

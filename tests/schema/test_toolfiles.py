@@ -141,6 +141,7 @@ OPENAPI = {
                 },
             },
         },
+        "/owners": {"post": {"operationId": "addOwner", "requestBody": {"$ref": "#/components/requestBodies/Owner"}}},
         "/pets": {
             "post": {
                 "operationId": "getPet",
@@ -154,6 +155,13 @@ OPENAPI = {
         },
     },
     "components": {
+        "requestBodies": {
+            "Owner": {
+                "content": {
+                    "multipart/form-data": {"schema": {"type": "object", "properties": {"photo": {"type": "string"}}}}
+                }
+            }
+        },
         "parameters": {"Trace": {"name": "X-Trace", "in": "header", "schema": {"type": "string"}}},
         "schemas": {
             "Pet": {
@@ -268,6 +276,7 @@ def test_an_openapi_document_gives_its_operations(tmp_path):
     assert {name: [*one["parameters"]["properties"]] for name, one in found.items()} == {
         "getPet": ["petId", "X-Trace"],
         "put_pets_petId": ["petId", "X-Trace", "dry", "name", "friend", "body_petId"],
+        "addOwner": ["photo"],
         "getPet_2": ["body"],
     }
     assert found["getPet"]["description"] == "Get a pet." and found["getPet_2"]["description"] == "POST /pets"

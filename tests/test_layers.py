@@ -137,6 +137,15 @@ def test_a_session_can_start_before_torch_and_what_is_missing_on_kaggle():
     assert outcome.stdout.strip() == "[]"
 
 
+def test_no_file_and_no_function_is_longer_than_a_reader_can_hold():
+    for module, path in MODULES.items():
+        text = path.read_text(encoding="utf-8")
+        assert text.count("\n") <= 400, f"{module} has more than 400 lines"
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                assert node.end_lineno - node.lineno < 60, f"{module}.{node.name} has more than 60 lines"
+
+
 def test_the_readme_draws_the_house_as_it_stands():
     drawn = re.findall(
         r"^  (\w+)(?:/|\.py)  ", (PACKAGE.parent / "README.md").read_text(encoding="utf-8"), re.MULTILINE

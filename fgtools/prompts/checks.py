@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -115,21 +115,8 @@ def token_checks(
         tokenizer.convert_tokens_to_ids(token) for token in (BOS, START_TURN, START_CALL, START_RESPONSE)
     )
     for row, one in zip(rows, encoded, strict=True):
-        prompt, completion = one.input_ids[: one.n_prompt], one.input_ids[one.n_prompt :]
-        if one.input_ids[:1] != [first] or one.input_ids.count(first) != 1:
-            found.note("bos", row)
-        *marks, glued = count_marks(row["messages"])
-        if [prompt.count(token) for token in opening] != marks:
-            found.note("active_control_tokens", row)
-        if glued:
-            found.note("glued_requests", row)
-        if one.labels != (one.input_ids if recipe.loss == "all" else [IGNORED] * one.n_prompt + completion):
-            found.note("label_mask", row)
-        if not reads_back(row, tokenizer.decode(completion, skip_special_tokens=False), recipe):
-            found.note("round_trip", row)
-        for place in _PLACES:
-            if CONTROL_TOKEN.search(_to_json(row[place])):
-                found.note(f"control_tokens_in_{place}", row)
+        for kind in _find_token_faults(row, one, tokenizer, recipe, first, opening):
+            found.note(kind, row)
     n = len(rows)
     promise = "the whole text" if recipe.loss == "all" else "exactly the completion"
     return [
@@ -150,6 +137,32 @@ def token_checks(
             for place in _PLACES
         ),
     ]
+
+
+def _find_token_faults(
+    row: Mapping[str, Any],
+    one: Encoded,
+    tokenizer: PreTrainedTokenizerBase,
+    recipe: Recipe,
+    first: int,
+    opening: Sequence[int],
+) -> Iterator[str]:
+    """Yield the names of the checks that a row fails; `first`: the id of <bos>, `opening`: those of turns and calls."""
+    prompt, completion = one.input_ids[: one.n_prompt], one.input_ids[one.n_prompt :]
+    if one.input_ids[:1] != [first] or one.input_ids.count(first) != 1:
+        yield "bos"
+    *marks, glued = count_marks(row["messages"])
+    if [prompt.count(token) for token in opening] != marks:
+        yield "active_control_tokens"
+    if glued:
+        yield "glued_requests"
+    if one.labels != (one.input_ids if recipe.loss == "all" else [IGNORED] * one.n_prompt + completion):
+        yield "label_mask"
+    if not reads_back(row, tokenizer.decode(completion, skip_special_tokens=False), recipe):
+        yield "round_trip"
+    for place in _PLACES:
+        if CONTROL_TOKEN.search(_to_json(row[place])):
+            yield f"control_tokens_in_{place}"
 
 
 def reads_back(row: Mapping[str, Any], text: str, recipe: Recipe) -> bool:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from fgtools.files import InputError, read_json, read_jsonl
 from fgtools.metrics import score as score_replies
 from fgtools.profiles import adapt_recipe, get_recipe, resolve_profile
-from fgtools.rows import Prepared, load_raw_rows, load_rows
+from fgtools.rows import Prepared, RawRows, load_raw_rows, load_rows
 from fgtools.rows import prepare as prepare_rows
 from fgtools.rows.preparation import describe_sums, load_requests
 from fgtools.run.folder import RunFolder, open_run
@@ -45,11 +45,15 @@ def run(options: Namespace) -> None:
     print(render_summary(open_run(options.out)))
 
 
-def _prepare(options: Namespace, tokenizer: PreTrainedTokenizerBase) -> tuple[Prepared, Coverage]:
+def _load_raw(options: Namespace) -> RawRows:
+    """Open the data; done before the tokenizer is loaded, so that a wrong path is told at once."""
+    hub = {"split": options.split, "config": options.config, "revision": options.revision}
+    return load_raw_rows(options.data, options.n_total, options.seed, **hub, tools=options.tools)
+
+
+def _prepare(options: Namespace, raw: RawRows, tokenizer: PreTrainedTokenizerBase) -> tuple[Prepared, Coverage]:
     from fgtools.prompts import probe_template
 
-    hub = {"split": options.split, "config": options.config, "revision": options.revision}
-    raw = load_raw_rows(options.data, options.n_total, options.seed, **hub, tools=options.tools)
     coverage = probe_template(tokenizer)
     prepared = prepare_rows(
         raw,
@@ -72,7 +76,8 @@ def prepare(options: Namespace) -> None:
     from fgtools.report.data_tables import build_funnel_table
     from fgtools.report.layout import render_table
 
-    prepared, _ = _prepare(options, load_tokenizer(options.model))
+    raw = _load_raw(options)
+    prepared, _ = _prepare(options, raw, load_tokenizer(options.model))
     prepared.write(open_run(options.out).root)
     counts = ", ".join(f"{shape}: {count}" for shape, count in prepared.rowset.shapes.items())
     print(f"shapes of the raw rows, by their columns: {counts} (SHAPE forces one)")
@@ -89,8 +94,9 @@ def audit(options: Namespace) -> None:
     from fgtools.report.data_tables import build_audit_table, build_coverage_table
     from fgtools.report.layout import render_table
 
+    raw = _load_raw(options)
     tokenizer = load_tokenizer(options.model, options.chat_template)
-    prepared, coverage = _prepare(options, tokenizer)
+    prepared, coverage = _prepare(options, raw, tokenizer)
     budget = options.max_length or None
     found = audit_rows(prepared.sides(), tokenizer, options.recipe, coverage=coverage, max_length=budget)
     print(describe_sums(prepared.to_funnel()))

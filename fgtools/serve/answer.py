@@ -77,8 +77,7 @@ def answer_request(
         request: What the user says.
         tools: Definitions in any form that `normalize_tools` takes, such as JSON text or Python functions.
         recipe: How the model was trained.
-        before: Messages before the request, calls (`tool_calls`) and results (role "tool", with a name) among them,
-            under the caller's own names; none: the developer turn that every row has.
+        before: Messages before the request, in the caller's own names; none: the developer turn that every row has.
         max_new_tokens: Budget of the reply, in tokens.
         constrained: Whether declared tools, arguments and types are all that can be written.
 

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from fgtools.files import InputError
 from fgtools.prompts import IGNORED
+from fgtools.train.in_place import HeadInPlace, patch_embedding
 
 
 class LabelSums(NamedTuple):
@@ -38,21 +39,27 @@ class LabelSums(NamedTuple):
     labels: Tensor
 
 
-def patch_forward(model: nn.Module) -> None:
+def patch_forward(model: nn.Module, in_place: bool = False) -> None:
     """Let a model's forward return LabelSums, until `restore_forward`.
 
     It is the forward that is changed, and not a function beside it, because distributed wrappers watch it.
 
     Args:
         model: A causal model, or a PEFT model around one; called with input_ids, attention_mask and labels.
+        in_place: Whether head and embedding add their gradients to `.grad` directly; for fp32 in one process.
     """
     inner = _unwrap(model)
-    inner.forward = MethodType(_forward, inner)
+    embedding = inner.get_input_embeddings()
+    in_place = in_place and inner.lm_head.weight.requires_grad and embedding.weight.requires_grad
+    inner.forward = MethodType(_forward_in_place if in_place else _forward, inner)
+    if in_place:
+        patch_embedding(embedding)
 
 
 def restore_forward(model: nn.Module) -> None:
     """Undo `patch_forward`, and with it the forward of TRL and the autocast of accelerate."""
-    for module in (model, _unwrap(model)):
+    inner = _unwrap(model)
+    for module in (model, inner, inner.get_input_embeddings()):
         module.__dict__.pop("forward", None)
 
 
@@ -61,15 +68,31 @@ def _unwrap(model: Any) -> Any:
 
 
 def _forward(inner: Any, input_ids: Tensor, attention_mask: Tensor, labels: Tensor, **_: None) -> LabelSums:
+    states, targets, rows = _gather(inner, input_ids, attention_mask, labels)
+    logits = inner.lm_head(states).float()
+    loss = nn.functional.cross_entropy(logits, targets, reduction="sum")
+    return _count(loss, logits.detach().argmax(-1) == targets, rows, len(input_ids))
+
+
+def _forward_in_place(inner: Any, input_ids: Tensor, attention_mask: Tensor, labels: Tensor, **_: None) -> LabelSums:
+    if not torch.is_grad_enabled():
+        return _forward(inner, input_ids, attention_mask, labels)
+    states, targets, rows = _gather(inner, input_ids, attention_mask, labels)
+    loss, right = HeadInPlace.apply(states, inner.lm_head.weight, targets)
+    return _count(loss, right, rows, len(input_ids))
+
+
+def _gather(inner: Any, input_ids: Tensor, attention_mask: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return hidden states, targets and row numbers of the positions whose next token is labelled."""
     output = inner.model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)
     targets = labels[:, 1:]
     rows, places = (targets != IGNORED).nonzero(as_tuple=True)
-    targets = targets[rows, places]
-    logits = inner.lm_head(output.last_hidden_state[rows, places]).float()
-    loss = nn.functional.cross_entropy(logits, targets, reduction="sum")
-    right = logits.detach().argmax(-1) == targets
-    by_row = torch.zeros(2, len(input_ids), dtype=targets.dtype, device=targets.device)
-    by_row.index_add_(1, rows, torch.stack([right, torch.ones_like(right)]).to(targets.dtype))
+    return output.last_hidden_state[rows, places], targets[rows, places], rows
+
+
+def _count(loss: Tensor, right: Tensor, rows: Tensor, n_rows: int) -> LabelSums:
+    by_row = torch.zeros(2, n_rows, dtype=torch.long, device=rows.device)
+    by_row.index_add_(1, rows, torch.stack([right, torch.ones_like(right)]).long())
     return LabelSums(loss, by_row[0], by_row[1])
 
 

@@ -209,7 +209,8 @@ class LabelledPositionsTrainer(RestartableTrainer):
 
     def __init__(self, task: Task) -> None:
         super().__init__(task)
-        patch_forward(self.model)  # after TRL has put its own forward there
+        alone = self.args.world_size == 1 and self.args.device.type == "cpu" and task.plan.precision.name == "fp32"
+        patch_forward(self.model, in_place=alone)  # after TRL has put its own forward there
         self.precision, self.tokens = task.plan.precision, task.plan.micro_batches.tokens
         self.steps = StepSampler(
             [len(ids) for ids in self.train_dataset["input_ids"]],

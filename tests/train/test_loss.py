@@ -40,10 +40,11 @@ def own_loss(model, batch):
     )
 
 
-def test_loss_and_every_gradient_equal_the_models_own(model, batch):
+@pytest.mark.parametrize("in_place", [False, True])
+def test_loss_and_every_gradient_equal_the_models_own(model, batch, in_place):
     loss = own_loss(model, batch)
     wanted = gradients(model, loss)
-    patch_forward(model)
+    patch_forward(model, in_place)
     sums = model(**batch)
     assert sums.loss.item() == pytest.approx(loss.item(), rel=1e-6)
     for name, gradient in gradients(model, sums.loss).items():
@@ -51,8 +52,26 @@ def test_loss_and_every_gradient_equal_the_models_own(model, batch):
         assert (gradient - wanted[name]).abs().max() <= 1e-5 * largest, name
 
 
+def test_in_place_gradients_add_up_and_take_a_factor(model, batch):
+    model.double()  # so that rounding does not hide a wrong factor
+    wanted = gradients(model, 3.0 * own_loss(model, batch))
+    patch_forward(model, in_place=True)
+    model.zero_grad(set_to_none=True)
+    model(**batch).loss.backward()
+    (model(**batch).loss * 2.0).backward()
+    for name, weight in model.named_parameters():
+        assert (weight.grad - wanted[name]).abs().max() <= 1e-5 * wanted[name].abs().max(), name
+
+
+def test_frozen_weights_get_no_gradient_in_place(model, batch):
+    model.get_input_embeddings().weight.requires_grad_(False)
+    patch_forward(model, in_place=True)
+    model(**batch).loss.backward()
+    assert model.get_input_embeddings().weight.grad is None
+
+
 def test_labels_and_right_ones_are_counted_by_row(model, batch):
-    patch_forward(model)
+    patch_forward(model, in_place=True)
     with torch.no_grad():
         first = model(**batch)
     assert first.labels.tolist() == [15, 10, 15, 0]
@@ -70,14 +89,15 @@ def test_labels_and_right_ones_are_counted_by_row(model, batch):
 
 def test_a_batch_without_labels_is_a_finite_zero_with_gradients(model, batch):
     batch["labels"][:] = IGNORED
-    patch_forward(model)
-    loss = model(**batch).loss
-    assert loss.item() == 0.0
-    assert all(torch.isfinite(gradient).all() for gradient in gradients(model, loss).values())
+    for in_place in (False, True):
+        patch_forward(model, in_place)
+        loss = model(**batch).loss
+        assert loss.item() == 0.0
+        assert all(torch.isfinite(gradient).all() for gradient in gradients(model, loss).values())
 
 
 def test_the_forward_is_given_back(model, batch):
     before = model(input_ids=batch["input_ids"]).logits
-    patch_forward(model)
+    patch_forward(model, in_place=True)
     restore_forward(model)
     assert "forward" not in model.__dict__ and torch.equal(model(input_ids=batch["input_ids"]).logits, before)

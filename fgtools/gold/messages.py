@@ -11,9 +11,9 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from fgtools.gold.parts import decode_json, normalize_call, normalize_word, parse_part
+from fgtools.gold.parts import normalize_call, normalize_word, parse_part
 from fgtools.gold.turns import parse_turn
-from fgtools.schema.literals import plain_value, show
+from fgtools.schema.literals import decode_json, plain_value, show
 
 _CALL_FIELDS = ("tool_calls", "toolCalls", "tool_call", "function_call", "functionCall", "toolInvocations")
 _TOOL_WORDS = ("tool", "function", "observation", "ipython", "result", "output", "environment", "response")

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from fgtools.schema.literals import decode_text
+from fgtools.schema.literals import decode_json
 
 _KINDS = {
     **dict.fromkeys(("text", "input_text", "output_text", "refusal", "json"), "text"),
@@ -94,16 +94,6 @@ def normalize_call(call: Any, name: str = "") -> Any:
     if not name or len(given) > 1:
         return call
     return {"name": name, "arguments": decode_json(call[given[0]]) if given else {}}
-
-
-def decode_json(value: Any) -> Any:
-    """Decode text of a list or mapping; anything else, and text that cannot be decoded, is returned as it is."""
-    if not isinstance(value, str) or not value.lstrip().startswith(("[", "{")):
-        return value
-    try:
-        return decode_text(value, times=1)
-    except ValueError:
-        return value
 
 
 def _find_kind(word: str, given: Mapping[str, Any]) -> tuple[str, Any]:

@@ -17,13 +17,13 @@ from fgtools.rows.fields import (
     as_context,
     bare_tools,
     broken_block,
-    decoded,
     first_of,
     is_empty,
     rewritten,
 )
 from fgtools.rows.messages import find_tools, from_message, is_python_call, python_blocks
 from fgtools.schema import SchemaError, parse_tools
+from fgtools.schema.literals import decode_json
 from fgtools.schema.signatures import parse_python_calls
 
 _CATEGORY = re.compile(r"_?\d+(?:-\d+)*$")
@@ -46,7 +46,7 @@ def from_bfcl(row: Raw) -> Raw:
     turns = [*([{"from": "system", "value": "\n".join(told)}] if told else []), *turns]
     category = _CATEGORY.sub("", row["id"]) if isinstance(row.get("id"), str) else ""
     more: dict[str, Any] = {"scenario_category": category} if category else {}
-    truth = decoded(first_of(row, "ground_truth", "possible_answer"))
+    truth = decode_json(first_of(row, "ground_truth", "possible_answer"))
     schemas = _read_schemas(tools)
     if is_empty(truth):
         if truth is not None or "irrelevance" in category:
@@ -61,7 +61,7 @@ def from_bfcl(row: Raw) -> Raw:
 
 def _question_turns(question: Any) -> list[Any]:
     """Return the turns of a question: text, messages, or a list of messages per turn, of which the first is taken."""
-    question = decoded(question)
+    question = decode_json(question)
     if isinstance(question, str):
         pieces = _SPEAKER.split(question)
         if len(pieces) < 3 or pieces[0].strip():  # no speakers are named
@@ -123,7 +123,7 @@ def _render_one(truth: Any, schemas: _Schemas) -> str:
     blocks = []
     for name, arguments in truth.items():
         called = name if name in schemas or not isinstance(name, str) else _without_number(name, schemas)
-        arguments = decoded(arguments)
+        arguments = decode_json(arguments)
         if isinstance(arguments, Mapping):
             arguments = choose_values(arguments, schemas.get(called, {}))
         blocks.append(as_block({"name": called, "arguments": arguments}))
@@ -230,7 +230,7 @@ def _choose_inside(value: Any, spec: Any) -> Any:
 
 def from_when2call(row: Raw) -> Raw:
     """Rewrite a row of question, tools and several answers of which `correct_answer` names the right one."""
-    answers = decoded(row.get("answers"))
+    answers = decode_json(row.get("answers"))
     right = row.get("correct_answer")
     answer = answers.get(right) if isinstance(answers, Mapping) and isinstance(right, str) else right
     target = first_of(row, "target_tool", "target_tools") if is_empty(answer) else None

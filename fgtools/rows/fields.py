@@ -12,7 +12,7 @@ from itertools import islice
 from typing import Any
 
 from fgtools.gold import render_block
-from fgtools.schema.literals import decode_text, parse_literal, parse_values
+from fgtools.schema.literals import decode_json, parse_literal, parse_values
 
 Raw = Mapping[str, Any]
 """A raw row."""
@@ -65,19 +65,9 @@ _MAX_SEARCHES = 2_000
 """Brackets of a system text from which a value is looked for; real texts that list tools have fewer."""
 
 
-def decoded(value: Any) -> Any:
-    """Decode JSON text of a list or mapping; anything else, and text that cannot be decoded, is returned as it is."""
-    if not isinstance(value, str) or not value.lstrip().startswith(("[", "{")):
-        return value
-    try:
-        return decode_text(value, times=1)
-    except ValueError:
-        return value
-
-
 def items(value: Any) -> Sequence[Any]:
     """Return a list, decoded from JSON text where it is text; an empty one for anything else."""
-    value = decoded(value)
+    value = decode_json(value)
     return value if isinstance(value, (list, tuple)) else []
 
 
@@ -166,10 +156,10 @@ def bare_tools(tools: Any) -> Any:
     Returns:
         The definitions in a list; a field that is no list as it is.
     """
-    tools = decoded(tools)
+    tools = decode_json(tools)
     if not isinstance(tools, (list, tuple)):
         return tools
-    return [bare for tool in tools for bare in _bare(decoded(tool))]
+    return [bare for tool in tools for bare in _bare(decode_json(tool))]
 
 
 def _bare(tool: Any) -> Sequence[Any]:

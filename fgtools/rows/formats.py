@@ -33,7 +33,7 @@ from typing import Any
 from fgtools.files import InputError
 from fgtools.gold import Rejected
 from fgtools.rows.benchmarks import from_bfcl, from_when2call
-from fgtools.rows.fields import GIVEN_TOOLS, MAX_TEXT, TOO_LONG, Raw, decoded, extract_tools, items
+from fgtools.rows.fields import GIVEN_TOOLS, MAX_TEXT, TOO_LONG, Raw, extract_tools, items
 from fgtools.rows.messages import (
     CHOSEN_COLUMNS,
     CONVERSATION_COLUMNS,
@@ -60,6 +60,7 @@ from fgtools.rows.tables import (
     from_tool_columns,
     from_xlam,
 )
+from fgtools.schema.literals import decode_json
 
 __all__ = ["SHAPES", "Raw", "extract_tools", "guess_shape", "list_columns", "normalize_row"]
 
@@ -137,7 +138,7 @@ def _guess_by_columns(row: Raw, has: set[str]) -> str:
     """Return the shape of a row without a conversation."""
     if "contents" in has and _are_turns(row["contents"]):
         return "gemini"
-    response = decoded(row.get("response"))
+    response = decode_json(row.get("response"))
     items_given = any(_are_turns(row.get(name)) for name in _ITEMS) or (
         isinstance(response, Mapping) and "output" in response
     )
@@ -156,7 +157,8 @@ def _guess_by_columns(row: Raw, has: set[str]) -> str:
         return "tool_columns"
     if any(name in row for name in CALL_COLUMNS) and any(name in row for name in REQUEST_COLUMNS):
         return "request_call"  # an empty cell is an answer: no tool fits
-    if {"input", "output"} <= has and "instruction" not in has and isinstance(decoded(row["output"]), (list, tuple)):
+    listed = "output" in has and isinstance(decode_json(row["output"]), (list, tuple))
+    if listed and "input" in has and "instruction" not in has:
         return "nestful"
     if {"question", "correct_answer"} <= has:
         return "when2call"

@@ -14,8 +14,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from fgtools.rows.fields import ASSISTANTS, CONTENT, ROLE, decoded, first_of
+from fgtools.rows.fields import ASSISTANTS, CONTENT, ROLE, first_of
 from fgtools.rows.formats import normalize_row
+from fgtools.schema.literals import decode_json
 
 _IGNORED = frozenset({"system", "developer"})
 """Speakers left out: texts of theirs may name the date or the tools, and the history is the same."""
@@ -75,7 +76,7 @@ class Place:
 
     def apply(self, row: Any) -> Any:
         """Return a row in the Hermes shape with these turns as context, and with the name of its conversation."""
-        turns = decoded(row.get("conversations")) if isinstance(row, Mapping) else None
+        turns = decode_json(row.get("conversations")) if isinstance(row, Mapping) else None
         if not isinstance(turns, (list, tuple)):
             return row
         marked = [{**turn, "learn": False} if index in self.taught else turn for index, turn in enumerate(turns)]
@@ -90,7 +91,7 @@ def digest_rows(raw_rows: Iterable[Any], shape: str = "auto") -> list[Digests]:
 
 def digest_row(row: Any) -> Digests:
     """Return the digests of a row in the Hermes shape; those of no conversation for anything else."""
-    turns = decoded(row.get("conversations")) if isinstance(row, Mapping) else None
+    turns = decode_json(row.get("conversations")) if isinstance(row, Mapping) else None
     if not isinstance(turns, (list, tuple)) or not turns or not all(isinstance(turn, Mapping) for turn in turns):
         return Digests()
     running = hashlib.blake2b(digest_size=8)

@@ -24,7 +24,6 @@ from fgtools.rows.fields import (
     assistant_text,
     bare_tools,
     broken_block,
-    decoded,
     extract_tools,
     first_of,
     is_empty,
@@ -36,6 +35,7 @@ from fgtools.rows.fields import (
     rewritten,
     system_text,
 )
+from fgtools.schema.literals import decode_json
 from fgtools.schema.signatures import parse_python_calls
 
 CONVERSATION_COLUMNS = ("conversations", "conversation", "dialogue", "dialog", "turns")
@@ -98,7 +98,7 @@ def find_tools(row: Raw) -> Any:
     if listed is not None:
         return listed
     for column in ("chat_template_kwargs", "metadata", "extra_info", "config"):
-        inner = decoded(row.get(column))
+        inner = decode_json(row.get(column))
         if isinstance(inner, Mapping):
             found = [item for name in _KWARGS if not is_empty(inner.get(name)) for item in _listed(inner[name])]
             if found:
@@ -117,7 +117,7 @@ def _listed(tools: Any) -> Sequence[Any]:
 def from_hermes(row: Raw) -> Raw:
     """Rewrite a row of turns {from, value} or {role, content}: only what stands elsewhere is moved."""
     column = next((name for name in CONVERSATION_COLUMNS if row.get(name) is not None), "conversations")
-    conversations = decoded(row.get(column))
+    conversations = decode_json(row.get(column))
     if column != "conversations":
         row = {**{name: value for name, value in row.items() if name != column}, "conversations": conversations}
     if isinstance(conversations, (list, tuple)) and not all(
@@ -137,7 +137,7 @@ def from_hermes(row: Raw) -> Raw:
 
 def from_toolace(row: Raw) -> Raw:
     """Rewrite a row whose calls are written as Python and whose tools stand in the system text."""
-    conversations = decoded(row.get("conversations"))
+    conversations = decode_json(row.get("conversations"))
     if not isinstance(conversations, (list, tuple)):
         return row
     return from_hermes({**row, "conversations": [_turn_with_blocks(turn) for turn in conversations]})
@@ -160,13 +160,13 @@ def python_blocks(text: str) -> str:
 
 def from_openai(row: Raw) -> Raw:
     """Rewrite a row of messages with roles; tools and calls may be OpenAI's, Anthropic's, Bedrock's or Gemini's."""
-    messages = decoded(first_of(row, "messages", *CONVERSATION_COLUMNS))
+    messages = decode_json(first_of(row, "messages", *CONVERSATION_COLUMNS))
     if not isinstance(messages, (list, tuple)):
         return {**row, "conversations": messages}
     tools = find_tools(row)
     side = {"split": row["metadata"]} if row.get("metadata") in ("train", "eval") else {}
     turns = [turn for message in match_results(messages) for turn in from_message(message)]
-    system = as_text(decoded(row.get("system")))  # Anthropic's place for it, text or parts
+    system = as_text(decode_json(row.get("system")))  # Anthropic's place for it, text or parts
     if not is_empty(system):
         turns = [{"from": "system", "value": system}, *turns]
     tools = extract_tools(system_text({"conversations": turns})) if tools is None else tools
@@ -185,10 +185,10 @@ def from_message(message: Any) -> list[Any]:
 
 def from_trl(row: Raw) -> Raw:
     """Rewrite a row of a prompt and its completion; turns of the prompt are context."""
-    reward = decoded(row.get("reward_model"))  # verl's rows for reinforcement learning
+    reward = decode_json(row.get("reward_model"))  # verl's rows for reinforcement learning
     truth = reward.get("ground_truth") if isinstance(reward, Mapping) else None
-    prompt, completion = decoded(row.get("prompt")), first_of(row, "completion", "response")
-    completion = decoded(truth if completion is None else completion)
+    prompt, completion = decode_json(row.get("prompt")), first_of(row, "completion", "response")
+    completion = decode_json(truth if completion is None else completion)
     drop = ("prompt", "completion", "response", "reward_model")
     if is_number(row.get("label")):
         row = {**row, "label": not is_off(row["label"])}
@@ -197,7 +197,7 @@ def from_trl(row: Raw) -> Raw:
 
 def from_preference(row: Raw) -> Raw:
     """Rewrite a row with a chosen and a rejected answer: the chosen one is learnt, the rejected one never."""
-    asked = decoded(row.get("input"))
+    asked = decode_json(row.get("input"))
     if isinstance(asked, Mapping):  # OpenAI's preference rows
         row = {**{name: value for name, value in row.items() if name != "input"}, **asked}
     chosen = _as_messages(first_of(row, *CHOSEN_COLUMNS), "assistant")
@@ -223,7 +223,7 @@ def _from_parts(row: Raw, prompt: Sequence[Any] | None, answer: Sequence[Any] | 
 
 def _as_messages(value: Any, role: str) -> Sequence[Any] | None:
     """Return messages: a list of them, one message, or text that one of this role says; None for anything else."""
-    value = decoded(value)
+    value = decode_json(value)
     if isinstance(value, str):
         return [{"role": role, "content": value}]
     if isinstance(value, Mapping):
@@ -273,7 +273,7 @@ def from_gemini(row: Raw) -> Raw:
             turns.append(turn if is_learnt(content) else {**turn, "learn": False})
         else:
             turns.append({"from": None, "value": content})
-    system = decoded(first_of(row, "systemInstruction", "system_instruction", "system"))
+    system = decode_json(first_of(row, "systemInstruction", "system_instruction", "system"))
     if isinstance(system, Mapping):
         system = first_of(system, "parts", "text")
     if system:
@@ -284,9 +284,9 @@ def from_gemini(row: Raw) -> Raw:
 
 def from_responses(row: Raw) -> Raw:
     """Rewrite a row of OpenAI's Responses API: items of the input, and those of the output or the expected action."""
-    asked = decoded(row.get("responses_create_params"))
+    asked = decode_json(row.get("responses_create_params"))
     request: Raw = asked if isinstance(asked, Mapping) else row
-    response = decoded(row.get("response"))
+    response = decode_json(row.get("response"))
     output = response.get("output") if isinstance(response, Mapping) else None
     given = first_of({"output": output, **row}, "expected_action", "expected_output", "output")
     parts = [_as_items(request.get("input"), "user"), _as_items(given, "assistant")]
@@ -301,7 +301,7 @@ def from_responses(row: Raw) -> Raw:
 
 
 def _as_items(value: Any, role: str) -> Sequence[Any]:
-    value = decoded(value)
+    value = decode_json(value)
     if isinstance(value, str):
         return [{"role": role, "content": value}]
     listed = [value] if isinstance(value, Mapping) else value if isinstance(value, (list, tuple)) else []

@@ -18,7 +18,6 @@ from fgtools.rows.fields import (
     as_blocks,
     as_context,
     broken_block,
-    decoded,
     extract_tools,
     first_of,
     is_empty,
@@ -27,7 +26,7 @@ from fgtools.rows.fields import (
     rewritten,
 )
 from fgtools.rows.messages import find_tools
-from fgtools.schema.literals import parse_literals
+from fgtools.schema.literals import decode_json, parse_literals
 from fgtools.schema.signatures import parse_python_calls
 
 REQUEST_COLUMNS = (
@@ -121,7 +120,7 @@ def from_tool_columns(row: Raw) -> Raw | Rejected:
 
 def from_xlam(row: Raw) -> Raw:
     """Rewrite a row of query, answers and tools, as xLAM and APIGen have them."""
-    blocks = render_cell(decoded(row.get("answers")))
+    blocks = render_cell(decode_json(row.get("answers")))
     turns: list[Turn] = [{"from": "human", "value": first_of(row, "query", "question")}]
     if blocks:
         turns.append({"from": "gpt", "value": blocks})
@@ -148,7 +147,7 @@ def from_alpaca(row: Raw) -> Raw:
         else:
             turns.append({"from": None, "value": pair})
     turns.append({"from": "human", "value": "\n".join(said) if said or not asked else row[asked[0]]})
-    output = decoded(row.get(given))
+    output = decode_json(row.get(given))
     answer = as_blocks(output) if isinstance(output, list) else as_block(output) if _is_call(output) else output
     answer = plain_reply(answer)
     turns.append({"from": "gpt", "value": answer})

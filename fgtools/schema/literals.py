@@ -171,3 +171,13 @@ def show(value: Any) -> str:
         return repr(value)[:80]
     except (ValueError, RecursionError):  # an integer of thousands of digits, or too deep nesting
         return type(value).__name__
+
+
+def decode_json(value: Any) -> Any:
+    """Decode text of a list or mapping; anything else, and text that cannot be decoded, is returned as it is."""
+    if not isinstance(value, str) or not value.lstrip().startswith(("[", "{")):
+        return value
+    try:
+        return decode_text(value, times=1)
+    except ValueError:
+        return value

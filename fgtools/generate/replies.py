@@ -20,6 +20,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from fgtools.files import FgtoolsError, InputError, is_watched
 from fgtools.generate.kv_cache import Choose, KVCache, common_prefix_length, decode_greedily, prefill
+from fgtools.models.attention import varied_shapes
 from fgtools.models.device import CACHE_SHARE, free_memory_bytes
 from fgtools.models.load import stop_ids
 from fgtools.prompts.encode import encode_prompt
@@ -136,7 +137,7 @@ def generate_tokens(
             batch, ended = ahead[: _count_fitting(sizes, inner)], set()
             parts, ends = [prompts[number] for number in batch], [budgets[number] for number in batch]
             try:
-                with torch.inference_mode():
+                with torch.inference_mode(), varied_shapes(inner.device):
                     choose = choices(batch) if choices else None
                     for place, ids in _generate_batch(inner, parts, stops, ends, choose):
                         on_reply(batch[place], ids)

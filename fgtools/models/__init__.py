@@ -7,6 +7,7 @@ from fgtools.models.load import ModelError, load_model, load_tokenizer, save_mod
 
 __all__ = [
     "ModelError",
+    "attention",
     "device",
     "load",
     "load_model",

@@ -24,6 +24,7 @@ from transformers import (
 
 from fgtools.calls.tokens import BOS, END_CALL, EOS, ESCAPE, PAD, START_CALL, STOP_TOKENS
 from fgtools.files import FgtoolsError, replace_folder
+from fgtools.models.attention import describe_attention
 from fgtools.models.device import choose_device_and_dtype, detect_capability
 from fgtools.offline import CHECKPOINT
 from fgtools.profiles import FUNCTIONGEMMA
@@ -205,9 +206,8 @@ def load_model(name_or_path: str | Path, *, device: str | None = None, quiet: bo
             f"tensors are missing, such as {min(loading['missing_keys'])}: was it saved whole?"
         )
     if not quiet:
-        attention = model.config._attn_implementation
         print(f"{device or decision.device}, {str(decision.dtype).removeprefix('torch.')}: {decision.reason}")
-        print(f"attention {attention}: what transformers chooses here")
+        print(describe_attention(model.config._attn_implementation, None if device == "cpu" else detect_capability()))
     return model.to(device or decision.device).eval()
 
 

@@ -23,6 +23,7 @@ from transformers.trainer_utils import TrainOutput
 from trl import SFTConfig, SFTTrainer
 
 from fgtools.files import FgtoolsError, is_watched
+from fgtools.models.attention import varied_shapes
 from fgtools.models.device import Precision
 from fgtools.profiles import FIRST_STEPS, SKIPPED_STEPS
 from fgtools.prompts import Encoded, EncodedRows
@@ -221,7 +222,8 @@ class RestartableTrainer(SFTTrainer):
         set_every_seed(task.arguments.seed)
         if self.args.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.args.device)
-        with widened_norms(task.model) if task.plan.precision.name == "fp16" else nullcontext():
+        widened = widened_norms(task.model) if task.plan.precision.name == "fp16" else nullcontext()
+        with widened, varied_shapes(self.args.device):
             try:
                 return super().train(resume_from_checkpoint=str(task.checkpoint.folder) if task.checkpoint else None)
             except torch.OutOfMemoryError as error:

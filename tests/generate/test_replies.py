@@ -22,6 +22,7 @@ from fgtools.generate.kv_cache import (
     prefill,
 )
 from fgtools.generate.replies import GenerationError, group_prompts
+from fgtools.models import attention
 from fgtools.offline.samples import build_samples
 from fgtools.prompts.encode import encode_prompt
 from fgtools.rows import build_rows
@@ -44,6 +45,15 @@ def test_batches_of_any_size_equal_one_row_at_a_time(model, tokenizer):
     assert len({len(encode_prompt(row, tokenizer)) for row in ROWS}) > 6
     for batch_size in (1, 5, 64):
         assert generate_replies(model, tokenizer, ROWS, max_new_tokens=32, batch_size=batch_size) == alone
+
+
+def test_cudnns_attention_is_off_for_every_token_and_on_again_afterwards(model, tokenizer, monkeypatch):
+    monkeypatch.setattr(attention, "detect_capability", lambda device: (9, 0))
+    seen = []
+    watch = model.model.register_forward_pre_hook(lambda *_: seen.append(torch.backends.cuda.cudnn_sdp_enabled()))
+    generate_replies(model, tokenizer, ROWS[:2], max_new_tokens=4)
+    watch.remove()
+    assert len(seen) > 4 and not any(seen) and torch.backends.cuda.cudnn_sdp_enabled()
 
 
 def test_a_reply_ends_at_its_stop_token_or_its_budget(model, tokenizer):

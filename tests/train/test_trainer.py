@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from fgtools.files import InputError
+from fgtools.models import attention
 from fgtools.models.device import Precision
 from fgtools.models.lora import add_adapters, merge_adapters
 from fgtools.profiles import adapt_recipe, get_recipe
@@ -118,6 +119,17 @@ def test_evaluation_counts_labels_and_whole_rows(tokenizer, encoded, tmp_path):
     assert metrics["eval_mean_token_accuracy"] == pytest.approx(right / labels, abs=1e-9)
     assert metrics["eval_exact_match"] == exact / len(encoded)
     assert exact / len(encoded) < metrics["eval_choice"] < (exact + 1) / len(encoded)
+
+
+def test_cudnns_attention_is_off_in_every_step_and_on_again_afterwards(tokenizer, encoded, tmp_path, monkeypatch):
+    monkeypatch.setattr(attention, "detect_capability", lambda device: (9, 0))
+    trainer, seen = make_trainer(tokenizer, encoded, tmp_path, eight_a_step(max_steps=1)), []
+    watch = trainer.model.model.register_forward_pre_hook(
+        lambda *_: seen.append(torch.backends.cuda.cudnn_sdp_enabled())
+    )
+    trainer.train()
+    watch.remove()
+    assert seen and not any(seen) and torch.backends.cuda.cudnn_sdp_enabled()
 
 
 def test_a_loss_that_is_no_number_stops_the_step(tokenizer, encoded, tmp_path):

@@ -84,7 +84,7 @@ def run_loop(model: Any, prompts: Sequence[Sequence[int]], budgets: Sequence[int
 def run_ours(model: Any, prompts: Sequence[Sequence[int]], budgets: Sequence[int]) -> list[list[int]]:
     """Generate as `generate_replies` does, with a length for every reply."""
     replies: dict[int, list[int]] = {}
-    generate_tokens(model, prompts, (), budgets, replies.__setitem__)
+    generate_tokens(model, prompts, (), budgets, lambda number, ids, _: replies.update({number: ids}))
     return [replies[number] for number in range(len(prompts))]
 
 
@@ -100,7 +100,7 @@ def timed(way: Callable[[], list[list[int]]], device: str) -> tuple[float, list[
 KINDS = {
     "matrix products": ("mm", "addmm", "bmm", "linear", "matmul"),
     "attention": ("attention",),
-    "choosing tokens": ("argmax",),
+    "choosing tokens": ("argmax", "softmax"),
     "copies": ("copy_", "clone", "cat", "index"),
     "activation": ("gelu",),
     "other element-wise": ("mul", "add", "pow", "mean", "rsqrt", "neg", "cos", "sin", "masked_fill"),

@@ -19,7 +19,7 @@ _NAMES = {
     "rows": ("RowSet", "Splits", "build_rows", "load_raw_rows", "load_rows", "prepare", "split_rows"),
     "models": ("ModelError", "load_model", "load_tokenizer", "save_model"),
     "prompts": ("Encoded", "TooLong", "audit_rows", "encode_row", "encode_rows", "probe_template", "render_prompt"),
-    "generate": ("generate_replies",),
+    "generate": ("generate_replies", "generate_with_confidence"),
     "train": ("TrainResult", "TrainingError", "build_trainer", "choose_checkpoint", "training_arguments"),
     "serve": ("Answer", "answer_request", "restore_calls"),
 }

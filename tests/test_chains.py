@@ -140,7 +140,10 @@ def test_commands_make_what_the_notebooks_make(recipe, chains, tmp_path, capsys)
     assert (
         main(["evaluate", "--model", str(tmp_path / "model"), "--rows", str(tmp_path / "rows.eval.jsonl"), *given]) == 0
     )
-    assert read_jsonl(tmp_path / "replies.tuned.jsonl") == read_jsonl(out / "replies.tuned.jsonl")
+    ours, theirs = (read_jsonl(folder / "replies.tuned.jsonl") for folder in (tmp_path, out))
+    for one, other in zip(ours, theirs, strict=True):  # perhaps in other batches: fp32 to 1e-4
+        assert one.pop("confidence") == pytest.approx(other.pop("confidence"), abs=1e-4)
+    assert ours == theirs
     scores = [read_json(folder / "scores.tuned.json") for folder in (tmp_path, out)]
     assert {**scores[0], "inputs": ""} == {**scores[1], "inputs": ""}
 

@@ -17,7 +17,7 @@ CONTRACT = {
     "metrics": ("score", "tc_cer", "compare"),
     "models": ("load_tokenizer", "load_model"),
     "prompts": ("render_prompt", "encode_row"),
-    "generate": ("generate_replies",),
+    "generate": ("generate_replies", "generate_with_confidence"),
     "train": ("training_arguments", "build_trainer"),
 }
 

@@ -19,7 +19,9 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from fgtools.files import FgtoolsError, InputError, is_watched
+from fgtools.generate.confidence import measure_confidence
 from fgtools.generate.kv_cache import Choose, KVCache, common_prefix_length, decode_greedily, prefill
+from fgtools.metrics import GeneratedReply
 from fgtools.models.attention import varied_shapes
 from fgtools.models.device import CACHE_SHARE, free_memory_bytes
 from fgtools.models.load import stop_ids
@@ -50,7 +52,7 @@ def generate_replies(
     constrained: bool = False,
     on_reply: Callable[[int, str], None] | None = None,
 ) -> list[str]:
-    """Generate one reply a row.
+    """Generate one reply a row, as `generate_with_confidence`, without the confidence.
 
     Args:
         model: The model, Gemma 3 or one built like it.
@@ -69,28 +71,56 @@ def generate_replies(
         ConstraintError: Replies are to be constrained, and xgrammar is not installed.
         GenerationError: A single row does not fit the memory.
     """
+    told = None if on_reply is None else lambda number, reply: on_reply(number, reply.text)
+    options = {"max_new_tokens": max_new_tokens, "batch_size": batch_size, "constrained": constrained}
+    return [reply.text for reply in generate_with_confidence(model, tokenizer, rows, **options, on_reply=told)]
+
+
+def generate_with_confidence(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    max_new_tokens: int,
+    batch_size: int = 64,
+    constrained: bool = False,
+    on_reply: Callable[[int, GeneratedReply], None] | None = None,
+) -> list[GeneratedReply]:
+    """Generate one reply a row, and measure how sure the model was of it.
+
+    The probabilities are the model's own, also where replies are constrained: a token that the grammar forces and the
+    model would not have chosen lowers them.
+
+    Args:
+        model: As for generate_replies.
+        tokenizer: As for generate_replies.
+        rows: Row dicts; only messages and tools are read.
+        max_new_tokens: Budget of one reply, in tokens.
+        batch_size: Rows generated at once, at most.
+        constrained: As for generate_replies.
+        on_reply: Called with a row's number and its reply as each one ends, in the order in which they end.
+
+    Returns:
+        The replies in the order of the rows.
+
+    Raises:
+        ValueError: A number is not positive.
+        ConstraintError: As generate_replies.
+        GenerationError: As generate_replies.
+    """
     if max_new_tokens < 1 or batch_size < 1:
         raise InputError(
             f"MAX_NEW_TOKENS and BATCH_SIZE must be at least 1, got {max_new_tokens} and {batch_size}: use 0 only in a "
             "notebook, where it means the profile's own"
         )
     prompts = [encode_prompt(row, tokenizer) for row in rows]
-    decode, choices = partial(tokenizer.decode, clean_up_tokenization_spaces=False), None
-    if constrained:
-        from fgtools.generate.constrained import Constraints
-
-        constraints = Constraints(tokenizer, model.config.get_text_config().vocab_size)
-        grammars = constraints.render_grammars(rows)
-        decode = constraints.decode
-
-        def choices(batch: Sequence[int]) -> Choose:
-            return constraints.build_choice([grammars[number] for number in batch])
-
-    replies = [""] * len(rows)
+    decode, choices = _constrain(model, tokenizer, rows) if constrained else (None, None)
+    decode = decode or partial(tokenizer.decode, clean_up_tokenization_spaces=False)
+    replies = [GeneratedReply("")] * len(rows)
     with tqdm(total=len(rows), desc="replies", unit="row", disable=not is_watched()) as bar:
 
-        def finish(number: int, ids: Sequence[int]) -> None:
-            replies[number] = decode(ids)
+        def finish(number: int, ids: Sequence[int], log_probabilities: Sequence[float]) -> None:
+            replies[number] = GeneratedReply(decode(ids), measure_confidence(ids, log_probabilities, tokenizer))
             bar.update()
             if on_reply is not None:
                 on_reply(number, replies[number])
@@ -100,12 +130,23 @@ def generate_replies(
     return replies
 
 
+def _constrain(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, rows: Sequence[Mapping[str, Any]]
+) -> tuple[Callable[[Sequence[int]], str], Callable[[Sequence[int]], Choose]]:
+    """Return what decodes constrained replies to rows, and what chooses their tokens; see `generate_tokens`."""
+    from fgtools.generate.constrained import Constraints
+
+    constraints = Constraints(tokenizer, model.config.get_text_config().vocab_size)
+    grammars = constraints.render_grammars(rows)
+    return constraints.decode, lambda batch: constraints.build_choice([grammars[number] for number in batch])
+
+
 def generate_tokens(
     model: PreTrainedModel,
     prompts: Sequence[Sequence[int]],
     stops: Collection[int],
     budgets: Sequence[int],
-    on_reply: Callable[[int, list[int]], None],
+    on_reply: Callable[[int, list[int], list[float]], None],
     *,
     batch_size: int = 64,
     choices: Callable[[Sequence[int]], Choose] | None = None,
@@ -117,7 +158,8 @@ def generate_tokens(
         prompts: Token ids.
         stops: Ids that end a reply.
         budgets: Tokens each reply may take.
-        on_reply: Called with a prompt's number and its reply's ids, the stop included, as each one ends.
+        on_reply: Called with a prompt's number, its reply's ids, the stop included, and their log-probabilities, as
+            each one ends.
         batch_size: Prompts answered at once, at most.
         choices: Called with the numbers of a batch's prompts; returns what chooses their tokens (see
             kv_cache.decode_greedily). None: the most likely ones.
@@ -139,8 +181,8 @@ def generate_tokens(
             try:
                 with torch.inference_mode(), varied_shapes(inner.device):
                     choose = choices(batch) if choices else None
-                    for place, ids in _generate_batch(inner, parts, stops, ends, choose):
-                        on_reply(batch[place], ids)
+                    for place, ids, log_probabilities in _generate_batch(inner, parts, stops, ends, choose):
+                        on_reply(batch[place], ids, log_probabilities)
                         ended.add(batch[place])
             except RuntimeError as error:
                 if not _is_out_of_memory(error):
@@ -174,8 +216,8 @@ def _generate_batch(
     stops: Collection[int],
     budgets: Sequence[int],
     choose: Choose | None = None,
-) -> Iterator[tuple[int, list[int]]]:
-    """Return an iterator over the places and replies of a batch, in the order in which they end."""
+) -> Iterator[tuple[int, list[int], list[float]]]:
+    """Return an iterator over a batch's places, replies and log-probabilities, in the order in which replies end."""
     cache = KVCache(model, len(prompts), max(map(len, prompts)) + max(budgets))
     states = prefill(cache, prompts, group_prompts(prompts, 1 if model.device.type == "cpu" else GPU_TOKENS))
     return decode_greedily(cache, prompts, states, stops, budgets, choose)

@@ -1,7 +1,8 @@
 """Replies saved as they come, so that an evaluation that was killed resumes where it stopped.
 
 Knows files of JSON lines, one for every process that generates: the first line identifies model, rows and budget by a
-hash, each later line is a reply. The files lie beside the finished file until that is written whole.
+hash, each later line is a reply with its confidence. The files lie beside the finished file until that is written
+whole.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fgtools.files import write_text
+from fgtools.files import InputError, write_text
+from fgtools.metrics import Confidence, GeneratedReply
 
 
 def identify_replies(
@@ -80,16 +82,16 @@ class ReplyLog:
         self.own = path.with_name(f"{path.name}.{rank}") if rank else path
         self.replies = self._load()
         self._wait()  # no process writes before all have loaded the same replies
-        lines = [{"identity": identity}, *({"row_id": name, "reply": text} for name, text in self.replies.items())]
+        lines = [{"identity": identity}, *(to_record(name, reply) for name, reply in self.replies.items())]
         write_text(self.own, "".join(json.dumps(line) + "\n" for line in lines))  # drops a line that was cut short
 
-    def append(self, row_id: str, reply: str) -> None:
+    def append(self, row_id: str, reply: GeneratedReply) -> None:
         """Add a reply; it is in the file when this returns."""
         self.replies[row_id] = reply
         with self.own.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"row_id": row_id, "reply": reply}) + "\n")
+            file.write(json.dumps(to_record(row_id, reply)) + "\n")
 
-    def gather(self) -> dict[str, str]:
+    def gather(self) -> dict[str, GeneratedReply]:
         """Wait for all processes and return the replies of all by row id."""
         self._wait()
         replies = {**self._load(), **self.replies}
@@ -102,18 +104,35 @@ class ReplyLog:
 
             PartialState().wait_for_everyone()
 
-    def _load(self) -> dict[str, str]:
-        replies: dict[str, str] = {}
+    def _load(self) -> dict[str, GeneratedReply]:
+        replies: dict[str, GeneratedReply] = {}
         for path in find_parts(self.path):
             lines = [_parse_line(line) for line in path.read_bytes().splitlines()]
             if not lines or lines[0] != {"identity": self.identity}:
                 print(f"{path.name} answers other rows or is another model's: starting from the first row")
                 continue
             for line in lines[1:]:
-                row_id, reply = line.get("row_id"), line.get("reply")
-                if set(line) == {"row_id", "reply"} and isinstance(row_id, str) and isinstance(reply, str):
-                    replies[row_id] = reply
+                if reply := _parse_reply_record(line):
+                    replies[line["row_id"]] = reply
         return replies
+
+
+def to_record(row_id: str, reply: GeneratedReply) -> dict[str, Any]:
+    """Return the line of a replies file: {"row_id", "reply", "confidence"}, the last only where it is known."""
+    known = {"confidence": reply.confidence.to_dict()} if reply.confidence.is_known else {}
+    return {"row_id": row_id, "reply": reply.text, **known}
+
+
+def _parse_reply_record(line: Mapping[str, Any]) -> GeneratedReply | None:
+    """Return the reply of a line, also of one without confidence; None if it is no such line."""
+    row_id, text = line.get("row_id"), line.get("reply")
+    whole = {"row_id", "reply"} <= set(line) <= {"row_id", "reply", "confidence"}
+    if not whole or not isinstance(row_id, str) or not isinstance(text, str):
+        return None
+    try:
+        return GeneratedReply(text, Confidence.from_dict(line.get("confidence")))
+    except InputError:
+        return None
 
 
 def _parse_line(line: bytes) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from fgtools.metrics.cer import CerResult, tc_cer
 from fgtools.metrics.comparison import Change, Comparison, compare
+from fgtools.metrics.confidence import Confidence, GeneratedReply
 from fgtools.metrics.intervals import Ratio, Share
 from fgtools.metrics.ladder import LADDER, RowScore, score_row
 from fgtools.metrics.scores import Scores, score
@@ -18,6 +19,8 @@ __all__ = [
     "CerResult",
     "Change",
     "Comparison",
+    "Confidence",
+    "GeneratedReply",
     "Ratio",
     "RowScore",
     "Scores",
@@ -27,6 +30,7 @@ __all__ = [
     "cer",
     "compare",
     "comparison",
+    "confidence",
     "find_undeclared",
     "find_violations",
     "has_valid_arguments",

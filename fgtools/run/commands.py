@@ -251,5 +251,5 @@ def score(options: Namespace) -> None:
 
     rows = load_rows(Path(options.rows))
     replies = match_replies(rows, read_jsonl(Path(options.replies)))
-    scores = score_replies(rows, replies, style=get_recipe(options.recipe).call_style)
+    scores = score_replies(rows, [reply.text for reply in replies], style=get_recipe(options.recipe).call_style)
     print(json.dumps(scores.to_dict(), ensure_ascii=False, indent=1))

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fgtools.files import DataFileError, InputError
-from fgtools.metrics import Scores, score
+from fgtools.metrics import Confidence, GeneratedReply, Scores, score
 from fgtools.profiles import Recipe, get_recipe
 from fgtools.rows import load_rows
 from fgtools.run.folder import RunFolder
@@ -29,25 +29,30 @@ class Evaluation:
 
     Attributes:
         rows: The rows.
-        replies: One reply a row, in the order of the rows.
+        generated: One reply a row with its confidence, in the order of the rows.
         scores: Their scores.
         max_new_tokens: Budget of one reply, in tokens.
     """
 
     rows: tuple[Mapping[str, Any], ...]
-    replies: tuple[str, ...]
+    generated: tuple[GeneratedReply, ...]
     scores: Scores
     max_new_tokens: int
 
+    @property
+    def replies(self) -> tuple[str, ...]:
+        """The texts of the replies."""
+        return tuple(reply.text for reply in self.generated)
+
     def write(self, run: RunFolder, replies_name: str, scores_name: str, inputs: Sequence[str | Path] = ()) -> None:
-        """Write the replies as JSON lines, and the scores with the budget and the inputs' hashes.
+        """Write the replies with their confidence as JSON lines, and the scores with the budget and the inputs' hashes.
 
         The files of the same name with ".part", in which `evaluate` kept unfinished replies, are deleted.
         """
-        from fgtools.generate.reply_log import find_parts
+        from fgtools.generate.reply_log import find_parts, to_record
 
-        pairs = zip(self.rows, self.replies, strict=True)
-        run.write_rows(replies_name, ({"row_id": row["row_id"], "reply": reply} for row, reply in pairs))
+        pairs = zip(self.rows, self.generated, strict=True)
+        run.write_rows(replies_name, (to_record(row["row_id"], reply) for row, reply in pairs))
         scores = {"max_new_tokens": self.max_new_tokens, **self.scores.to_dict()}
         run.write_json(scores_name, scores, [replies_name, *inputs])
         for part in find_parts(run.root / f"{replies_name}.part"):
@@ -86,7 +91,7 @@ def evaluate(
         InputError: There are no rows, or two have the same id.
         ConstraintError: As generate_replies; or the recipe's calls are not those that can be constrained.
     """
-    from fgtools.generate import generate_replies
+    from fgtools.generate import generate_with_confidence
     from fgtools.generate.constrained import require_native
     from fgtools.prompts.encode import longest_completion, token_budget
 
@@ -97,12 +102,12 @@ def evaluate(
     budget = max_new_tokens or token_budget(longest_completion(rows, tokenizer, recipe))
     options = {"max_new_tokens": budget, "batch_size": batch_size, "constrained": constrained}
     if part is None:
-        replies = generate_replies(model, tokenizer, rows, **options)
+        generated = generate_with_confidence(model, tokenizer, rows, **options)
     else:
-        replies = _generate_and_keep(model, tokenizer, rows, part, options)
-    scores = score(rows, replies, style=get_recipe(recipe).call_style)
+        generated = _generate_and_keep(model, tokenizer, rows, part, options)
+    scores = score(rows, [reply.text for reply in generated], style=get_recipe(recipe).call_style)
     scores = dataclasses.replace(scores, constrained=constrained)
-    return Evaluation(tuple(rows), tuple(replies), scores, budget)
+    return Evaluation(tuple(rows), tuple(generated), scores, budget)
 
 
 def _generate_and_keep(
@@ -111,9 +116,9 @@ def _generate_and_keep(
     rows: Sequence[Mapping[str, Any]],
     part: Path,
     options: Mapping[str, Any],
-) -> list[str]:
+) -> list[GeneratedReply]:
     """Return one reply a row: those that the file `part` holds, and the missing ones, which are added to it."""
-    from fgtools.generate import generate_replies
+    from fgtools.generate import generate_with_confidence
     from fgtools.generate.reply_log import ReplyLog, identify_replies, shard_rows
     from fgtools.models.load import fingerprint_model, stop_ids
     from fgtools.prompts.encode import encode_prompt
@@ -128,8 +133,8 @@ def _generate_and_keep(
     if len(missing) < len(rows) and not rank:
         print(f"{len(rows) - len(missing)} of {len(rows)} replies are there already")
     mine = shard_rows(missing, rank, world)
-    generate_replies(
-        model, tokenizer, mine, **options, on_reply=lambda place, text: log.append(mine[place]["row_id"], text)
+    generate_with_confidence(
+        model, tokenizer, mine, **options, on_reply=lambda place, reply: log.append(mine[place]["row_id"], reply)
     )
     known = log.gather()
     return [known[row["row_id"]] for row in rows]
@@ -161,8 +166,8 @@ def generate_run(
     max_new_tokens: int,
     batch_size: int = 64,
     processes: int = 0,
-) -> list[str]:
-    """Generate replies to a rows file of a run, as `generate_replies`, in one process per GPU where that pays.
+) -> list[GeneratedReply]:
+    """Generate replies to a rows file of a run, as `generate_with_confidence`, in one process per GPU where that pays.
 
     Args:
         run: The run folder; it keeps the replies, so that a call that was interrupted goes on where it was.
@@ -195,20 +200,21 @@ def generate_run(
     return match_replies(rows, run.read_rows(replies_name))
 
 
-def match_replies(rows: Sequence[Mapping[str, Any]], records: Sequence[Mapping[str, Any]]) -> list[str]:
+def match_replies(rows: Sequence[Mapping[str, Any]], records: Sequence[Mapping[str, Any]]) -> list[GeneratedReply]:
     """Return the replies of a replies file in the order of the rows.
 
     Args:
         rows: Row dicts.
-        records: {"row_id", "reply"} mappings in any order.
+        records: {"row_id", "reply"} mappings in any order, with "confidence" where it is known.
 
     Returns:
         One reply a row.
 
     Raises:
-        DataFileError: A record lacks a field, a row has no reply or two, or a reply belongs to no row.
+        DataFileError: A record lacks a field or has a malformed one, a row has no reply or two, or a reply belongs to
+            no row.
     """
-    replies: dict[str, str] = {}
+    replies: dict[str, GeneratedReply] = {}
     for number, record in enumerate(records, start=1):
         for field in ("row_id", "reply"):
             if not isinstance(record.get(field), str):
@@ -216,7 +222,11 @@ def match_replies(rows: Sequence[Mapping[str, Any]], records: Sequence[Mapping[s
                 raise DataFileError(f"reply {number} must hold the texts row_id and reply, but got {found} for {field}")
         if record["row_id"] in replies:
             raise DataFileError(f"a row must have one reply, but {record['row_id']!r} has two")
-        replies[record["row_id"]] = record["reply"]
+        try:
+            confidence = Confidence.from_dict(record.get("confidence"))
+        except InputError as error:
+            raise DataFileError(f"reply {number}: {error}") from error
+        replies[record["row_id"]] = GeneratedReply(record["reply"], confidence)
     missing = [row["row_id"] for row in rows if row["row_id"] not in replies]
     if missing:
         raise DataFileError(f"every row must have a reply, but {len(missing)} have none, the first {missing[0]!r}")

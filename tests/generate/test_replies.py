@@ -121,8 +121,8 @@ def decode_together(model, prompts, stops, budget, groups):
         cache = KVCache(model, len(prompts), max(map(len, prompts)) + budget)
         states = prefill(cache, prompts, groups)
         ended = list(decode_greedily(cache, prompts, states, stops, [budget] * len(prompts)))
-    assert sorted(place for place, _ in ended) == list(range(len(prompts)))
-    return dict(ended)
+    assert sorted(place for place, *_ in ended) == list(range(len(prompts)))
+    return {place: ids for place, ids, _ in ended}
 
 
 @given(data=st.data())
@@ -268,7 +268,9 @@ def test_what_prompts_share_is_read_once(model, tokenizer, monkeypatch):
 
 def test_every_stop_token_ends_a_reply(model, tokenizer, monkeypatch):
     passed = []
-    monkeypatch.setattr(generate, "_generate_batch", lambda *args: passed.append(list(args[2])) or iter([(0, [5])]))
+    monkeypatch.setattr(
+        generate, "_generate_batch", lambda *args: passed.append(list(args[2])) or iter([(0, [5], [-0.5])])
+    )
     generate_replies(model, tokenizer, ROWS[:1], max_new_tokens=4)
     assert passed == [[1, 50, 106]]
 
@@ -325,7 +327,10 @@ def test_memory_that_was_never_written_has_no_say(model, tokenizer):
 def test_the_most_likely_token_does_not_depend_on_how_the_product_is_taken(rows):
     head = torch.nn.Linear(32, 500, bias=False)
     states = torch.randn(rows, 32, generator=torch.Generator().manual_seed(rows))
-    assert most_likely_tokens(head, states) == [int((head.weight @ state).argmax()) for state in states]
+    tokens, likely = most_likely_tokens(head, states)
+    logits = states @ head.weight.T
+    assert tokens == [int((head.weight @ state).argmax()) for state in states]
+    assert torch.allclose(torch.tensor(likely), logits.log_softmax(-1).amax(-1), atol=1e-5)
 
 
 def test_an_adapter_on_the_head_is_not_left_out():
@@ -334,7 +339,7 @@ def test_an_adapter_on_the_head_is_not_left_out():
             return super().forward(states).flip(-1)
 
     head, states = Adapted(8, 50, bias=False), torch.randn(12, 8)
-    assert most_likely_tokens(head, states) == head(states).argmax(-1).tolist()
+    assert most_likely_tokens(head, states)[0] == head(states).argmax(-1).tolist()
 
 
 def test_a_pass_is_filled_up_to_its_tokens_and_no_further():

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from fgtools.generate import replies as generate
 from fgtools.generate.reply_log import ReplyLog, find_parts, identify_replies, shard_rows
+from fgtools.metrics import Confidence, GeneratedReply
 from fgtools.models.load import fingerprint_model
 from fgtools.offline.samples import build_samples
 from fgtools.prompts.encode import encode_prompt
@@ -20,6 +21,7 @@ from fgtools.run.folder import open_run
 from tests.toys import fresh_model
 
 ROWS = build_rows(build_samples(60, 9)).rows[:10]
+REPLIES = {"a": GeneratedReply("1", Confidence(3, -0.5, -0.25)), "b": GeneratedReply("2")}
 
 
 def test_a_killed_evaluation_generates_only_what_is_missing(model, tokenizer, tmp_path, monkeypatch, capsys):
@@ -41,9 +43,13 @@ def test_a_killed_evaluation_generates_only_what_is_missing(model, tokenizer, tm
     monkeypatch.setattr(generate, "_generate_batch", lambda *args: sizes.append(len(args[1])) or plain(*args))
     again = evaluation.evaluate(model, tokenizer, ROWS, "native", max_new_tokens=24, part=part)
     assert again.replies == whole.replies and sizes == [6]
+    for one, other in zip(again.generated, whole.generated, strict=True):  # in other batches: fp32 to 1e-4
+        assert one.confidence.call == pytest.approx(other.confidence.call, abs=1e-4)
+        assert one.confidence.name == pytest.approx(other.confidence.name, abs=1e-4)
     assert "4 of 10 replies are there already" in capsys.readouterr().out
     again.write(open_run(tmp_path), "replies.jsonl", "scores.json")
-    assert not part.exists() and len((tmp_path / "replies.jsonl").read_text().splitlines()) == 10
+    lines = [json.loads(line) for line in (tmp_path / "replies.jsonl").read_text().splitlines()]
+    assert not part.exists() and evaluation.match_replies(ROWS, lines) == list(again.generated)
 
 
 def test_replies_of_other_rows_another_budget_or_another_model_are_not_taken(model, tokenizer, tmp_path, capsys):
@@ -51,8 +57,9 @@ def test_replies_of_other_rows_another_budget_or_another_model_are_not_taken(mod
     asked = {"rows": ROWS, "prompts": prompts, "stops": [1, 50, 106], "max_new_tokens": 24}
     identity = identify_replies("model", **asked)
     log = ReplyLog(tmp_path / "part", identity)
-    log.append("a", "first\nline ✓ \ud800")
-    assert ReplyLog(tmp_path / "part", identity).replies == {"a": "first\nline ✓ \ud800"}
+    reply = GeneratedReply("first\nline ✓ \ud800", Confidence(4, -0.25, -1e-09))
+    log.append("a", reply)
+    assert ReplyLog(tmp_path / "part", identity).replies == {"a": reply}
     renamed = [{**ROWS[0], "row_id": "another"}, *ROWS[1:]]
     fewer_tools = [{**ROWS[0], "tools": []}, *ROWS[1:]]
     others = [
@@ -84,11 +91,11 @@ def test_every_row_is_answered_by_one_process_and_like_rows_by_the_same(n_rows, 
 
 def test_a_later_process_keeps_its_own_file_and_goes_on_from_all(tmp_path):
     first = ReplyLog(tmp_path / "part", "one")
-    first.append("a", "1")
+    first.append("a", REPLIES["a"])
     other = ReplyLog(tmp_path / "part", "one", rank=1)
-    other.append("b", "2")
-    assert (tmp_path / "part.1").is_file() and other.gather() == first.gather() == {"a": "1", "b": "2"}
-    assert ReplyLog(tmp_path / "part", "one").replies == {"a": "1", "b": "2"}
+    other.append("b", REPLIES["b"])
+    assert (tmp_path / "part.1").is_file() and other.gather() == first.gather() == REPLIES
+    assert ReplyLog(tmp_path / "part", "one").replies == REPLIES
 
 
 def test_a_model_is_known_by_its_weights(model):
@@ -119,22 +126,23 @@ def test_another_chat_template_begins_anew(model, tokenizer, tmp_path, monkeypat
     [
         *(b"[1]", b"3", b"null", b"{}", b'{"row_id": "a"}', b'{"row_id": ["a"], "reply": "x"}', b'{"row_id": "a", "re'),
         *(b'{"row_id": "a", "reply": null}', b'{"row_id": "a", "reply": "\xff"}', b"[" * 100_000, b""),
+        *(b'{"row_id": "a", "reply": "1", "confidence": {"call": -1}}', b'{"row_id": "a", "reply": "1", "more": 1}'),
     ],
 )
 def test_a_line_that_is_no_reply_is_generated_again(tmp_path, line):
     part = tmp_path / "part"
     part.write_bytes(b'{"identity": "one"}\n' + line + b'\n{"row_id": "b", "reply": "2"}\n')
     log = ReplyLog(part, "one")
-    assert log.replies == {"b": "2"}
-    log.append("a", "1")
-    assert ReplyLog(part, "one").replies == {"a": "1", "b": "2"}
+    assert log.replies == {"b": REPLIES["b"]}
+    log.append("a", REPLIES["a"])
+    assert ReplyLog(part, "one").replies == REPLIES
 
 
 def test_a_part_that_is_taken_away_loses_nothing_of_this_process(tmp_path):
     log = ReplyLog(tmp_path / "replies.a[1].jsonl.part", "one")
-    log.append("a", "1")
+    log.append("a", REPLIES["a"])
     log.path.unlink()
-    log.append("b", "2")
-    assert log.gather() == {"a": "1", "b": "2"}
+    log.append("b", REPLIES["b"])
+    assert log.gather() == REPLIES
     other = ReplyLog(log.path, "one", rank=1)
     assert find_parts(log.path) == [log.path, other.own]  # a name may hold what a pattern holds

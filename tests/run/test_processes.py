@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from fgtools.__main__ import main
-from fgtools.files import write_json
+from fgtools.files import read_jsonl, write_json
 from fgtools.models import load_model, load_tokenizer, save_model
 from fgtools.models.load import find_model
 from fgtools.profiles import get_recipe, resolve_profile
@@ -196,8 +196,11 @@ def test_two_processes_generate_what_one_generates_and_write_once(prepared, tmp_
     rows = ["--model", "standin", "--rows", str(prepared / "rows.eval.jsonl"), "--max-new-tokens", "24"]
     for name, processes in (("one", "1"), ("two", "2")):
         assert main(["evaluate", *rows, "--out", str(tmp_path), "--name", name, "--processes", processes]) == 0
-    one, two = ((tmp_path / f"replies.{name}.jsonl").read_text() for name in ("one", "two"))
-    assert one == two and len(one.splitlines()) == 13
+    one, two = (read_jsonl(tmp_path / f"replies.{name}.jsonl") for name in ("one", "two"))
+    for line, other in zip(one, two, strict=True):  # in other batches: fp32 to 1e-4
+        figures = line.pop("confidence"), other.pop("confidence")
+        assert figures[0] == pytest.approx(figures[1], abs=1e-4)
+    assert one == two and len(one) == 13
     scores = [json.loads((tmp_path / f"scores.{name}.json").read_text()) for name in ("one", "two")]
     assert scores[0]["rows"] == scores[1]["rows"]
     assert not list(tmp_path.glob("*.part*"))

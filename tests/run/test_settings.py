@@ -5,6 +5,7 @@ import json
 import pytest
 
 from fgtools.files import DataFileError, FgtoolsError
+from fgtools.metrics import Confidence, GeneratedReply
 from fgtools.offline.samples import build_samples
 from fgtools.profiles import PROFILES, ResolvedProfile
 from fgtools.prompts.encode import token_budget
@@ -111,7 +112,9 @@ ROWS = [{"row_id": "a"}, {"row_id": "b"}]
 
 def test_replies_find_their_rows():
     records = [{"row_id": "b", "reply": "2"}, {"row_id": "a", "reply": "1"}]
-    assert match_replies(ROWS, records) == ["1", "2"]
+    assert match_replies(ROWS, records) == [GeneratedReply("1"), GeneratedReply("2")]
+    records[0]["confidence"] = {"n_tokens": 3, "call": -0.5, "name": 0}
+    assert match_replies(ROWS, records) == [GeneratedReply("1"), GeneratedReply("2", Confidence(3, -0.5, 0))]
 
 
 @pytest.mark.parametrize(
@@ -122,6 +125,11 @@ def test_replies_find_their_rows():
         ([{"row_id": name, "reply": ""} for name in "abc"], "must belong to a row, but 1 do not, such as 'c'"),
         ([{"row_id": "a"}], "reply 1 must hold the texts row_id and reply"),
         ([{"row_id": "a", "reply": None}], "reply 1 must hold the texts row_id and reply"),
+        *(
+            ([{"row_id": "a", "reply": "1", "confidence": one}], r"reply 1: confidence must be .* but got")
+            for one in (1, [], {}, {"n_tokens": 0, "call": -1, "name": -1}, {"n_tokens": 1, "call": 0.1, "name": -1})
+        ),
+        ([{"row_id": "a", "reply": "1", "confidence": {"n_tokens": 1, "call": None, "name": True}}], "reply 1: conf"),
     ],
 )
 def test_replies_that_do_not_fit_are_named(records, message):

@@ -21,7 +21,7 @@ _NAMES = {
     "prompts": ("Encoded", "TooLong", "audit_rows", "encode_row", "encode_rows", "probe_template", "render_prompt"),
     "generate": ("generate_replies", "generate_with_confidence"),
     "train": ("TrainResult", "TrainingError", "build_trainer", "choose_checkpoint", "training_arguments"),
-    "serve": ("Answer", "answer_request", "restore_calls"),
+    "serve": ("Answer", "ToolCaller", "answer_request", "load_caller", "restore_calls", "write_taught_tools"),
 }
 """The public names by room."""
 

@@ -86,7 +86,8 @@ def test_the_series_runs_from_raw_rows_to_the_card(recipe, chains):
     budgets = [one["max_new_tokens"] for one in scores]
     assert budgets == [128, 64] if recipe == "tutorial" else budgets[0] == budgets[1]
     manifest = json.loads((out / "manifest.json").read_text())["sha256"]
-    assert {"card.md", "compare.json", "model/model.safetensors", "figures/comparison.png"} <= set(manifest)
+    named = {"card.md", "compare.json", "model/model.safetensors", "model/tools.json", "figures/comparison.png"}
+    assert named <= set(manifest)
     text = (out / "card.md").read_text() + "".join(path.read_text() for path in out.glob("*.json"))
     assert str(out.parent) not in text
 
@@ -134,7 +135,8 @@ def test_commands_make_what_the_notebooks_make(recipe, chains, tmp_path, capsys)
         assert (tmp_path / name).read_bytes() == (out / name).read_bytes(), name
     given = ["--epochs", "0.3", "--recipe", recipe, "--out", str(tmp_path)]
     assert main(["train", "--rows", str(tmp_path), "--model", "standin", "--profile", "offline", *given]) == 0
-    assert sha256_of(tmp_path / "model" / "model.safetensors") == sha256_of(out / "model" / "model.safetensors")
+    for name in ("model.safetensors", "tools.json"):
+        assert sha256_of(tmp_path / "model" / name) == sha256_of(out / "model" / name), name
     budget = read_json(out / "scores.tuned.json")["max_new_tokens"]
     given = ["--max-new-tokens", str(budget), "--recipe", recipe, "--name", "tuned", "--out", str(tmp_path)]
     assert (

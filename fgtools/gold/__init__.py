@@ -7,6 +7,7 @@ from fgtools.gold.context import developer_text
 from fgtools.gold.conversation import Rejected
 from fgtools.gold.extract import Gold, extract_gold, extract_golds, shorten_reply
 from fgtools.gold.messages import match_results, normalize_message, render_block
+from fgtools.gold.results import normalize_result
 
 __all__ = [
     "Gold",
@@ -16,6 +17,7 @@ __all__ = [
     "extract_golds",
     "match_results",
     "normalize_message",
+    "normalize_result",
     "render_block",
     "shorten_reply",
     "tutorial",

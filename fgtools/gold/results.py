@@ -62,7 +62,7 @@ def parse_results(turns: Sequence[tuple[str, str]], called: Sequence[str]) -> li
             named[name] += 1
         else:
             name, content = _next_without_result(waiting, named) or called[-1], value
-        results.append(Result(name, _as_content(content)))
+        results.append(Result(name, normalize_result(content)))
     return results
 
 
@@ -118,8 +118,12 @@ def _unwrap(value: Any) -> tuple[str | None, Any]:
     return value[name], value[content]
 
 
-def _as_content(value: Any) -> Mapping[str, Any] | str:
-    """Return a result as a mapping where it is one, if need be decoded once more; else as text."""
+def normalize_result(value: Any) -> Mapping[str, Any] | str:
+    """Return a result as a mapping where it is one, if need be decoded once more; else as text.
+
+    Args:
+        value: A JSON value.
+    """
     if isinstance(value, str):
         inner = _decode(value)
         return inner if isinstance(inner, Mapping) else value

@@ -171,6 +171,7 @@ def _train_once(options: Namespace, seed: int, out: RunFolder) -> TrainResult:
     from fgtools.models.device import detect_capability
     from fgtools.prompts.audit import require_clean
     from fgtools.run.training import ROWS, audit_for_training, hold_out_rows
+    from fgtools.serve import write_taught_tools
     from fgtools.train import train as train_rows
 
     capability = detect_capability()
@@ -194,6 +195,7 @@ def _train_once(options: Namespace, seed: int, out: RunFolder) -> TrainResult:
     result = train_rows(model, tokenizer, rows_train, rows_dev, arguments, out.root / "model", recipe, **extras)
     if state.is_main_process:
         out.write_json("train.json", result.to_dict(), inputs)
+        write_taught_tools(out.root / "model", rows_train, tokenizer, recipe, result.left_out, inputs)
         print(f"{result.steps} steps in {result.seconds:.0f} s; the model lies in {out.root / 'model'}")
     return result
 

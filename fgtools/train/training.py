@@ -52,6 +52,7 @@ class TrainResult:
         lora_rank: Rank of the adapters that were trained; 0: the weights were.
         candidates: As in Choice.
         arguments: Every value of the SFTConfig that was in force, by name.
+        left_out: Ids of the training rows that do not fit the budget.
         history: The trainer's log entries in order: step, epoch, loss, eval_loss, mean_token_accuracy, ... Losses are
             means over labels, with the `trl` engine over batches.
     """
@@ -76,11 +77,12 @@ class TrainResult:
     lora_rank: int
     candidates: tuple[dict[str, int], ...]
     arguments: dict[str, Any]
+    left_out: tuple[str, ...]
     history: tuple[dict[str, float], ...]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object of train.json, with the tokens per second of wall-clock time, padding left out."""
-        lists = {"history": list(self.history), "candidates": list(self.candidates)}
+        lists = {name: list(getattr(self, name)) for name in ("history", "candidates", "left_out")}
         return {**vars(self), **lists, "tokens_per_second": self.tokens / self.seconds if self.seconds else 0.0}
 
 
@@ -115,6 +117,7 @@ def describe_training(trainer: RestartableTrainer, choice: Choice) -> TrainResul
         lora_rank=task.lora_rank,
         candidates=choice.candidates,
         arguments={**describe_arguments(task.arguments), "output_dir": Path(task.arguments.output_dir).name},
+        left_out=tuple(row.row_id for row in rows.given.too_long),
         history=tuple(dict(entry) for entry in state.log_history),
     )
 

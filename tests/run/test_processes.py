@@ -24,6 +24,7 @@ from fgtools.run.folder import open_run
 from fgtools.run.processes import LAUNCHED, ONE_GPU, LaunchError, choose_processes, count_gpus, launch
 from fgtools.run.settings import build_settings
 from fgtools.run.training import ROWS, hold_out_rows, run_training
+from fgtools.serve import write_taught_tools
 from fgtools.train import (
     build_trainer,
     choose_checkpoint,
@@ -227,7 +228,7 @@ def test_what_is_changed_on_the_arguments_holds_in_every_process(processes, run_
     run_training(run, settings, arguments, settings.recipe, processes=processes)
     result = run.read_json("train.json")
     assert (result["processes"], result["steps"]) == (processes, 11)
-    assert (run.root / "model" / "model.safetensors").is_file()
+    assert {"model.safetensors", "tools.json"} <= {path.name for path in (run.root / "model").iterdir()}
     told = result["arguments"]
     named = {"lr_scheduler_type": "linear", "output_dir": "model.checkpoints"}
     assert told == json.loads(json.dumps({**describe_arguments(arguments), **named}))
@@ -259,6 +260,9 @@ def test_the_command_and_the_notebooks_calls_give_the_same(prepared, tmp_path):
     assert not (tmp_path / "checkpoints").exists()
     inputs = [prepared / name for name in ROWS]
     write_json(tmp_path / "calls" / "train.json", result.to_dict(), inputs)
+    write_taught_tools(tmp_path / "calls" / "model", rows_train, tokenizer, recipe, result.left_out, inputs)
+    taught = [(tmp_path / name / "model" / "tools.json").read_bytes() for name in ("command", "calls")]
+    assert taught[0] == taught[1] and b'"shown": ' in taught[0]
     (one, weights), (two, others) = (read(tmp_path / name) for name in ("command", "calls"))
     assert all(torch.equal(weights[name], others[name]) for name in weights)
     for told in (one, two):

@@ -4,11 +4,15 @@ import json
 
 import pytest
 
-from fgtools.calls import ToolCall
+from fgtools.calls import Problem, ToolCall
 from fgtools.generate.constrained import ConstraintError
+from fgtools.profiles import DEVELOPER_TEXT
 from fgtools.schema import SchemaError
 from fgtools.serve import Answer, answer_request, restore_calls
 from tests.toys import MEAL_TOOLS as TOOLS
+
+MODEL = object()
+"""Stands for a model whose replies a test gives."""
 
 REQUEST = "note that i ate spring rolls of 892 calories"
 
@@ -17,7 +21,7 @@ def test_an_answer_has_prompt_reply_call_and_validity_with_the_callers_own_names
     answer = answer_request(model, tokenizer, REQUEST, json.dumps(TOOLS), constrained=True)
     assert "type_:" in answer.prompt and REQUEST in answer.prompt  # the template would hide a parameter named type
     assert answer.calls[0].name == "meal_log" and "type_" not in answer.calls[0].arguments
-    assert not answer.violations and answer.validity.startswith("✓")
+    assert not answer.problems and answer.validity.startswith("✓") and answer.kind == "call"
 
 
 def test_what_cannot_be_asked_is_said(model, tokenizer):
@@ -31,7 +35,7 @@ def test_what_cannot_be_asked_is_said(model, tokenizer):
         answer_request(model, tokenizer, REQUEST, TOOLS, "tutorial", constrained=True)
 
 
-CALL = "<start_function_call>call:meal_log{dish:<escape>rice<escape>%s}<end_function_call>"
+CALL = "<start_function_call>call:meal_log{dish:<escape>rice<escape>%s}<end_function_call><start_function_response>"
 
 
 @pytest.fixture
@@ -50,25 +54,26 @@ def replying(monkeypatch):
 
 def test_a_call_is_checked_against_the_tools_of_the_caller(replying, tokenizer):
     shown = replying(CALL % ",type_:3")
-    answer = answer_request(None, tokenizer, REQUEST, TOOLS)
+    answer = answer_request(MODEL, tokenizer, REQUEST, TOOLS)
     assert answer.calls == (ToolCall("meal_log", {"dish": "rice", "type": 3}),)
     assert answer.validity == "✓ in the grammar, declared tools, arguments fit their schemas"
     assert "type_" in shown[0]["tools"][0]["function"]["parameters"]["properties"]
     replying(CALL % ",type_:<escape>x<escape>")
-    faulty = answer_request(None, tokenizer, REQUEST, TOOLS)
-    assert len(faulty.violations) == 1 and "type" in faulty.violations[0] and faulty.validity.startswith("✗ meal_log")
-    replying("I cannot.")
-    assert answer_request(None, tokenizer, REQUEST, TOOLS).validity == "no call"
+    faulty = answer_request(MODEL, tokenizer, REQUEST, TOOLS)
+    assert [problem.kind for problem in faulty.problems] == ["invalid_arguments"] and "type" in faulty.validity
+    assert (faulty.kind, faulty.calls, len(faulty.rejected)) == ("invalid", (), 1)
+    assert faulty.validity.startswith("✗ invalid_arguments: meal_log")
+    replying("I cannot.<end_of_turn>")
+    assert answer_request(MODEL, tokenizer, REQUEST, TOOLS).validity == "no call"
 
 
 def test_what_is_wrong_in_tools_and_reply_is_said_apart(replying, tokenizer):
     replying("<start_function_call>call:meal_log{dish")
-    problems = answer_request(None, tokenizer, REQUEST, [*TOOLS, "odd"]).problems
-    assert (
-        problems[0] == "tools, not_a_tool: 'odd'" and problems[1].startswith("unclosed_call: ") and len(problems) == 2
-    )
-    tutorial = answer_request(None, tokenizer, REQUEST, TOOLS, "tutorial")
-    assert not any(one.startswith("tools, ") for one in tutorial.problems)
+    problems = answer_request(MODEL, tokenizer, REQUEST, [*TOOLS, "odd"]).problems
+    assert problems[0] == Problem("not_a_tool", "tools: 'odd'")
+    assert [problem.kind for problem in problems[1:]] == ["unclosed_call", "cut_off"]
+    tutorial = answer_request(MODEL, tokenizer, REQUEST, TOOLS, "tutorial")
+    assert [problem.kind for problem in tutorial.problems] == ["unclosed_call", "cut_off"]
 
 
 def test_earlier_calls_are_shown_under_the_names_that_the_model_knows(replying, tokenizer):
@@ -81,7 +86,7 @@ def test_earlier_calls_are_shown_under_the_names_that_the_model_knows(replying, 
         {"role": "tool", "name": "meal_log", "content": {"type": 1}},
         {"role": "assistant", "content": "Noted."},
     ]
-    answer = answer_request(None, tokenizer, REQUEST, TOOLS, before=earlier)
+    answer = answer_request(MODEL, tokenizer, REQUEST, TOOLS, before=earlier)
     assert "call:meal_log{dish:<escape>soup<escape>,type_:1}" in answer.prompt
     assert "response:meal_log{type:1}<end_function_response>Noted.<end_of_turn>" in answer.prompt
     assert answer.calls[0].arguments == {"dish": "rice", "type": 3}
@@ -90,18 +95,19 @@ def test_earlier_calls_are_shown_under_the_names_that_the_model_knows(replying, 
 def test_earlier_messages_take_the_place_of_the_developer_turn(replying, tokenizer):
     shown = replying("no")
     earlier = [{"role": "developer", "content": "Answer in rhyme."}, {"role": "user", "content": "hello"}]
-    answer = answer_request(None, tokenizer, REQUEST, TOOLS, before=earlier)
-    assert shown[0]["messages"] == [*earlier, {"role": "user", "content": REQUEST}]
-    assert "Answer in rhyme." in answer.prompt
-    answer_request(None, tokenizer, REQUEST, TOOLS)
+    answer = answer_request(MODEL, tokenizer, REQUEST, TOOLS, before=earlier)
+    said = shown[0]["messages"]
+    assert said[1:] == [*earlier[1:], {"role": "user", "content": REQUEST}]
+    assert said[0]["content"] == f"Answer in rhyme.\n{DEVELOPER_TEXT}" in answer.prompt  # as training rows have it
+    answer_request(MODEL, tokenizer, REQUEST, TOOLS)
     assert [message["role"] for message in shown[1]["messages"]] == ["developer", "user"]
 
 
-def test_faults_are_listed_one_a_line():
-    answer = Answer("", "", (), "", ("a: b",), ("c: d", "e"))
-    assert answer.validity == "✗ a: b\n✗ c: d\n✗ e"
+def test_faults_are_listed_one_a_line(tokenizer):
+    answer = Answer("", "", (), "", (Problem("a", "b"), Problem("c", "d")))
+    assert answer.validity == "✗ a: b\n✗ c: d"
     with pytest.raises(SchemaError, match="JSON"):
-        answer_request(None, None, REQUEST, "[{")
+        answer_request(MODEL, tokenizer, REQUEST, "[{")
 
 
 PARAMETERS = {

@@ -1,6 +1,7 @@
 """The command line: its options, and which errors become a message. What a command does stands in `run.commands`.
 
-`python -m fgtools run | draft | prepare | audit | train | evaluate | score`; each with --help.
+`python -m fgtools run | draft | prepare | audit | train | evaluate | score |
+export`; each with --help.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import TypeAlias
 
 from fgtools import __version__
 from fgtools.files import FgtoolsError
-from fgtools.profiles import ENGINES, OVER_LENGTH, PRECISIONS, PROFILES, RECIPES, TURNS
+from fgtools.profiles import ENGINES, GGUF_TYPES, OVER_LENGTH, PRECISIONS, PROFILES, RECIPES, TURNS
 from fgtools.rows.formats import SHAPES
 from fgtools.run import commands
 from fgtools.run.session import quiet_libraries
@@ -69,7 +70,7 @@ def _build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"fgtools {__version__}", help="show the version")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     added = parser.add_subparsers(required=True, metavar="COMMAND", dest="name_of_command")
-    for add in (_add_run, _add_draft, _add_prepare, _add_audit, _add_train, _add_evaluate, _add_score):
+    for add in (_add_run, _add_draft, _add_prepare, _add_audit, _add_train, _add_evaluate, _add_score, _add_export):
         add(added)
     return parser
 
@@ -239,6 +240,24 @@ def _add_score(added: Commands) -> None:
     score.add_argument("--replies", required=True, help='a file of {"row_id", "reply"} lines')
     _add_recipe(score)
     score.set_defaults(command=commands.score)
+
+
+def _add_export(added: Commands) -> None:
+    export = added.add_parser("export", help="files for llama.cpp and Ollama, scored again (needs gguf, xllamacpp)")
+    export.add_argument("--model", required=True)
+    files = "gguf: for llama.cpp; ollama: the same with a Modelfile each (default: %(default)s)"
+    export.add_argument("--to", choices=["gguf", "ollama"], default="gguf", help=files)
+    types = "number formats of the weights, a file each (default: f16 q8_0)"
+    export.add_argument("--types", nargs="+", choices=GGUF_TYPES, default=["f16", "q8_0"], metavar="TYPE", help=types)
+    export.add_argument("--base", default="", metavar="FILE", help="the base model's GGUF file: its vocabulary is used")
+    rows = "a rows.*.jsonl file that every file answers; without it nothing is scored"
+    export.add_argument("--rows", default="", metavar="FILE", help=rows)
+    replies = "transformers' replies to these rows, as evaluate writes them (default: generated on the CPU)"
+    export.add_argument("--replies", default="", metavar="FILE", help=replies)
+    _add_recipe(export)
+    export.add_argument("--max-new-tokens", type=_parse_count, default=0, help="0: from the longest gold")
+    export.add_argument("--out", required=True)
+    export.set_defaults(command=commands.export)
 
 
 if __name__ == "__main__":

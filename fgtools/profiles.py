@@ -96,6 +96,9 @@ TURNS = ("first", "all")  # which answers of a conversation may become rows; see
 OVER_LENGTH = ("reject", "prune", "cut")  # what may happen to a row over the budget; see Recipe
 ENGINES = ("labelled", "trl")  # how gradients may be computed; see Recipe
 PRECISIONS = ("fp32", "bf16", "fp16")  # number formats a training may compute in
+GGUF_TYPES = ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0")
+"""Number formats of weights that the package gguf can write, the most exact first; quantised ones (q) hold blocks of 32
+numbers with a scale each."""
 
 RECIPES = {
     "native": Recipe(

@@ -255,3 +255,21 @@ def score(options: Namespace) -> None:
     replies = match_replies(rows, read_jsonl(Path(options.replies)))
     scores = score_replies(rows, [reply.text for reply in replies], style=get_recipe(options.recipe).call_style)
     print(json.dumps(scores.to_dict(), ensure_ascii=False, indent=1))
+
+
+def export(options: Namespace) -> None:
+    """Write files for llama.cpp or Ollama, score them where there are rows, and print the table; a loss is an error."""
+    from fgtools.report.layout import render_table
+    from fgtools.run.export import build_export_table, export_model, require_kept
+
+    out = open_run(options.out)
+    how = {"to": options.to, "base": options.base, "rows_path": options.rows, "replies_path": options.replies}
+    limits = {"recipe": options.recipe, "max_new_tokens": options.max_new_tokens}
+    reference, variants = export_model(options.model, out, options.types, **how, **limits)
+    if reference is None:
+        print(f"{len(options.types)} files in {out.root}; not scored: no evaluation rows were given (--rows)")
+        return
+    print(render_table(build_export_table(reference, variants)))
+    for variant in variants:
+        print(f"{variant.file.path.name}: {variant.verdict}")
+    require_kept(variants)

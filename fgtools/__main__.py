@@ -237,7 +237,9 @@ def _add_evaluate(added: Commands) -> None:
 def _add_score(added: Commands) -> None:
     score = added.add_parser("score", help="scores of a replies file, as JSON on standard output")
     score.add_argument("--rows", required=True, help="a rows.*.jsonl file")
-    score.add_argument("--replies", required=True, help='a file of {"row_id", "reply"} lines')
+    score.add_argument("--replies", required=True, help='a file of {"row_id", "reply"} lines, "confidence" where known')
+    text = "share of answered rows that is to be right, for the threshold of unsure replies (default: %(default)s)"
+    score.add_argument("--precision", type=_parse_amount, default=0.9, metavar="SHARE", help=text)
     _add_recipe(score)
     score.set_defaults(command=commands.score)
 

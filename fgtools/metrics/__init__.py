@@ -31,6 +31,7 @@ __all__ = [
     "compare",
     "comparison",
     "confidence",
+    "coverage",
     "find_undeclared",
     "find_violations",
     "has_valid_arguments",

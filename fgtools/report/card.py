@@ -5,6 +5,7 @@ Knows the JSON objects of the run folder; computes nothing anew and knows no hub
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pandas
 
 from fgtools.files import InputError
 from fgtools.metrics import Comparison
+from fgtools.metrics.coverage import ThresholdChoice
 from fgtools.report.data_tables import build_funnel_table
 from fgtools.report.layout import render_markdown_table
 from fgtools.report.tables import build_comparison_table
@@ -62,6 +64,7 @@ def render_card(facts: Mapping[str, Mapping[str, Any]], repo_id: str = "", banne
         "Shares carry Wilson intervals, their differences Bonett and Price's, the rest bootstrap intervals over rows. "
         "AST match follows the rules of the Berkeley Function Calling Leaderboard. Tool accuracy is the tutorial's. "
         "TC-CER is its error rate, but with the gold in the notation that the model was taught.",
+        *_render_threshold(facts["compare"].get("coverage")),
         "## Data",
         f"{_count_raw(funnel)} from {funnel['origin']}. What became of them:",
         render_markdown_table(build_funnel_table(funnel["funnel"], funnel["rows_in"])),
@@ -80,6 +83,20 @@ def render_card(facts: Mapping[str, Mapping[str, Any]], repo_id: str = "", banne
         ", ".join(f"{name} {version}" for name, version in run["environment"].items()),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _render_threshold(saved: Mapping[str, Any] | None) -> list[str]:
+    """Return the paragraphs on passing unsure requests on; none where the run has no confidences."""
+    if saved is None:
+        return []
+    choice = ThresholdChoice.from_dict(saved)
+    how = ""
+    if not math.isnan(choice.threshold):
+        how = f" `load_caller(folder, threshold={choice.threshold:g})` marks answers below it as unsure."
+    return [
+        "## Unsure answers",
+        f"{choice.describe()}{how} It was not chosen for requests of other kinds, or for tools it was not taught.",
+    ]
 
 
 def _render_metadata(model: str) -> str:

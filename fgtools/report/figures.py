@@ -19,6 +19,7 @@ from matplotlib.ticker import MaxNLocator
 from fgtools.files import write_parts
 from fgtools.metrics import LADDER, Comparison, Ratio, Scores, Share
 from fgtools.metrics.breakdowns import Parts, require_same_parts
+from fgtools.metrics.coverage import ThresholdChoice
 from fgtools.report.tables import LABELS, shorten_code
 
 BEFORE, AFTER, MUTED = "#d08c3f", "#2f6f9f", "#9a9a9a"
@@ -216,6 +217,33 @@ def plot_shares(
     axes.legend(_handles(), ["before", "after"], frameon=False, fontsize=8)
     axes.grid(axis="y", color="#e5e5e5", linewidth=0.8)
     return _name_axes(axes, f"By {label}", label, measure)
+
+
+def plot_coverage(choice: ThresholdChoice, axes: Axes) -> Axes:
+    """Draw how many of the answered rows are right as ever more rows are answered, the surest first.
+
+    Args:
+        choice: A threshold with the curve of the rows that it is checked on.
+        axes: What is drawn on.
+
+    Returns:
+        The axes; the band is the 95 % interval, the dot is the threshold, the dashed line the precision aimed at.
+    """
+    answered = [100 * point.answered.rate for point in choice.curve]
+    axes.plot(answered, [100 * point.right.rate for point in choice.curve], color=AFTER, linewidth=1.8)
+    low, high = zip(*(point.right.interval for point in choice.curve), strict=True) if choice.curve else ((), ())
+    axes.fill_between(answered, [100 * end for end in low], [100 * end for end in high], color=AFTER, alpha=0.15)
+    axes.axhline(100 * choice.precision, color=MUTED, linewidth=1, linestyle="--")
+    checked = choice.checked
+    if checked.answered.k:
+        place = 100 * checked.answered.rate, 100 * checked.right.rate
+        axes.plot(*place, "o", color=BEFORE)
+        note = f"threshold {choice.threshold:g}: {checked.right.k}/{checked.right.n} right"
+        axes.annotate(note, place, xytext=(-8, -16), textcoords="offset points", ha="right", fontsize=8)
+    axes.set(xlim=(0, 102), ylim=(0, 104))
+    axes.grid(axis="y", color="#e5e5e5", linewidth=0.8)
+    xlabel = f"answered, % of {checked.answered.n} rows that the threshold was not chosen on"
+    return _name_axes(axes, "Unsure replies passed on", xlabel, "right, % of those answered")
 
 
 def _handles() -> list[plt.Line2D]:

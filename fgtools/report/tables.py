@@ -14,6 +14,7 @@ import pandas
 from fgtools.metrics import Change, Comparison, Scores, Share
 from fgtools.metrics.behaviours import BEHAVIOURS
 from fgtools.metrics.breakdowns import Parts, require_same_parts
+from fgtools.metrics.coverage import ThresholdChoice
 from fgtools.metrics.protocol import TOKENS_AFTER, TOKENS_BEFORE, Protocol
 from fgtools.report.layout import DECIDES
 
@@ -60,6 +61,24 @@ def build_ladder_table(scores: Scores) -> pandas.DataFrame:
     measures = [(label, getattr(scores, name)) for name, label in LABELS.items()]
     rows = [(label, str(measure), measure.rate) for label, measure in measures]
     return pandas.DataFrame(rows, columns=["measure", f"k/n = value [95 % interval]{how}", "rate"])
+
+
+def build_threshold_table(choice: ThresholdChoice) -> pandas.DataFrame:
+    """Return what becomes of the rows that a threshold was not chosen on: at the threshold, and at every tenth of them.
+
+    Rows of one confidence go together, so a tenth may hold more than its share.
+    """
+    points = {}
+    for tenth in range(1, 11):
+        reached = [point for point in choice.curve if point.answered.rate >= tenth / 10]
+        points |= {point.threshold: point for point in reached[:1]}
+    if not math.isnan(choice.threshold):
+        points[choice.threshold] = choice.checked
+    rows = [
+        (point.threshold, str(point.answered), str(point.right), "chosen" if point is choice.checked else "")
+        for _, point in sorted(points.items(), reverse=True)
+    ]
+    return pandas.DataFrame(rows, columns=["threshold", "answered", "right, of those answered", ""])
 
 
 def build_comparison_table(comparison: Comparison) -> pandas.DataFrame:

@@ -248,13 +248,18 @@ def evaluate(options: Namespace) -> None:
 
 
 def score(options: Namespace) -> None:
-    """Print the scores of a replies file as JSON."""
+    """Print the scores of a replies file as JSON; with what a threshold is worth where the file holds confidences."""
+    from fgtools.metrics.coverage import build_outcomes, choose_threshold
     from fgtools.run.evaluation import match_replies
 
     rows = load_rows(Path(options.rows))
     replies = match_replies(rows, read_jsonl(Path(options.replies)))
     scores = score_replies(rows, [reply.text for reply in replies], style=get_recipe(options.recipe).call_style)
-    print(json.dumps(scores.to_dict(), ensure_ascii=False, indent=1))
+    values = scores.to_dict()
+    if any(reply.confidence.is_known for reply in replies):
+        choice = choose_threshold(build_outcomes(rows, scores, replies), options.precision)
+        values |= {"coverage": choice.to_dict(), "threshold": choice.describe()}
+    print(json.dumps(values, ensure_ascii=False, indent=1))
 
 
 def export(options: Namespace) -> None:

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from fgtools.metrics import compare, score
+from fgtools.metrics.coverage import Outcome, choose_threshold
 from fgtools.report.card import NEEDED, render_card
 from tests.report.four_rows import RIGHT, ROWS, WRONG
 
@@ -70,3 +71,15 @@ def test_a_card_without_its_facts_is_an_error(comparison):
     with pytest.raises(ValueError, match=r"needs run, funnel, train, compare, but lacks train"):
         render_card(given)
     assert set(NEEDED) == {"run", "funnel", "train", "compare"}
+
+
+def test_the_card_says_what_a_threshold_is_worth_where_one_was_chosen(comparison):
+    given = facts(comparison)
+    assert "Unsure answers" not in render_card(given)
+    outcomes = [Outcome(place < 90, -0.01 * place, str(place)) for place in range(120)]
+    choice = choose_threshold(outcomes, 0.9)
+    given["compare"]["coverage"] = json.loads(json.dumps(choice.to_dict()))
+    card = render_card(given)
+    assert choice.describe() in card and f"load_caller(folder, threshold={choice.threshold:g})" in card
+    given["compare"]["coverage"] = json.loads(json.dumps(choose_threshold(outcomes[:5], 0.9).to_dict()))
+    assert "No threshold lets at least 10" in render_card(given) and "threshold=" not in render_card(given)

@@ -10,6 +10,7 @@ matplotlib.use("Agg")
 
 from fgtools.metrics import LADDER, Comparison, Scores, compare, score
 from fgtools.metrics.breakdowns import count_argument_types, split_by_calls, split_by_tools
+from fgtools.metrics.coverage import Outcome, choose_threshold
 from fgtools.report import figures
 from fgtools.report.figures import AFTER, BEFORE
 from tests.report import samples
@@ -119,3 +120,19 @@ def test_a_part_without_such_rows_is_named_and_not_drawn(sides):
     assert len(axes.lines) == 4  # a dot and an interval of the one part that has rows without a call, twice
     with pytest.raises(ValueError, match="the same rows in the same parts"):
         figures.plot_breakdown(parts[0], split_by_tools(sides[1]), "calls due", figures.new_axes())
+
+
+def test_the_curve_of_a_threshold_shows_the_checked_rows_and_the_choice():
+    outcomes = [Outcome(place % 9 != 0, -0.01 * place, str(place)) for place in range(120)]
+    choice = choose_threshold(outcomes, 0.85)
+    axes = figures.plot_coverage(choice, figures.new_axes())
+    x, y = axes.lines[0].get_data()
+    assert list(x) == [100 * point.answered.rate for point in choice.curve] and x[-1] == 100
+    assert list(y) == [100 * point.right.rate for point in choice.curve]
+    (dot,) = (line for line in axes.lines if line.get_marker() == "o")
+    assert dot.get_data() == ([100 * choice.checked.answered.rate], [100 * choice.checked.right.rate])
+    assert f"threshold {choice.threshold:g}" in texts(axes) and "60 rows that the threshold was not chosen" in texts(
+        axes
+    )
+    for none in (choose_threshold([], 0.9), choose_threshold(outcomes, 1.0)):
+        assert "threshold nan" not in texts(figures.plot_coverage(none, figures.new_axes()))

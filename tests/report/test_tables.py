@@ -14,6 +14,7 @@ from fgtools.metrics.breakdowns import (
     split_by_tools,
 )
 from fgtools.metrics.comparison import BETTER, NO_EVIDENCE, NOT_COUNTED, WORSE
+from fgtools.metrics.coverage import Outcome, choose_threshold
 from fgtools.metrics.protocol import score_protocol, select_protocol_rows
 from fgtools.report.tables import (
     LABELS,
@@ -26,6 +27,7 @@ from fgtools.report.tables import (
     build_outcomes_table,
     build_protocol_table,
     build_seeds_table,
+    build_threshold_table,
     build_transitions_table,
     shorten_code,
 )
@@ -250,3 +252,14 @@ def test_several_seeds_are_read_at_their_saved_steps():
     assert table["eval loss"][3] == pytest.approx(0.125 * 2**0.5)  # of two values a and b: |a - b| / sqrt(2)
     untaken = build_seeds_table({3: TRAINING, 4: {**TRAINING, "saved_step": 0}})
     assert untaken["rows right"].isna().tolist() == [False, True, True, True]
+
+
+def test_the_table_of_a_threshold_holds_every_tenth_and_the_choice():
+    outcomes = [Outcome(place % 9 != 0, -0.01 * place, str(place)) for place in range(120)]
+    choice = choose_threshold(outcomes, 0.85)
+    table = build_threshold_table(choice)
+    assert list(table["threshold"]) == sorted(table["threshold"], reverse=True) and 10 <= len(table) <= 11
+    (chosen,) = table[table[""] == "chosen"].to_dict("records")
+    assert chosen["threshold"] == choice.threshold and chosen["answered"] == str(choice.checked.answered)
+    assert table.iloc[-1]["answered"].startswith("60/60 = 100.0%")
+    assert build_threshold_table(choose_threshold([], 0.9)).empty

@@ -167,7 +167,7 @@ def build_reference(
     budget = max_new_tokens or token_budget(longest_completion(rows, tokenizer, recipe))
     seconds: float | None = None
     if records:
-        replies = match_replies(rows, records)
+        replies = [reply.text for reply in match_replies(rows, records)]
         scores = score(rows, replies, style=get_recipe(recipe).call_style)
     else:
         name, begun = "replies.transformers.jsonl", time.perf_counter()

@@ -270,11 +270,9 @@ def export(options: Namespace) -> None:
     out = open_run(options.out)
     how = {"to": options.to, "base": options.base, "rows_path": options.rows, "replies_path": options.replies}
     limits = {"recipe": options.recipe, "max_new_tokens": options.max_new_tokens}
-    reference, variants = export_model(options.model, out, options.types, **how, **limits)
-    if reference is None:
-        print(f"{len(options.types)} files in {out.root}; not scored: no evaluation rows were given (--rows)")
-        return
-    print(render_table(build_export_table(reference, variants)))
-    for variant in variants:
-        print(f"{variant.file.path.name}: {variant.verdict}")
-    require_kept(variants)
+    exported = export_model(options.model, out, options.types, **how, **limits)
+    if exported["rows"]:
+        print(render_table(build_export_table(exported)))
+    for file in exported["variants"]:
+        print(f"{out.root / file['file']}: {file['verdict']}")
+    require_kept(exported)

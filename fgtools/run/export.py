@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 LOST, KEPT, NOT_SHOWN = "lost", "no loss shown", "not shown"
 """The readings of a Variant."""
 
+_COUNTS = {"same prompt": "same_prompt", "same reply": "same_reply", "ended by the model": "ended"}
+"""Columns of the table, and which counts of a Variant stand in them."""
+
 _STOP = re.compile(rf"(?:{'|'.join(map(re.escape, STOP_TOKENS))})\Z")
 
 
@@ -213,7 +216,9 @@ def score_file(file: GgufFile, reference: Reference, recipe: str, out: RunFolder
     return Variant(file, replies, *counts, compare(reference.scores, scores), seconds)
 
 
-def describe_export(files: Sequence[GgufFile], reference: Reference | None, variants: Sequence[Variant]) -> dict:
+def describe_export(
+    files: Sequence[GgufFile], reference: Reference | None, variants: Sequence[Variant]
+) -> dict[str, Any]:
     """Return the JSON object of export.json; without a reference the files are not scored, and it says so."""
     if reference is None:
         unscored = {"reading": "not scored", "verdict": "not scored: no evaluation rows were given"}
@@ -223,32 +228,34 @@ def describe_export(files: Sequence[GgufFile], reference: Reference | None, vari
     return {**head, "transformers": transformers, "variants": [variant.to_dict() for variant in variants]}
 
 
-def build_export_table(reference: Reference, variants: Sequence[Variant]) -> pandas.DataFrame:
-    """Return a line for transformers and one for each file."""
+def build_export_table(export: Mapping[str, Any]) -> pandas.DataFrame:
+    """Return a line for transformers and one for each file, from the JSON object of export.json."""
     import pandas
 
-    n = len(reference.rows)
-    rate = f"{n / reference.seconds:.2f}" if reference.seconds else ""
-    lines = [{"file": "transformers", "AST match": str(reference.scores.ast_match), "rows/s": rate}]
-    for variant in variants:
-        change = variant.comparison.change("ast_match")
+    n, before = export["rows"], export["transformers"]
+    lines = [{"file": "transformers", "AST match": _render_share(before["ast_match"])}]
+    lines[0]["rows/s"] = f"{n / before['seconds']:.2f}" if before["seconds"] else ""
+    for variant in export["variants"]:
+        change = variant["ast_match"]
+        counts = {name: f"{variant[key]['k']}/{n}" for name, key in _COUNTS.items()}
         lines.append(
             {
-                "file": variant.file.path.name,
-                "MB": f"{variant.file.size / 1e6:.1f}",
-                "seconds to write": f"{variant.file.seconds:.1f}",
-                "same prompt": f"{variant.same_prompt.k}/{n}",
-                "same reply": f"{variant.same_reply.k}/{n}",
-                "AST match": str(change.after),
-                "gained": str(change.fixed),
-                "lost": str(change.broken),
-                "p": change.p,
-                "ended": f"{variant.ended.k}/{n}",
-                "rows/s": f"{n / variant.seconds:.2f}",
+                "file": variant["type"],
+                "MB": f"{variant['bytes'] / 1e6:.1f}",
+                "written in": f"{variant['seconds_to_write']:.1f} s",
+                **counts,
+                "AST match": _render_share(change["after"]),
+                "gained, lost": f"{change['fixed']}, {change['broken']}",
+                "p": change["p"],
+                "rows/s": f"{n / variant['seconds']:.2f}",
             }
         )
     columns = [*lines[-1]]
     return pandas.DataFrame([dict.fromkeys(columns, "") | line for line in lines], columns=columns)
+
+
+def _render_share(saved: Mapping[str, Any]) -> str:
+    return str(Share(saved["k"], saved["n"]))
 
 
 def export_model(
@@ -262,7 +269,7 @@ def export_model(
     replies_path: str = "",
     recipe: str = "native",
     max_new_tokens: int = 0,
-) -> tuple[Reference | None, list[Variant]]:
+) -> dict[str, Any]:
     """Write a model's files into a folder, score them where there are rows, and write export.json.
 
     Args:
@@ -277,7 +284,7 @@ def export_model(
         max_new_tokens: Budget of one reply, in tokens; 0: from the longest gold.
 
     Returns:
-        What the files were compared with, and each file's Variant; None and [] where there are no rows.
+        The JSON object of export.json, which is written last.
 
     Raises:
         FgtoolsError: As write_gguf, build_reference and score_file.
@@ -298,13 +305,15 @@ def export_model(
         limits = (reference.max_new_tokens, reference.n_ctx) if reference else (max_new_tokens or 256, 4096)
         write_modelfiles(out, files, *limits)
     inputs = [model, *(Path(path) for path in (base, rows_path, replies_path) if path)]
-    out.write_json("export.json", describe_export(files, reference, variants), inputs)
-    return reference, variants
+    described = describe_export(files, reference, variants)
+    out.write_json("export.json", described, inputs)
+    return described
 
 
-def require_kept(variants: Sequence[Variant]) -> None:
-    """Raise ExportError if a file lost AST matches."""
-    lost = [variant for variant in variants if variant.reading == LOST]
+def require_kept(export: Mapping[str, Any]) -> None:
+    """Raise ExportError if a file of an export lost AST matches."""
+    lost = [f"{one['file']} {one['verdict']}" for one in export["variants"] if one["reading"] == LOST]
     if lost:
-        names = "; ".join(f"{variant.file.path.name} {variant.verdict}" for variant in lost)
-        raise ExportError(f"every file must answer as well as the model, but {names}: use a more exact --types")
+        raise ExportError(
+            f"every file must answer as well as the model, but {'; '.join(lost)}: use a more exact --types"
+        )

@@ -128,7 +128,7 @@ def add_tokens(vocabulary: Vocabulary, tokenizer: Mapping[str, Any]) -> Vocabula
             tokens[number], scores[number], types[number] = text.replace(" ", _SPACE), 0.0, int(TokenType.NORMAL)
             continue
         special = token.get("special", False) and text not in VISIBLE
-        tokens[number] = text
+        tokens[number] = text if special else text.replace(_SPACE, " ")  # it is looked for in the text as it stands
         types[number] = int(TokenType.CONTROL if special else TokenType.USER_DEFINED)
     return replace(
         vocabulary, tokens=tuple(tokens), scores=tuple(scores), types=tuple(types), left_out=tuple(sorted(left_out))

@@ -349,6 +349,7 @@ LOG_ENTRIES = 100  # entries of the log of one training, about
 KEPT_CHECKPOINTS = 2  # checkpoints on disk during a training: the best and the last
 LORA_LEARNING_RATE = 2e-4  # of an adapter, which starts from zero: official recipes take 1e-4 to 2e-4
 FIRST_STEPS = 20  # steps within which an fp16 loss that is not finite makes the training start again in fp32
+MEASURED_ROWS = 4  # shortest rows of a training, by which fused kernels are compared with plain ones before it starts
 SKIPPED_STEPS = 12  # steps fp16's scaler may skip: it is then down from 65,536 to 16, and gradients still overflow
 WINDOW_STEPS = 16  # steps whose rows are sorted by length together: of 256 rows at 16 a step, some 4 % is padding
 REPLY_MARGIN, REPLY_STEP = 0.25, 16  # a reply's budget: the longest gold and this share, up to a multiple of 16 tokens

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -58,6 +59,21 @@ class Precision:
         if self.name == "fp32":
             return contextlib.nullcontext()
         return torch.autocast(device_type, dtype=DTYPES[self.name])
+
+
+@contextlib.contextmanager
+def casts_kept() -> Iterator[None]:
+    """Keep the casts of weights that autocast makes until the end, for weights that do not change meanwhile.
+
+    Autocast forgets them whenever its outermost context ends; several micro-batches of a step would each cast all
+    weights anew.
+    """
+    torch.autocast_increment_nesting()
+    try:
+        yield
+    finally:
+        if torch.autocast_decrement_nesting() == 0:
+            torch.clear_autocast_cache()
 
 
 def detect_capability(device: torch.device | None = None) -> tuple[int, int] | None:

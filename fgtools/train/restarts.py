@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -209,6 +209,10 @@ class RestartableTrainer(SFTTrainer):
         """Build every part of this trainer anew: format and checkpoint are decided when it is built."""
         self.__init__(replace(self.task, **changes))  # type: ignore[misc]
 
+    def _fused_kernels(self) -> AbstractContextManager[str]:
+        """Return the context of faster kernels, which says what was decided; TRL's own trainer has none."""
+        return nullcontext("")
+
     def _trained(self) -> list[tuple[str, torch.nn.Parameter]]:
         return [(name, weight) for name, weight in self.task.model.named_parameters() if weight.requires_grad]
 
@@ -223,7 +227,9 @@ class RestartableTrainer(SFTTrainer):
         if self.args.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.args.device)
         widened = widened_norms(task.model) if task.plan.precision.name == "fp16" else nullcontext()
-        with widened, varied_shapes(self.args.device):
+        with widened, varied_shapes(self.args.device), self._fused_kernels() as line:
+            if line and self.is_world_process_zero():
+                print(line, flush=True)
             try:
                 return super().train(resume_from_checkpoint=str(task.checkpoint.folder) if task.checkpoint else None)
             except torch.OutOfMemoryError as error:

@@ -25,12 +25,13 @@ from transformers import set_seed as set_every_seed
 from transformers.trainer_utils import EvalLoopOutput
 from trl import SFTConfig
 
-from fgtools.models.device import Precision, peak_memory_bytes
+from fgtools.models.device import Precision, casts_kept, peak_memory_bytes
 from fgtools.models.lora import add_adapters
-from fgtools.profiles import Recipe, get_recipe
+from fgtools.profiles import MEASURED_ROWS, Recipe, get_recipe
 from fgtools.prompts import IGNORED, Encoded, EncodedRows
 from fgtools.train.arguments import TrainingError, check_arguments, deciding_values, rows_per_step
 from fgtools.train.checkpoints import Checkpoint, find_checkpoint, identify_training
+from fgtools.train.fused import fused_kernels
 from fgtools.train.loss import LabelSums, patch_forward, restore_forward
 from fgtools.train.plan import Plan, choose_engine, plan_steps, plan_training, split_by_tokens
 from fgtools.train.restarts import CountSkips, NotFinite, RestartableTrainer, Side, Task, TellEpoch
@@ -270,14 +271,31 @@ class LabelledPositionsTrainer(RestartableTrainer):
         lengths = inputs["attention_mask"].sum(1).tolist()
         parts = split_by_tokens(lengths, self.tokens)
         loss = torch.zeros((), device=self.args.device)
-        for number, rows in enumerate(parts, start=1):
-            part = {name: values[rows, : lengths[rows[0]]] for name, values in inputs.items()}
-            unsynced = number < len(parts) and self.args.world_size > 1
-            with self.accelerator.no_sync(model) if unsynced else contextlib.nullcontext():
-                loss = loss + super().training_step(model, part, count)
+        with casts_kept():
+            for number, rows in enumerate(parts, start=1):
+                part = {name: values[rows, : lengths[rows[0]]] for name, values in inputs.items()}
+                unsynced = number < len(parts) and self.args.world_size > 1
+                with self.accelerator.no_sync(model) if unsynced else contextlib.nullcontext():
+                    loss = loss + super().training_step(model, part, count)
         self._window.tokens += sum(lengths)
         self._window.padded += sum(lengths[rows[0]] * len(rows) for rows in parts)
         return loss
+
+    def _fused_kernels(self) -> AbstractContextManager[str]:
+        return fused_kernels(self.task.model, self.args.device, self.precision.name, self._measure_batch)
+
+    def _measure_batch(self) -> tuple[float, float]:
+        """Return the loss of a few short rows and the norm of its gradients, which are not kept."""
+        model, rows = self.task.model, sorted(self.train_dataset, key=lambda row: len(row["input_ids"]))[:MEASURED_ROWS]
+        model.train()
+        inputs = self._prepare_inputs(self._collate(rows))
+        with self.compute_loss_context_manager():
+            sums = self._read(model, inputs)
+        (sums.loss / sums.labels.sum().clamp(min=1)).backward()
+        gradients = [weight.grad for weight in model.parameters() if weight.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients).item()
+        model.zero_grad(set_to_none=True)
+        return sums.loss.item(), norm
 
     def compute_loss_context_manager(self) -> AbstractContextManager:
         """Return the autocast of the precision that was decided."""

@@ -1,5 +1,6 @@
 """The engine beside TRL's own trainer: the same loss, the same gradients, the same curve; however a step is cut."""
 
+import contextlib
 import dataclasses
 
 import pytest
@@ -130,6 +131,25 @@ def test_cudnns_attention_is_off_in_every_step_and_on_again_afterwards(tokenizer
     trainer.train()
     watch.remove()
     assert seen and not any(seen) and torch.backends.cuda.cudnn_sdp_enabled()
+
+
+def test_weights_are_cast_once_a_step_and_the_gradients_are_the_same(tokenizer, encoded, tmp_path, monkeypatch):
+    changes = {"precision": Precision("bf16", ""), "micro_batches": MicroBatches(900, False, "")}
+    cleared, clear = [], torch.clear_autocast_cache
+    monkeypatch.setattr(torch, "clear_autocast_cache", lambda: cleared.append(1) or clear())
+    once = step_gradients(make_trainer(tokenizer, encoded, tmp_path / "once", **changes), encoded[:8])
+    n_once = len(cleared)
+    monkeypatch.setattr("fgtools.train.trainer.casts_kept", contextlib.nullcontext)
+    each = step_gradients(make_trainer(tokenizer, encoded, tmp_path / "each", **changes), encoded[:8])
+    assert n_once == 1 and len(cleared) - n_once > 1
+    assert once[0] == each[0] and all(torch.equal(once[1][name], each[1][name]) for name in each[1])
+
+
+def test_a_measured_batch_leaves_nothing_behind(tokenizer, encoded, tmp_path):
+    trainer = make_trainer(tokenizer, encoded, tmp_path)
+    loss, norm = trainer._measure_batch()
+    assert loss > 0 and norm > 0 and trainer._measure_batch() == (loss, norm)
+    assert all(weight.grad is None for weight in trainer.model.parameters()) and trainer._window.labels == 0
 
 
 def test_a_loss_that_is_no_number_stops_the_step(tokenizer, encoded, tmp_path):

@@ -3,7 +3,9 @@
 Knows transformers' loaders, hubs and devices; not prompts or rows.
 """
 
-from fgtools.models.load import ModelError, load_model, load_tokenizer, save_model
+from fgtools.models.load import ModelError, load_model, load_tokenizer
+from fgtools.models.response import response_template
+from fgtools.models.save import save_model
 
 __all__ = [
     "ModelError",
@@ -13,5 +15,6 @@ __all__ = [
     "load_model",
     "load_tokenizer",
     "lora",
+    "response_template",
     "save_model",
 ]

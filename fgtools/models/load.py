@@ -9,8 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import shutil
-import tempfile
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -23,7 +21,7 @@ from transformers import (
 )
 
 from fgtools.calls.tokens import BOS, END_CALL, EOS, ESCAPE, PAD, START_CALL, STOP_TOKENS
-from fgtools.files import FgtoolsError, replace_folder
+from fgtools.files import FgtoolsError
 from fgtools.models.attention import describe_attention
 from fgtools.models.device import choose_device_and_dtype, detect_capability
 from fgtools.offline import CHECKPOINT
@@ -141,6 +139,7 @@ def load_tokenizer(name_or_path: str | Path, chat_template: str | Path = "") -> 
         tokenizer = PreTrainedTokenizerFast(
             tokenizer_file=str(bare), bos_token=BOS, eos_token=EOS, pad_token=PAD, unk_token="<unk>"
         )
+        tokenizer.name_or_path = str(folder)
     else:
         folder = find_model(str(name_or_path))
         _require(folder, "tokenizer_config.json")
@@ -228,32 +227,3 @@ def fingerprint_model(model: PreTrainedModel) -> str:
         numbers = weight.detach().flatten()[::step].float().tolist()
         digest.update(f"{name} {weight.dtype} {tuple(weight.shape)} {numbers}".encode())
     return digest.hexdigest()
-
-
-def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: str | Path) -> Path:
-    """Save a model so that plain transformers loads it, and return the folder.
-
-    Weights, tokenizer with template and generation settings are saved.
-
-    Args:
-        model: The model; `use_cache` of its config is set, and the stop ids of its generation settings.
-        tokenizer: Its tokenizer.
-        folder: Where to; an older folder is replaced when the new one is complete.
-    """
-    folder = Path(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    model.config.use_cache = True
-    settings = model.generation_config
-    settings.use_cache = True
-    settings.eos_token_id = stop_ids(tokenizer)
-    settings.pad_token_id = tokenizer.pad_token_id
-    settings.bos_token_id = tokenizer.bos_token_id
-    scratch = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-    scratch.chmod(0o755)
-    try:
-        model.save_pretrained(scratch)
-        tokenizer.save_pretrained(scratch)
-    except BaseException:
-        shutil.rmtree(scratch)
-        raise
-    return replace_folder(scratch, folder)

@@ -174,6 +174,6 @@ def train(
     choice = choose_checkpoint(trainer, tokenizer, rows_eval, recipe)
     result = describe_training(trainer, choice)
     if PartialState().is_main_process:
-        save_model(model, tokenizer, out_dir)
+        save_model(model, tokenizer, out_dir, recipe)
     remove_checkpoints(trainer)
     return result

@@ -1,0 +1,87 @@
+"""A tuned model's folder: weights, tokenizer, generation settings, and how its replies are read.
+
+Knows what transformers writes and what other loaders and engines look for beside it; not how a model was trained.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import shutil
+from pathlib import Path
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from fgtools.files import make_folder, name_file, read_json, replace_folder, write_text
+from fgtools.models.load import stop_ids
+from fgtools.models.response import response_template
+from fgtools.profiles import Recipe, get_recipe
+
+_VOCABULARY = "tokenizer.model"
+"""SentencePiece's file of a base model's vocabulary, which converters to GGUF read; transformers does not write it."""
+
+
+def save_model(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: str | Path, recipe: str | Recipe = "native"
+) -> Path:
+    """Save a model so that plain transformers loads it, stops where a reply ends and reads the calls in it.
+
+    The folder holds weights, tokenizer with chat template and response template (see `response_template`; one that
+    the tokenizer brought is replaced), generation settings, and the tokenizer's tokenizer.model where the folder that
+    it was loaded from has one. Every file has the permissions of a file newly made.
+
+    Args:
+        model: The model; `use_cache` of its config is set, and the stop ids of its generation settings. Whether it
+            samples by default stays as it is.
+        tokenizer: Its tokenizer.
+        folder: Where to; an older folder is replaced when the new one is complete.
+        recipe: How the model was trained: it decides how calls are written, and so how they are read.
+
+    Returns:
+        The folder.
+
+    Raises:
+        FileError: The folder cannot be written.
+    """
+    template = response_template(get_recipe(recipe).call_style)
+    folder = Path(folder)
+    make_folder(folder.parent)
+    model.config.use_cache = True
+    settings = model.generation_config
+    settings.use_cache = True
+    settings.eos_token_id = stop_ids(tokenizer)
+    settings.pad_token_id = tokenizer.pad_token_id
+    settings.bos_token_id = tokenizer.bos_token_id
+    scratch = folder.with_name(f".{folder.name}.{secrets.token_hex(8)}")
+    with name_file(scratch, "made"):
+        scratch.mkdir()
+    try:
+        model.save_pretrained(scratch)
+        tokenizer.save_pretrained(scratch)
+        _add_response_template(scratch / "tokenizer_config.json", template)
+        _copy_vocabulary(tokenizer, scratch)
+        _share_permissions(scratch)
+    except BaseException:
+        shutil.rmtree(scratch)
+        raise
+    return replace_folder(scratch, folder)
+
+
+def _add_response_template(path: Path, template: dict) -> None:
+    """Write the template by hand: transformers below 5.15 would not write it, and loads a config that holds it."""
+    config = {**read_json(path), "response_template": template}
+    write_text(path, json.dumps(config, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
+
+
+def _copy_vocabulary(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    source = Path(tokenizer.name_or_path, _VOCABULARY) if tokenizer.name_or_path else None
+    if source and source.is_file():
+        with name_file(source, "read"):
+            shutil.copyfile(source, folder / _VOCABULARY)
+
+
+def _share_permissions(folder: Path) -> None:
+    """Give every file the permissions of the config, which is made as any file is: weights are made for one user."""
+    mode = (folder / "config.json").stat().st_mode & 0o777
+    for path in folder.iterdir():
+        path.chmod(mode)

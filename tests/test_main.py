@@ -171,10 +171,12 @@ def test_evaluate_writes_replies_and_scores_that_score_reproduces(prepared, tmp_
     found = json.loads(capsys.readouterr().out)
     assert found["rows"] == written["rows"]
     assert found["coverage"]["precision"] == 0.9 and "pass every request on" in found["threshold"]  # 13 rows
+    added = ("coverage", "threshold", "auroc")
+    assert set(found["auroc"]) == {"total", "call", "name", "lower"}
     older = [{name: line[name] for name in ("row_id", "reply")} for line in read_lines(replies)]
     replies.write_text("".join(json.dumps(line) + "\n" for line in older))
     assert main(["score", "--rows", str(rows), "--replies", str(replies), "--precision", "0.8"]) == 0
-    assert json.loads(capsys.readouterr().out) == {k: v for k, v in found.items() if k not in ("coverage", "threshold")}
+    assert json.loads(capsys.readouterr().out) == {k: v for k, v in found.items() if k not in added}
 
 
 def test_train_writes_a_model_that_evaluate_takes(prepared, tmp_path):

@@ -73,6 +73,10 @@ class Confidence:
         )
 
 
+UNKNOWN = Confidence()
+"""The confidence of a reply of which nothing but its text is known."""
+
+
 @dataclass(frozen=True)
 class GeneratedReply:
     """A reply and how sure the model was of it.
@@ -83,7 +87,7 @@ class GeneratedReply:
     """
 
     text: str
-    confidence: Confidence = Confidence()
+    confidence: Confidence = UNKNOWN
 
 
 def _is_log_probability(figure: Any) -> bool:

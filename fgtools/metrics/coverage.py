@@ -101,7 +101,7 @@ class ThresholdChoice:
             return f"{few}{unknown}: pass every request on, ask for less, or train on more rows."
         answered, right = self.checked.answered, self.checked.right
         low, high = right.interval
-        rate = f" ({right.rate:.0%})" if right.n else ""
+        rate = f" ({100 * right.rate:.0f} %)" if right.n else ""
         if low >= self.precision:
             reading = f"so at least {wanted} is shown for requests like these"
         elif high < self.precision:
@@ -258,3 +258,19 @@ def measure_separation(outcomes: Sequence[Outcome]) -> float:
     ranks = rankdata([one.confidence for one in known])
     above = sum(rank for rank, one in zip(ranks, known, strict=True) if one.right) - n_right * (n_right + 1) / 2
     return float(above / (n_right * (len(known) - n_right)))
+
+
+def compare_measures(
+    rows: Sequence[Mapping[str, Any]], scores: Scores, replies: Sequence[GeneratedReply]
+) -> dict[str, float]:
+    """Return how well each of MEASURES tells right rows from wrong ones.
+
+    Args:
+        rows: As for build_outcomes.
+        scores: As for build_outcomes.
+        replies: As for build_outcomes.
+
+    Returns:
+        Measure -> AUROC, as measure_separation returns it.
+    """
+    return {name: measure_separation(build_outcomes(rows, scores, replies, name)) for name in MEASURES}

@@ -249,7 +249,8 @@ def evaluate(options: Namespace) -> None:
 
 def score(options: Namespace) -> None:
     """Print the scores of a replies file as JSON; with what a threshold is worth where the file holds confidences."""
-    from fgtools.metrics.coverage import build_outcomes, choose_threshold
+    from fgtools.metrics.coverage import build_outcomes, choose_threshold, compare_measures
+    from fgtools.metrics.intervals import to_json
     from fgtools.run.evaluation import match_replies
 
     rows = load_rows(Path(options.rows))
@@ -258,7 +259,8 @@ def score(options: Namespace) -> None:
     values = scores.to_dict()
     if any(reply.confidence.is_known for reply in replies):
         choice = choose_threshold(build_outcomes(rows, scores, replies), options.precision)
-        values |= {"coverage": choice.to_dict(), "threshold": choice.describe()}
+        auroc = {name: to_json(share) for name, share in compare_measures(rows, scores, replies).items()}
+        values |= {"coverage": choice.to_dict(), "threshold": choice.describe(), "auroc": auroc}
     print(json.dumps(values, ensure_ascii=False, indent=1))
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from fgtools.calls import Problem, ToolCall
+from fgtools.metrics.confidence import UNKNOWN, Confidence
 
 Kind = Literal["call", "calls", "text", "empty", "invalid", "broken", "waiting"]
 
@@ -68,6 +69,8 @@ class Answer:
         notes: What was changed or should be known. Kinds: converted (a value's type), prose_with_call, untaught_tool.
         messages: The conversation with this answer, under the application's names; a rejected call is not part of it.
         waiting: Whether other calls of the reply still wait for their results; `calls` are these.
+        confidence: How sure the model was of the reply; not known for text that was parsed.
+        unsure: Whether the caller has a threshold and the confidence is below it or not known: pass the request on.
     """
 
     prompt: str
@@ -79,6 +82,8 @@ class Answer:
     notes: tuple[Problem, ...] = ()
     messages: tuple[Mapping[str, Any], ...] = ()
     waiting: bool = False
+    confidence: Confidence = UNKNOWN
+    unsure: bool = False
 
     @property
     def kind(self) -> Kind:

@@ -6,6 +6,7 @@ conversation stands is kept by the calls of its answers, so one caller serves ma
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from fgtools.calls import Problem, ToolCall, parse_reply
 from fgtools.calls.tokens import STOP_TOKENS
 from fgtools.files import InputError
-from fgtools.metrics import find_violations
+from fgtools.metrics import Confidence, GeneratedReply, find_violations
+from fgtools.metrics.confidence import UNKNOWN
 from fgtools.profiles import Recipe, get_recipe
 from fgtools.prompts import render_prompt
 from fgtools.rows.remedies import change_calls
@@ -43,6 +45,7 @@ class ToolCaller:
         app: The application's tools, and what they are for the model.
         max_new_tokens: Budget of a reply, in tokens.
         constrained: Whether declared tools, arguments and types are all that can be written.
+        threshold: Answers with a lower `confidence.total` are marked as unsure; None: none is.
     """
 
     model: PreTrainedModel | None
@@ -51,6 +54,14 @@ class ToolCaller:
     app: AppTools
     max_new_tokens: int
     constrained: bool = False
+    threshold: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.threshold is not None and not -math.inf < self.threshold <= 0:
+            raise InputError(
+                f"threshold must be a log-probability of at most 0, got {self.threshold!r}: take the one that notebook "
+                "5 or `score` prints for your rows, or None"
+            )
 
     def __repr__(self) -> str:
         names = ", ".join(tool["function"]["name"] for tool in self.app.declared)
@@ -83,11 +94,12 @@ class ToolCaller:
         """
         return self._render(normalize_messages(request, self.taught.developer))
 
-    def parse(self, text: str) -> Answer:
+    def parse(self, text: str, confidence: Confidence = UNKNOWN) -> Answer:
         """Return what a reply says, wherever it was generated: calls under the application's own names, validated.
 
         Args:
             text: The reply, special tokens kept, with or without its stop token.
+            confidence: How sure its model was of it, where that is known.
 
         Returns:
             The Answer. Its calls belong to no conversation: append `answer.messages[-1]` and the results to yours.
@@ -110,7 +122,10 @@ class ToolCaller:
         if reply.text and reply.calls:
             notes.append(Problem("prose_with_call", reply.text[:80]))
         messages = (build_message(reply.text, calls),) if calls or reply.text else ()
-        return Answer("", text, tuple(calls), reply.text, tuple(problems), tuple(rejected), tuple(notes), messages)
+        unsure = self.threshold is not None and not confidence.total >= self.threshold
+        faults = {"problems": tuple(problems), "rejected": tuple(rejected), "notes": tuple(notes)}
+        judged = {"confidence": confidence, "unsure": unsure}
+        return Answer("", text, tuple(calls), reply.text, **faults, messages=messages, **judged)
 
     def call(self, request: Request) -> Answer:
         """Return the model's answer to a request.
@@ -177,7 +192,7 @@ class ToolCaller:
 
     def _answer(self, conversations: Sequence[tuple[dict[str, Any], ...]]) -> list[Answer]:
         """Return the answers to conversations in normal form."""
-        from fgtools.generate import generate_replies
+        from fgtools.generate import generate_with_confidence
 
         if self.model is None:
             raise InputError("this caller was loaded without weights: it writes prompts and parses replies alone")
@@ -191,17 +206,17 @@ class ToolCaller:
             for number, messages in enumerate(conversations)
         ]
         how = {"max_new_tokens": self.max_new_tokens, "constrained": self.constrained}
-        replies = generate_replies(self.model, self.tokenizer, rows, **how)
+        replies = generate_with_confidence(self.model, self.tokenizer, rows, **how)
         return [self._build(messages, reply) for messages, reply in zip(conversations, replies, strict=True)]
 
-    def _build(self, messages: tuple[dict[str, Any], ...], reply: str) -> Answer:
+    def _build(self, messages: tuple[dict[str, Any], ...], reply: GeneratedReply) -> Answer:
         """Return the answer to a conversation, with calls that can be answered."""
-        parsed = self.parse(reply)
+        parsed = self.parse(reply.text, reply.confidence)
         turn = Turn(self, (*messages, *parsed.messages), {})
         turn.calls = tuple(
             PendingCall(call.name, call.arguments, number, turn) for number, call in enumerate(parsed.calls)
         )
-        ended = reply.endswith(STOP_TOKENS)
+        ended = reply.text.endswith(STOP_TOKENS)
         cut = () if ended else (Problem("cut_off", f"no end within {self.max_new_tokens} tokens"),)
         return replace(
             parsed,
@@ -241,6 +256,7 @@ def load_caller(
     recipe: str | Recipe = "",
     max_new_tokens: int = 0,
     constrained: bool = False,
+    threshold: float | None = None,
     weights: bool = True,
     quiet: bool = False,
 ) -> ToolCaller:
@@ -255,6 +271,8 @@ def load_caller(
         recipe: How the model was trained, where its folder does not say it; "": native.
         max_new_tokens: Budget of a reply, in tokens; 0: from the longest right answer of the training.
         constrained: Whether declared tools, arguments and types are all that can be written (needs xgrammar).
+        threshold: Answers with a lower `confidence.total` are marked as unsure, to be passed on to a larger model; take
+            the one that notebook 5 or `score` prints for your evaluation rows. None: none is.
         weights: Whether the weights are loaded; without them the caller writes prompts and parses replies.
         quiet: Whether the notes on the tools, such as that one was never taught, are not printed.
 
@@ -284,7 +302,7 @@ def load_caller(
             print(f"{note.kind}: {note.detail}")
     if isinstance(model, (str, Path)):
         model = load_model(folder, quiet=True) if weights else None
-    return ToolCaller(model, tokenizer, taught, app, max_new_tokens or taught.reply_tokens, constrained)
+    return ToolCaller(model, tokenizer, taught, app, max_new_tokens or taught.reply_tokens, constrained, threshold)
 
 
 def answer_request(

@@ -18,6 +18,7 @@ from fgtools.metrics.coverage import (
     build_curve,
     build_outcomes,
     choose_threshold,
+    compare_measures,
     measure_separation,
     split_halves,
 )
@@ -156,6 +157,8 @@ def test_outcomes_are_those_of_the_scores_in_the_measure_asked_for():
     assert {one.confidence for one in outcomes} == {-2.0}
     assert [one.confidence for one in build_outcomes(ROWS, scores, replies, "name")] == [0, -1, -2, -3]
     assert [one.confidence for one in build_outcomes(ROWS, scores, replies, "lower")] == [-0.5, -1, -2, -3]
+    separations = compare_measures(ROWS, scores, replies)
+    assert separations["name"] == 1.0 and separations["call"] == 0.5  # the right ones come first; all are tied
     with pytest.raises(InputError, match="must be one of total, call, name, lower, got 'max'"):
         build_outcomes(ROWS, scores, replies, "max")
     with pytest.raises(InputError, match="got 4 rows and 3 replies"):

@@ -6,6 +6,7 @@ import pytest
 
 from fgtools.calls import Problem, ToolCall
 from fgtools.generate.constrained import ConstraintError
+from fgtools.metrics import Confidence, GeneratedReply
 from fgtools.profiles import DEVELOPER_TEXT
 from fgtools.schema import SchemaError
 from fgtools.serve import Answer, answer_request, restore_calls
@@ -44,9 +45,9 @@ def replying(monkeypatch):
     shown = []
 
     def reply_with(text):
-        monkeypatch.setattr(
-            "fgtools.generate.generate_replies", lambda model, tokenizer, rows, **options: shown.extend(rows) or [text]
-        )
+        reply = GeneratedReply(text, Confidence(12, -0.05, -0.01))
+        answering = "fgtools.generate.generate_with_confidence"
+        monkeypatch.setattr(answering, lambda model, tokenizer, rows, **_: shown.extend(rows) or [reply])
         return shown
 
     return reply_with

@@ -6,6 +6,8 @@ from pathlib import Path
 from benchmarks.evaluate import render_results as render_speed
 from benchmarks.seeds import render_results
 from benchmarks.train import render_results as render_training
+from fgtools.report.layout import render_markdown_table
+from fgtools.run.export import build_export_table
 
 ROOT = Path(__file__).parents[1]
 RESULTS = json.loads((ROOT / "results" / "offline.json").read_text())
@@ -37,3 +39,12 @@ def test_the_evaluation_page_shows_the_speeds_of_its_results_file():
     results = json.loads((ROOT / "results" / "evaluate.json").read_text())
     assert render_speed(results) in (ROOT / "docs" / "evaluation.md").read_text(encoding="utf-8")
     assert {"full", "standin"} <= set(results) and all(result["identical"] for result in results.values())
+
+
+def test_the_serving_page_shows_the_tables_of_its_results_file():
+    results = json.loads((ROOT / "results" / "export.json").read_text())
+    page = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8")
+    for export in results.values():
+        assert render_markdown_table(build_export_table(export)) in page
+    lost = {variant["type"] for variant in results["gemma_3_270m"]["variants"] if variant["reading"] == "lost"}
+    assert lost == {"q4_0"} and "`q4_0` lost every match" in page

@@ -173,10 +173,11 @@ def build_reference(
         replies = [reply.text for reply in match_replies(rows, records)]
         scores = score(rows, replies, style=get_recipe(recipe).call_style)
     else:
-        name, begun = "replies.transformers.jsonl", time.perf_counter()
+        name = "replies.transformers.jsonl"
         part = out.root / f"{name}.part"
         resumed = part.is_file()
         loaded = load_model(model, device="cpu")  # where llama.cpp runs as well
+        begun = time.perf_counter()
         evaluated = evaluate(loaded, tokenizer, rows, recipe, max_new_tokens=budget, part=part)
         seconds = None if resumed else time.perf_counter() - begun
         evaluated.write(out, name, "scores.transformers.json")
@@ -302,8 +303,8 @@ def export_model(
         reference = build_reference(model, rows, recipe, out, records=records, max_new_tokens=max_new_tokens)
         variants = [score_file(file, reference, recipe, out) for file in files]
     if to == "ollama":
-        limits = (reference.max_new_tokens, reference.n_ctx) if reference else (max_new_tokens or 256, 4096)
-        write_modelfiles(out, files, *limits)
+        budget = reference.max_new_tokens if reference else max_new_tokens or 256
+        write_modelfiles(out, files, budget, max(4096, reference.n_ctx if reference else 0))
     inputs = [model, *(Path(path) for path in (base, rows_path, replies_path) if path)]
     described = describe_export(files, reference, variants)
     out.write_json("export.json", described, inputs)

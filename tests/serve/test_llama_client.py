@@ -1,0 +1,100 @@
+"""llama.cpp as a client meets it: an OpenAI client, the stand-in as a GGUF file, a tool's result sent back."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from fgtools.calls import ToolCall, parse_reply
+from fgtools.offline import CHECKPOINT
+from fgtools.prompts import render_prompt
+from fgtools.serve import load_caller
+from fgtools.serve.gguf import write_gguf
+from fgtools.serve.llama import LlamaError, LlamaServer
+
+PAGE = Path(__file__).parents[2] / "docs" / "serving.md"
+openai = pytest.importorskip("openai")
+
+TOOL = {
+    "type": "function",
+    "function": {
+        "name": "alarm_set",
+        "description": "Set an alarm.",
+        "parameters": {
+            "type": "object",
+            "properties": {"time": {"type": "string", "description": "When it rings."}},
+            "required": ["time"],
+        },
+    },
+}
+REQUESTS = ("wake me at 13:10", "set an alarm for 7:30 please", "alarm at 20:15")
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    return write_gguf(CHECKPOINT, tmp_path_factory.mktemp("gguf") / "model-f16.gguf", "f16").path
+
+
+def chat(request):
+    developer = {
+        "role": "developer",
+        "content": "You are a model that can do function calling with the following functions",
+    }
+    return [developer, {"role": "user", "content": request}]
+
+
+def test_a_chat_completion_holds_the_call_as_text_with_its_marks(file, tokenizer):
+    with LlamaServer(file, 1024) as server:
+        client = openai.OpenAI(base_url=f"{server.address}/v1", api_key="none")
+        for request in REQUESTS:
+            how = {"model": "standin", "tools": [TOOL], "max_tokens": 64, "temperature": 0}
+            done = client.chat.completions.create(messages=chat(request), **how)
+            choice = done.choices[0]
+            assert choice.message.tool_calls is None and choice.finish_reason == "stop"
+            (call,) = parse_reply(choice.message.content).calls
+            assert call.name == "alarm_set" and [*call.arguments] == ["time"]
+            prompt = tokenizer(render_prompt(chat(request), [TOOL], tokenizer), add_special_tokens=False)
+            assert done.usage.prompt_tokens == len(prompt["input_ids"])
+
+
+def test_the_chat_endpoint_wants_a_name_and_writes_an_earlier_call_as_json(file):
+    named = {"name": "alarm_set", "arguments": json.dumps({"time": "7:30"})}
+    call = {"role": "assistant", "tool_calls": [{"id": "1", "type": "function", "function": named}]}
+    result = {"role": "tool", "tool_call_id": "1", "content": "done"}  # OpenAI's protocol gives it no name
+    tools = {"tools": [TOOL]}
+    with LlamaServer(file, 1024) as server:
+        with pytest.raises(LlamaError, match="must have a name"):
+            server._post("/apply-template", {"messages": [*chat(REQUESTS[0]), call, result], **tools})
+        named = result | {"name": "alarm_set"}
+        prompt = server._post("/apply-template", {"messages": [*chat(REQUESTS[0]), call, named], **tools})["prompt"]
+    assert re.search(r'call:alarm_set\{\s*\{"time": ?"7:30"\}\}', prompt)  # of xllamacpp 2026.10.11549
+
+
+def test_three_requests_through_completions_are_answered_as_in_transformers(file):
+    ours = load_caller("standin", [TOOL], max_new_tokens=64, quiet=True)
+    with LlamaServer(file, 1024) as server:
+        client = openai.OpenAI(base_url=f"{server.address}/v1", api_key="none")
+
+        def ask(prompt):
+            how = {"model": "standin", "max_tokens": 64, "temperature": 0}
+            return client.completions.create(prompt=prompt.removeprefix("<bos>"), **how).choices[0].text
+
+        for request in REQUESTS:
+            answer = ours.call(request)
+            theirs = ours.parse(ask(ours.prompt(request)))
+            assert [*theirs.calls] == [ToolCall(call.name, call.arguments) for call in answer.calls] != []
+            final = ours.respond(answer.calls[0], {"status": "set"})
+            result = {"role": "tool", "name": answer.calls[0].name, "content": {"status": "set"}}
+            text = ask(ours.prompt([{"role": "user", "content": request}, *theirs.messages, result]))
+            assert ours.parse(text).text == final.text
+
+
+def test_the_lines_of_the_page_run(file, monkeypatch, capsys):
+    section = PAGE.read_text(encoding="utf-8").partition("## llama.cpp")[2].partition("\n## ")[0]
+    (lines,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    lines = lines.replace('"runs/mine/model"', '"standin"').replace("runs/mine/export/model-f16.gguf", str(file))
+    names = {}
+    exec(compile(lines, "docs/serving.md", "exec"), names)
+    assert names["first"].calls[0].name == "alarm_set" and "time" in names["first"].calls[0].arguments
+    assert names["results"][0]["content"]["status"] == "set" and names["last"].reply

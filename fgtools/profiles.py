@@ -37,6 +37,8 @@ class Recipe:
         no_call_share: Largest share of training rows that may be no-call rows, in [0, 1].
         no_call_target: "reply" trains the row's own text, "stop" the stop token alone.
         no_call_limit: Characters of that text that are kept, in whole sentences; 0 keeps all.
+        keep_null_arguments: Whether a null argument stays in a call where it says no more than its absence (see
+            `schema.nulls`).
         apply_remedies: Whether what the chat template hides of a tool is shown in another way (see `remedies`).
         over_length: What happens to a row over the budget: "reject" drops the oldest turns of its context, and counts
             and leaves out what still does not fit; "prune" drops declarations of tools that are not called before it
@@ -70,6 +72,7 @@ class Recipe:
     no_call_share: float
     no_call_target: str
     no_call_limit: int
+    keep_null_arguments: bool
     apply_remedies: bool
     over_length: str
     max_length: int
@@ -112,6 +115,7 @@ RECIPES = {
         no_call_share=0.3,  # enough to learn restraint; more would starve the calls
         no_call_target="reply",  # the base model answers in words when no tool fits; an empty reply would unlearn that
         no_call_limit=300,  # a refusal says itself in a sentence or two; essays would outweigh the calls in the loss
+        keep_null_arguments=False,  # no engine reads FunctionGemma's None: docs/serving.md; absence they all read
         apply_remedies=True,  # both remedies are undone without loss; a hidden parameter cannot be learnt
         over_length="reject",  # every row keeps all its tools: fewer would be an easier question than the user's
         max_length=2048,  # 1,024 keeps 92 % of real rows whole, 2,048 keeps 99 %
@@ -141,6 +145,7 @@ RECIPES = {
         no_call_share=0.0,
         no_call_target="stop",
         no_call_limit=0,
+        keep_null_arguments=True,
         apply_remedies=False,
         over_length="cut",
         max_length=512,

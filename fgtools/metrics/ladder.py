@@ -11,6 +11,9 @@ Knows rows, replies and the call grammar; not models, nor sets of rows. The ladd
 - ast_match: the same meaning by BFCL's rules (`ast_match`).
 - exact_match: the same calls in the same order, values typed.
 
+A null argument equals its absence where it says no more (`schema.nulls`), in the reply as in the gold and on every rung
+that compares or validates arguments. Character errors compare texts, and a null that is written is text.
+
 known_tool, right_tools, right_names, ast_match and exact_match nest: a reply that misses one misses those after it.
 in_grammar and valid_arguments are independent of them, since format is not content and a gold call may break its own
 schema. A call that cannot be parsed counts as a wrong call. On a row whose right answer is no call, every rung but
@@ -40,6 +43,7 @@ from fgtools.metrics.behaviours import classify_behaviour
 from fgtools.metrics.cer import count_edits
 from fgtools.metrics.validity import has_valid_arguments
 from fgtools.schema.names import normalize_object
+from fgtools.schema.nulls import leave_out_nulls
 from fgtools.schema.unions import value_type
 
 LADDER = ("in_grammar", "known_tool", "right_tools", "valid_arguments", "right_names", "ast_match", "exact_match")
@@ -150,26 +154,27 @@ def score_row(row: Mapping[str, Any], text: str, style: str = "native") -> RowSc
     if not isinstance(text, str):
         raise InputError(f"the reply of row {row.get('row_id')!r} must be text, got {type(text).__name__}")
     gold, reply = row_calls(row), parse_reply(text, style)
-    tools = {tool["function"]["name"]: tool["function"].get("parameters") for tool in row["tools"]}
-    lost = sum(problem.kind in _LOST for problem in reply.problems)
-    n_calls = len(reply.calls) + lost
-    known = not lost and all(call.name in tools for call in reply.calls) and bool(reply.calls or not gold)
-    right = not lost and Counter(call.name for call in reply.calls) == Counter(call.name for call in gold)
-    error = _row_error(reply, gold, tools, lost)
     block, gold_block, rendered = _blocks(text, reply, gold, style)
-    types, n_predicted = _count_arguments(reply.calls, gold, tools)
+    tools = {tool["function"]["name"]: tool["function"].get("parameters") for tool in row["tools"]}
+    gold, calls = leave_out_nulls(gold, tools)[0], leave_out_nulls(reply.calls, tools)[0]
+    lost = sum(problem.kind in _LOST for problem in reply.problems)
+    n_calls = len(calls) + lost
+    known = not lost and all(call.name in tools for call in calls) and bool(calls or not gold)
+    right = not lost and Counter(call.name for call in calls) == Counter(call.name for call in gold)
+    error = _row_error(calls, gold, tools, lost)
+    types, n_predicted = _count_arguments(calls, gold, tools)
     return RowScore(
         row_id=str(row.get("row_id", "")),
         n_tools=len(row["tools"]),
         n_gold=len(gold),
         n_calls=n_calls,
-        in_grammar=not reply.problems and bool(reply.calls or not gold),
+        in_grammar=not reply.problems and bool(calls or not gold),
         known_tool=known,
         right_tools=right,
-        valid_arguments=known and bool(gold or not n_calls) and has_valid_arguments(reply.calls, tools),
-        right_names=right and _have_right_names(reply.calls, gold, tools),
+        valid_arguments=known and bool(gold or not n_calls) and has_valid_arguments(calls, tools),
+        right_names=right and _have_right_names(calls, gold, tools),
         ast_match=not error,
-        exact_match=not lost and [_typed(call) for call in reply.calls] == [_typed(call) for call in gold],
+        exact_match=not lost and [_typed(call) for call in calls] == [_typed(call) for call in gold],
         first_name_right=bool(gold) and parse_tutorial_prediction(text).name == gold[0].name,
         edits=count_edits(block, gold_block),
         edits_rendered=count_edits(rendered, gold_block),
@@ -187,12 +192,12 @@ def score_row(row: Mapping[str, Any], text: str, style: str = "native") -> RowSc
     )
 
 
-def _row_error(reply: Reply, gold: Sequence[ToolCall], tools: Mapping[str, Any], lost: int) -> str:
+def _row_error(calls: Sequence[ToolCall], gold: Sequence[ToolCall], tools: Mapping[str, Any], lost: int) -> str:
     if lost:
         return UNREADABLE if gold else FALSE_CALL
     if not gold:
-        return FALSE_CALL if reply.calls else ""
-    return find_error(reply.calls, gold, tools) if reply.calls else MISSED_CALL
+        return FALSE_CALL if calls else ""
+    return find_error(calls, gold, tools) if calls else MISSED_CALL
 
 
 def _blocks(text: str, reply: Reply, gold: Sequence[ToolCall], style: str) -> tuple[str, str, str]:

@@ -35,6 +35,7 @@ from fgtools.prompts.template import find_hidden_names
 from fgtools.rows.duplicates import build_key, cluster_texts, link_conversations
 from fgtools.rows.remedies import Coverage, describe_facts
 from fgtools.schema.names import parameter_names
+from fgtools.schema.nulls import holds_null, leave_out_nulls
 
 ERROR, WARNING, NOTE = "error", "warning", "note"
 
@@ -217,14 +218,17 @@ def schema_checks(
             found.note("hidden_gold_arguments", row)
         if any(call.name not in schemas for call in calls):
             found.note("undeclared_tool", row)
-        if calls and not has_valid_arguments(calls, schemas):
+        if calls and not has_valid_arguments(leave_out_nulls(calls, schemas)[0], schemas):
             found.note("gold_fails_schema", row)
+        if any(holds_null(call.arguments) for call in calls):
+            found.note("null_arguments", row)
     golds, not_shown = "golds use hidden parameters", "rows hold facts that are not shown"
     if hidden:
         golds = f"golds use a parameter that the prompt does not show ({', '.join(sorted(hidden))})"
     if facts:
         counts = ", ".join(f"{name.removesuffix('_described')} {count}" for name, count in facts.most_common())
         not_shown += f" ({counts})"
+    no_nulls = "no engine's parser reads None: declare the parameter as optional and prepare anew, or parse the text"
     severity = ERROR if recipe.apply_remedies else WARNING
     n, n_calls = len(rows), sum(bool(row_calls(row)) for row in rows)
     texts = (
@@ -233,6 +237,7 @@ def schema_checks(
         ("hidden_parameters", WARNING, n, "rows declare a parameter that is not shown", "as above"),
         ("hidden_facts", WARNING, n, not_shown, "the native recipe says them in the description"),
         ("renamed", NOTE, n, "rows hold names that were replaced", "names.restore_calls puts them back"),
+        ("null_arguments", NOTE if recipe.keep_null_arguments else WARNING, n_calls, "golds hold null", no_nulls),
         ("gold_fails_schema", WARNING, n_calls, "golds do not fit their own schema", "mend or drop them at the source"),
     )
     return [found.check(*text) for text in texts]

@@ -10,6 +10,7 @@ import copy
 import gc
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -25,7 +26,7 @@ from fgtools.rows.fields import TOOLS_REPLACED
 from fgtools.rows.formats import guess_shape, list_columns, normalize_row
 from fgtools.rows.funnel import Built, RejectedRow, RowSet, Tally
 from fgtools.rows.histories import Place, digest_rows, find_histories
-from fgtools.rows.nulls import drop_undeclared_nulls
+from fgtools.rows.nulls import clean_nulls
 from fgtools.rows.remedies import Coverage, apply_remedies
 from fgtools.rows.store import Row
 from fgtools.schema import ParsedTools, SchemaError, parse_tools
@@ -205,19 +206,21 @@ def _native_row(
     if not set(earlier) <= set(declared):
         unknown = [name for name in earlier if name not in declared]
         return Rejected("broken_context", f"an earlier turn calls {show(unknown)}, not among {show(sorted(declared))}")
-    calls, n_nulls = drop_undeclared_nulls(gold.calls, reading.tools)
+    keep_nulls = recipe.keep_null_arguments
+    calls, nulls = clean_nulls(gold.calls, reading.tools, keep_nulls)
     replaced = replace_tool_names(declared)
     new_names = {old: new for new, old in replaced.items()}
+    cleaned = [_clean_message(message, reading.tools, new_names, keep_nulls) for message in gold.prompt_messages]
     reply = shorten_reply(gold.reply, recipe.no_call_limit)
     problems = [item.kind for item in (*gold.problems, *reading.problems)]
     problems += ["reply_shortened"] * (reply != gold.reply) + ["tool_renamed"] * len(new_names)
-    problems += ["null_argument_dropped"] * n_nulls
+    problems += (nulls + sum((counts for _, counts in cleaned), Counter())).elements()
     problems += ["tools_replaced"] * (raw.get(TOOLS_REPLACED) is True)
     parameters = {tool["function"]["name"]: tool["function"]["parameters"] for tool in reading.tools}
     problems += ["undeclared_argument"] * any(find_undeclared(call, parameters[call.name]) for call in calls)
     problems += ["partial_answer"] * (raw.get("partial_answer") is True)
     row = {
-        "messages": [_clean_message(message, reading.tools, new_names) for message in gold.prompt_messages],
+        "messages": [message for message, _ in cleaned],
         "tools": list(reading.tools),
         "gold": [{"name": new_names.get(call.name, call.name), "arguments": call.arguments} for call in calls],
         "reply": reply,
@@ -232,19 +235,17 @@ def _native_row(
 
 
 def _clean_message(
-    message: Mapping[str, Any], tools: Sequence[Mapping[str, Any]], new_names: Mapping[str, str]
-) -> dict[str, Any]:
-    """Return a message of the context with earlier calls and results treated as the gold: nulls dropped, names new."""
+    message: Mapping[str, Any], tools: Sequence[Mapping[str, Any]], new_names: Mapping[str, str], keep_nulls: bool
+) -> tuple[dict[str, Any], Counter[str]]:
+    """Return a message of the context, its calls and results treated as the gold, and the nulls by kind."""
     if message["role"] == "tool":
-        return {**message, "name": new_names.get(message["name"], message["name"])}
+        return {**message, "name": new_names.get(message["name"], message["name"])}, Counter()
     if not message.get("tool_calls"):
-        return dict(message)
+        return dict(message), Counter()
     called = [ToolCall(**call["function"]) for call in message["tool_calls"]]
-    functions = [
-        {"name": new_names.get(call.name, call.name), "arguments": call.arguments}
-        for call in drop_undeclared_nulls(called, tools)[0]
-    ]
-    return {**message, "tool_calls": [{"type": "function", "function": one} for one in functions]}
+    calls, nulls = clean_nulls(called, tools, keep_nulls)
+    functions = [{"name": new_names.get(call.name, call.name), "arguments": call.arguments} for call in calls]
+    return {**message, "tool_calls": [{"type": "function", "function": one} for one in functions]}, nulls
 
 
 def build_tutorial_row(row: Mapping[str, Any], call: ToolCall) -> Built | Rejected:

@@ -1,15 +1,45 @@
-"""Null arguments that are no arguments: Arrow gives every call the keys of all calls, and fills them with null.
+"""Null arguments of the calls in a row: what is dropped, what is left out, and what stays.
 
-Knows calls and the schemas of their tools. A null that stands for a declared parameter was written by somebody and
-stays; a null for a parameter that the tool does not have is Arrow's, in a JSON-lines file exported from it as well.
+Knows calls and the schemas of their tools. Arrow gives every call the keys of all calls, and fills them with null: a
+null for a parameter that the tool does not have is Arrow's, in a JSON-lines file exported from it as well, and dropped.
+A null for a declared parameter was written by somebody; whether it is left out is for the recipe to say, and which of
+them may be for `schema.nulls`.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fgtools.calls import ToolCall
+from fgtools.schema.nulls import LEFT_OUT, holds_null, leave_out_nulls
+
+
+def clean_nulls(
+    calls: Sequence[ToolCall], tools: Sequence[Mapping[str, Any]], keep: bool
+) -> tuple[tuple[ToolCall, ...], Counter[str]]:
+    """Drop null arguments that nobody wrote, and leave out those that say no more than their absence.
+
+    Args:
+        calls: The calls of a gold or of an earlier turn.
+        tools: Function schemas in normal form.
+        keep: Whether the nulls of declared arguments all stay.
+
+    Returns:
+        The calls, and how many null arguments there were, by kind: null_argument_dropped (not declared),
+        null_argument_left_out, null_argument_kept_required, null_argument_kept_default, null_argument_kept_undeclared,
+        null_argument_kept_in_list (for these four see `schema.nulls`; not counted where all stay).
+    """
+    calls, dropped = drop_undeclared_nulls(calls, tools)
+    kinds = Counter({"null_argument_dropped": dropped} if dropped else {})
+    if keep:
+        return calls, kinds
+    schemas = {tool["function"]["name"]: tool["function"]["parameters"] for tool in tools}
+    calls, counts = leave_out_nulls(calls, schemas)
+    for fate, count in counts.items():
+        kinds[f"null_argument_{fate if fate == LEFT_OUT else f'kept_{fate}'}"] = count
+    return calls, kinds
 
 
 def drop_undeclared_nulls(
@@ -24,18 +54,13 @@ def drop_undeclared_nulls(
     Returns:
         The calls, the given ones where nothing was dropped, and how many arguments were dropped.
     """
-    if not any(_holds_null(call.arguments) for call in calls):
+    if not any(holds_null(call.arguments) for call in calls):
         return tuple(calls), 0
     schemas = {tool["function"]["name"]: tool["function"]["parameters"] for tool in tools}
     cleaned = [_clean(call.arguments, schemas.get(call.name)) for call in calls]
     dropped = sum(count for _, count in cleaned)
     made = (ToolCall(call.name, arguments) for call, (arguments, _) in zip(calls, cleaned, strict=True))
     return tuple(made) if dropped else tuple(calls), dropped
-
-
-def _holds_null(value: Any) -> bool:
-    inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
-    return any(item is None or _holds_null(item) for item in inner)
 
 
 def _is_void(value: Any) -> bool:

@@ -16,6 +16,7 @@ __all__ = [
     "names",
     "normalize_tools",
     "normalize_type",
+    "nulls",
     "parse_tool_file",
     "parse_tools",
     "signatures",

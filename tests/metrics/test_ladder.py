@@ -185,7 +185,7 @@ def test_a_thousand_calls_of_one_tool_are_scored_at_once():
         ({}, True, "boolean"),
         ({}, 1, "integer"),
         ({}, 1.5, "number"),
-        ({}, None, "null"),
+        ({"default": 1}, None, "null"),
         ("int", [], "array"),
     ],
 )
@@ -254,3 +254,55 @@ def test_what_the_tutorials_recipe_keeps_is_scored():
 def test_a_perfect_reply_reaches_every_rung():
     outcome = score_row(row(calls(("f", {"a": 1}))), reply(("f", {"a": 1})))
     assert all(getattr(outcome, name) for name in LADDER) and outcome.strict_match
+
+
+# a null argument and its absence
+
+
+NULLABLE = {
+    "type": "object",
+    "properties": {
+        "a": {"type": "string"},
+        "b": {"type": "integer"},
+        "unit": {"type": "string", "default": "C"},
+        "inner": {"type": "object", "properties": {"c": {"type": "string"}}},
+    },
+    "required": ["a"],
+}
+
+
+@pytest.mark.parametrize(
+    ("gold", "said"),
+    [
+        ({"a": "x", "b": None}, {"a": "x"}),
+        ({"a": "x", "inner": {"c": None}}, {"a": "x", "inner": {}}),
+        ({"a": "x", "b": None}, {"a": "x", "b": None}),
+    ],
+)
+def test_a_null_that_says_nothing_equals_its_absence_on_every_rung(gold, said):
+    for one, other in ((gold, said), (said, gold)):
+        scored = score_row(row(calls(("f", one)), NULLABLE), reply(("f", other)))
+        assert all(getattr(scored, rung) for rung in LADDER), (one, other)
+        assert counts(scored) == (scored.arguments_gold,) * 3
+        assert scored.gold_valid
+
+
+@pytest.mark.parametrize(
+    ("gold", "said", "error"),
+    [
+        ({"a": None}, {}, "simple_function_checker:missing_required"),
+        ({"a": "x", "unit": None}, {"a": "x"}, "simple_function_checker:missing_optional"),
+        ({"a": "x"}, {"a": "x", "unit": None}, "simple_function_checker:unexpected_param"),
+        ({"a": "x"}, {"a": "x", "other": None}, "simple_function_checker:unexpected_param"),
+        ({"a": "x", "b": None}, {"a": "x", "b": 1}, "simple_function_checker:unexpected_param"),
+        ({"a": "x", "b": 1}, {"a": "x", "b": None}, "simple_function_checker:missing_optional"),
+    ],
+)
+def test_a_null_that_says_something_does_not_equal_its_absence(gold, said, error):
+    scored = score_row(row(calls(("f", gold)), NULLABLE), reply(("f", said)))
+    assert (scored.error, scored.exact_match) == (error, False)
+
+
+def test_character_errors_count_a_null_that_is_written():
+    scored = score_row(row(calls(("f", {"a": "x"})), NULLABLE), reply(("f", {"a": "x", "b": None})))
+    assert scored.exact_match and scored.edits == scored.edits_rendered == len(",b:None")

@@ -92,10 +92,13 @@ def _render_threshold(saved: Mapping[str, Any] | None) -> list[str]:
     choice = ThresholdChoice.from_dict(saved)
     how = ""
     if not math.isnan(choice.threshold):
-        how = f" `load_caller(folder, threshold={choice.threshold:g})` marks answers below it as unsure."
+        how = (
+            f" `load_caller(folder, threshold={choice.threshold:g})` marks answers below it as unsure. It is not for "
+            "requests of other kinds, or for tools that the model was not taught."
+        )
     return [
         "## Unsure answers",
-        f"{choice.describe()}{how} It was not chosen for requests of other kinds, or for tools it was not taught.",
+        f"{choice.describe()}{how}",
     ]
 
 

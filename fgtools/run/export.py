@@ -292,7 +292,8 @@ def export_model(
     """
     from fgtools.models.load import find_model
 
-    model = find_model(name)
+    adapters = (Path(name) / "adapter_config.json").is_file()  # no whole model, which write_gguf says better
+    model = Path(name) if adapters else find_model(name)
     rows = load_rows(Path(rows_path)) if rows_path else []
     records = read_jsonl(Path(replies_path)) if replies_path else []
     if rows_path:

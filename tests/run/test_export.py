@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import pytest
 
@@ -105,3 +106,23 @@ def test_a_model_that_matches_nothing_has_nothing_to_lose(rows, tmp_path):
     variant = export.score_file(file, reference, "native", out)
     assert variant.reading == export.NOT_SHOWN and "transformers itself matches no row" in variant.verdict
     assert json.dumps(variant.to_dict())
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda folder: (folder / "config.json").rename(folder / "adapter_config.json"), "LoRA adapters alone"),
+        (lambda folder: (folder / "model.safetensors").unlink(), "must hold weights"),
+    ],
+)
+def test_a_folder_that_cannot_be_exported_is_told_in_one_line(tmp_path, capsys, spoil, message):
+    folder = shutil.copytree(CHECKPOINT, tmp_path / "model")
+    spoil(folder)
+    assert main(["export", "--model", str(folder), "--out", str(tmp_path / "out")]) == 1
+    assert message in capsys.readouterr().err and not list((tmp_path / "out").iterdir())
+
+
+def test_an_unknown_number_format_is_wrong_usage(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["export", "--model", "standin", "--types", "q4_k_m", "--out", "unused"])
+    assert "q8_0" in capsys.readouterr().err

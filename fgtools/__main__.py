@@ -257,7 +257,9 @@ def _add_export(added: Commands) -> None:
     replies = "transformers' replies to these rows, as evaluate writes them (default: generated on the CPU)"
     export.add_argument("--replies", default="", metavar="FILE", help=replies)
     _add_recipe(export)
-    export.add_argument("--max-new-tokens", type=_parse_count, default=0, help="0: from the longest gold")
+    export.add_argument(
+        "--max-new-tokens", type=_parse_count, default=0, help="0: that of the replies, or from the longest gold"
+    )
     export.add_argument("--out", required=True)
     export.set_defaults(command=commands.export)
 

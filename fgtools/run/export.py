@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fgtools.calls.tokens import STOP_TOKENS
-from fgtools.files import read_jsonl, write_text
+from fgtools.files import read_json, read_jsonl, write_text
 from fgtools.metrics import Comparison, Scores, Share, compare, score
 from fgtools.metrics.intervals import format_p
 from fgtools.profiles import get_recipe
@@ -280,9 +280,10 @@ def export_model(
         to: "gguf", or "ollama" for a Modelfile beside each file as well.
         base: The base model's GGUF file, or "".
         rows_path: A rows file, or "": nothing is scored.
-        replies_path: transformers' replies to these rows with the same budget, or "": they are generated.
+        replies_path: transformers' replies to these rows, or "": they are generated.
         recipe: How the model was trained.
-        max_new_tokens: Budget of one reply, in tokens; 0: from the longest gold.
+        max_new_tokens: Budget of one reply, in tokens; 0: that of the scores file beside the replies, else from the
+            longest gold.
 
     Returns:
         The JSON object of export.json, which is written last.
@@ -301,7 +302,8 @@ def export_model(
     files = write_files(model, out, types, base)
     reference, variants = None, []
     if rows_path:
-        reference = build_reference(model, rows, recipe, out, records=records, max_new_tokens=max_new_tokens)
+        budget = max_new_tokens or _read_budget(replies_path)
+        reference = build_reference(model, rows, recipe, out, records=records, max_new_tokens=budget)
         variants = [score_file(file, reference, recipe, out) for file in files]
     if to == "ollama":
         budget = reference.max_new_tokens if reference else max_new_tokens or 256
@@ -310,6 +312,13 @@ def export_model(
     described = describe_export(files, reference, variants)
     out.write_json("export.json", described, inputs)
     return described
+
+
+def _read_budget(replies_path: str) -> int:
+    """Return the budget of replies, which `evaluate` writes into the scores file beside them; 0 where there is none."""
+    replies = Path(replies_path)
+    scores = replies.with_name(replies.name.replace("replies", "scores", 1)).with_suffix(".json")
+    return int(read_json(scores).get("max_new_tokens", 0)) if replies_path and scores.is_file() else 0
 
 
 def require_kept(export: Mapping[str, Any]) -> None:

@@ -88,6 +88,15 @@ def test_a_missing_server_is_told_before_anything_is_written(rows, tmp_path, mon
     assert not list((tmp_path / "out").iterdir())
 
 
+def test_replies_that_are_there_are_read_with_the_budget_they_had(rows, exported, tmp_path):
+    words = ["--rows", str(rows), "--replies", str(exported / "replies.transformers.jsonl"), "--types", "f32"]
+    assert main(["export", "--model", "standin", *words, "--out", str(tmp_path)]) == 0
+    old, new = (read_json(folder / "export.json") for folder in (exported, tmp_path))
+    assert new["max_new_tokens"] == 48 and new["transformers"]["seconds"] is None
+    assert new["variants"][0]["same_reply"] == old["variants"][0]["same_reply"]
+    assert not (tmp_path / "replies.transformers.jsonl").exists()
+
+
 def test_replies_of_other_rows_are_refused(rows, tmp_path, capsys):
     other = write_jsonl(tmp_path / "replies.jsonl", [{"row_id": "other", "reply": ""}])
     words = ["--rows", str(rows), "--replies", str(other), "--types", "f16", "--out", str(tmp_path / "out")]

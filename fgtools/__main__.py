@@ -1,7 +1,7 @@
 """The command line: its options, and which errors become a message. What a command does stands in `run.commands`.
 
 `python -m fgtools run | draft | prepare | audit | train | evaluate | score |
-export`; each with --help.
+export | call`; each with --help.
 """
 
 from __future__ import annotations
@@ -70,7 +70,18 @@ def _build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"fgtools {__version__}", help="show the version")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     added = parser.add_subparsers(required=True, metavar="COMMAND", dest="name_of_command")
-    for add in (_add_run, _add_draft, _add_prepare, _add_audit, _add_train, _add_evaluate, _add_score, _add_export):
+    parts = (
+        _add_run,
+        _add_draft,
+        _add_prepare,
+        _add_audit,
+        _add_train,
+        _add_evaluate,
+        _add_score,
+        _add_export,
+        _add_call,
+    )
+    for add in parts:
         add(added)
     return parser
 
@@ -262,6 +273,22 @@ def _add_export(added: Commands) -> None:
     )
     export.add_argument("--out", required=True)
     export.set_defaults(command=commands.export)
+
+
+def _add_call(added: Commands) -> None:
+    call = added.add_parser("call", help="one request to a tuned model; status 1 if the reply cannot be carried out")
+    call.add_argument("request", help="what a user would say")
+    call.add_argument("--model", required=True, help="the tuned model's folder, or as for run")
+    tools = "a file as for run, or names of taught tools (default: all tools of the model's tools.json)"
+    call.add_argument("--tools", nargs="+", default=[], metavar="FILE|NAME", help=tools)
+    recipe = "how the model was trained (default: what its tools.json says, or else native)"
+    call.add_argument("--recipe", choices=["", *RECIPES], default="", help=recipe)
+    budget = "budget of the reply; 0: from the longest answer of the training"
+    call.add_argument("--max-new-tokens", type=_parse_count, default=0, help=budget)
+    call.add_argument("--constrain", action="store_true", help="allow declared tools and arguments alone")
+    call.add_argument("--json", action="store_true", help="one JSON object in place of the text")
+    call.add_argument("--timing", action="store_true", help="say on standard error where the seconds went")
+    call.set_defaults(command=commands.call)
 
 
 if __name__ == "__main__":

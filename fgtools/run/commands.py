@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import json
 import os
+import sys
+import time
 from argparse import Namespace
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from fgtools.files import InputError, read_json, read_jsonl
+from fgtools.files import InputError, is_watched, read_json, read_jsonl
 from fgtools.metrics import score as score_replies
 from fgtools.profiles import adapt_recipe, get_recipe, resolve_profile
 from fgtools.rows import Prepared, RawRows, load_raw_rows, load_rows
@@ -245,6 +247,37 @@ def evaluate(options: Namespace) -> None:
     if first:
         evaluated.write(out, *names, evaluation.list_inputs(Path(options.rows), options.model))
         print(render_table(build_ladder_table(evaluated.scores)))
+
+
+def call(options: Namespace) -> None:
+    """Print what a tuned model answers to one request; raises ReplyError if the reply cannot be carried out."""
+    began = time.perf_counter()
+    from fgtools.serve import load_caller
+    from fgtools.serve.answer import describe_answer, render_answer, require_usable
+
+    if not is_watched():
+        from transformers.utils.logging import disable_progress_bar
+
+        disable_progress_bar()
+    loaded = time.perf_counter()
+    tools: Any = options.tools or None
+    if len(options.tools) == 1 and Path(options.tools[0]).suffix:
+        tools = Path(options.tools[0])
+    how = {"max_new_tokens": options.max_new_tokens, "constrained": options.constrain, "quiet": True}
+    caller = load_caller(options.model, tools, recipe=options.recipe, **how)
+    ready = time.perf_counter()
+    for note in caller.notes:
+        print(f"{note.kind}: {note.detail}", file=sys.stderr)
+    answer = caller.call(options.request)
+    if options.timing:
+        parts = {"libraries": loaded - began, "model": ready - loaded, "reply": time.perf_counter() - ready}
+        print(", ".join(f"{name} {seconds:.1f} s" for name, seconds in parts.items()), file=sys.stderr)
+    if options.json:
+        told = {"request": options.request, **describe_answer(answer), "untaught": list(caller.untaught)}
+        print(json.dumps(told, ensure_ascii=False, indent=1))
+    else:
+        print(render_answer(answer))
+    require_usable(answer)
 
 
 def score(options: Namespace) -> None:

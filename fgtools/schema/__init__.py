@@ -4,7 +4,7 @@ Knows parameter types, specifications, signatures and names; not conversations, 
 """
 
 from fgtools.schema.limits import SchemaError
-from fgtools.schema.toolfiles import load_tools, parse_tool_file
+from fgtools.schema.toolfiles import load_tools, parse_functions, parse_tool_file
 from fgtools.schema.tools import Change, ParsedTools, normalize_tools, normalize_type, parse_tools
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "normalize_tools",
     "normalize_type",
     "nulls",
+    "parse_functions",
     "parse_tool_file",
     "parse_tools",
     "signatures",

@@ -6,9 +6,11 @@ Knows files and their contents; a Python file is read, never run. What one defin
 from __future__ import annotations
 
 import ast
+import inspect
 import json
+import textwrap
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +90,48 @@ def parse_tool_file(path: str | Path) -> ParsedTools:
             "operation of an interface"
         )
     return parsed
+
+
+def parse_functions(functions: Sequence[Callable[..., Any]]) -> ParsedTools:
+    """Read Python functions as `parse_tool_file` reads the file that they are written in.
+
+    Defaults become part of their schemas so, which transformers' get_json_schema leaves out. A function without source
+    text, such as a built-in one, is read by get_json_schema.
+
+    Args:
+        functions: Functions with type hints; not run.
+
+    Returns:
+        Their tools, in order, and the problems of `parse_tools`.
+
+    Raises:
+        SchemaError: A function without source text cannot be read by get_json_schema either.
+    """
+    definitions: list[Any] = []
+    for function in functions:
+        found = _find_source(function)
+        definitions.append(function if found is None else describe_function(*found))
+    return parse_tools(definitions)
+
+
+def _find_source(function: Any) -> tuple[ast.FunctionDef | ast.AsyncFunctionDef, Scope] | None:
+    """Return a function's node with the scope of its module, or of itself where the module has no source text."""
+    inner = inspect.unwrap(function)
+    module, name = inspect.getmodule(inner), getattr(inner, "__name__", "")
+    for source in (module, inner):
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                tree = ast.parse(textwrap.dedent(inspect.getsource(source)))  # type: ignore[arg-type]
+        except (OSError, TypeError, SyntaxError, ValueError):
+            continue
+        line = inner.__code__.co_firstlineno if source is module and hasattr(inner, "__code__") else 1
+        for node in tree.body:
+            if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) or node.name != name:
+                continue
+            if line in (node.lineno, *(one.lineno for one in node.decorator_list)) or source is inner:
+                return node, Scope(tree)
+    return None
 
 
 def _load(text: str, path: Path) -> Any:

@@ -12,6 +12,7 @@ __all__ = [
     "Answer",
     "TaughtTools",
     "ToolCaller",
+    "answer",
     "answer_request",
     "gguf",
     "llama",
@@ -20,6 +21,7 @@ __all__ = [
     "ollama",
     "restore_calls",
     "taught",
+    "usage",
     "vocabulary",
     "write_taught_tools",
 ]

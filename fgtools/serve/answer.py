@@ -6,17 +6,23 @@ names no declared tool, or whose arguments do not fit, is among `rejected`.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from fgtools.calls import Problem, ToolCall
+from fgtools.files import FgtoolsError
 from fgtools.metrics.confidence import UNKNOWN, Confidence
 
 Kind = Literal["call", "calls", "text", "empty", "invalid", "broken", "waiting"]
 
 LOST = frozenset({"unclosed_call", "malformed_call", "unclosed_string", "missing_name", "too_deep", "cut_off"})
 """Kinds of problems with which a part of a reply could not be read."""
+
+
+class ReplyError(FgtoolsError, RuntimeError):
+    """A reply cannot be carried out; the message says what is wrong with it."""
 
 
 class Turn:
@@ -89,11 +95,12 @@ class Answer:
     def kind(self) -> Kind:
         """What the application has got.
 
-        "broken": a part of the reply could not be read, such as half a call; "invalid": a call must not be carried out;
-        "waiting": further results are needed; "call", "calls": one or several calls; "text": words alone; "empty":
-        nothing. Where several hold, the first named here.
+        "broken": a part of the reply could not be read, such as half a call, or its words hold control tokens;
+        "invalid": a call must not be carried out; "waiting": further results are needed; "call", "calls": one or
+        several calls; "text": words alone; "empty": nothing. Where several hold, the first named here.
         """
-        if any(problem.kind in LOST for problem in self.problems):
+        kinds = {problem.kind for problem in self.problems}
+        if LOST & kinds or ("stray_token" in kinds and not self.calls and not self.rejected):
             return "broken"
         if self.rejected:
             return "invalid"
@@ -109,3 +116,45 @@ class Answer:
         if self.problems:
             return "\n".join(f"✗ {problem.kind}: {problem.detail}" for problem in self.problems)
         return "✓ in the grammar, declared tools, arguments fit their schemas" if self.calls else "no call"
+
+
+def describe_answer(answer: Answer) -> dict[str, Any]:
+    """Return an answer as a JSON object: kind, calls, what is wrong, the texts of prompt and reply."""
+    calls = {"calls": answer.calls, "rejected": answer.rejected}
+    said = {"problems": answer.problems, "notes": answer.notes}
+    return {
+        "kind": answer.kind,
+        **{name: [{"name": one.name, "arguments": one.arguments} for one in found] for name, found in calls.items()},
+        "text": answer.text,
+        **{name: [{"kind": one.kind, "detail": one.detail} for one in found] for name, found in said.items()},
+        "prompt": answer.prompt,
+        "reply": answer.reply,
+    }
+
+
+def render_answer(answer: Answer) -> str:
+    """Return an answer as text for people: prompt, reply, calls and whether they can be carried out."""
+    found = [("call", one) for one in answer.calls] + [("rejected", one) for one in answer.rejected]
+    calls = [f"{word}: {one.name} {json.dumps(one.arguments, ensure_ascii=False)}" for word, one in found]
+    notes = [f"note: {one.kind}: {one.detail}" for one in answer.notes]
+    text = [f"text: {answer.text}"] if answer.text else []
+    lines = [
+        f"prompt: {answer.prompt}",
+        f"reply: {answer.reply}",
+        *calls,
+        *text,
+        *notes,
+        f"validity: {answer.validity}",
+    ]
+    return "\n".join(lines)
+
+
+def require_usable(answer: Answer) -> None:
+    """Check that an answer can be acted on.
+
+    Raises:
+        ReplyError: It is broken or invalid, or empty.
+    """
+    if answer.kind in ("broken", "invalid", "empty"):
+        first = answer.problems[0] if answer.problems else Problem("empty", "neither a call nor a word")
+        raise ReplyError(f"the reply cannot be carried out: {first.kind}: {first.detail}")

@@ -17,7 +17,7 @@ from typing import Any
 from fgtools.calls import Problem, ToolCall, is_writable
 from fgtools.files import InputError
 from fgtools.rows.remedies import apply_remedies
-from fgtools.schema import ParsedTools, parse_tool_file, parse_tools
+from fgtools.schema import ParsedTools, parse_functions, parse_tool_file, parse_tools
 from fgtools.schema.names import parameter_names, rename_arguments, rename_parameters, replace_tool_names
 from fgtools.schema.tutorial import normalize_tutorial_tools
 from fgtools.serve.taught import TAUGHT_FILE, TaughtTool, TaughtTools
@@ -110,6 +110,8 @@ def _parse(tools: Any, taught: TaughtTools) -> ParsedTools:
         return ParsedTools(tuple(_restore_tool(_find_forms(name, taught)[0]) for name in dict.fromkeys(tools)), ())
     if isinstance(tools, Path):
         parsed = parse_tool_file(tools)
+    elif callable(tools) or (isinstance(tools, (list, tuple)) and tools and all(map(callable, tools))):
+        parsed = parse_functions([tools] if callable(tools) else tools)
     elif taught.call_style == "tutorial" and _is_list_of_bare(tools):
         return ParsedTools(tuple(normalize_tutorial_tools(tools)), ())
     else:

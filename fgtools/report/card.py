@@ -25,13 +25,14 @@ MAX_NAMES = 40
 NEEDED = ("run", "funnel", "train", "compare")
 
 
-def render_card(facts: Mapping[str, Mapping[str, Any]], repo_id: str = "", banner: str = "") -> str:
+def render_card(facts: Mapping[str, Mapping[str, Any]], repo_id: str = "", banner: str = "", usage: str = "") -> str:
     """Return the card of a tuned model.
 
     Args:
         facts: The run's JSON objects by name without suffix; those in NEEDED must be there.
         repo_id: "owner/name"; "" before it has one.
         banner: What every figure must be read with; "" when it needs no caveat.
+        usage: A Python program that uses the model (see serve.usage); "" for none.
 
     Returns:
         Markdown with the hub's YAML metadata in front.
@@ -70,6 +71,7 @@ def render_card(facts: Mapping[str, Mapping[str, Any]], repo_id: str = "", banne
         render_markdown_table(build_funnel_table(funnel["funnel"], funnel["rows_in"])),
         f"Split: {split}.",
         *_render_names(funnel.get("renamed", {})),
+        *_render_usage(usage),
         "## Training",
         f"{training['n_train']} rows ({training['n_too_long']} were too long and left out), {training['steps']} steps, "
         f"{training['tokens']:,} tokens of which {training['label_tokens']:,} carried a label. Learning rate "
@@ -123,6 +125,17 @@ def _count_raw(funnel: Mapping[str, Any]) -> str:
     return rows if n_answers == funnel["rows_in"] else f"{n_answers} answers in {rows}"
 
 
+def _render_usage(usage: str) -> list[str]:
+    """Return the section that says how an application uses the model."""
+    if not usage:
+        return []
+    why = (
+        "`tools.json` holds every tool as the model was taught it. The caller shows it an application's tools in the "
+        "same words, and checks every call against the application's schemas:"
+    )
+    return ["## In an application", why, f"```python\n{usage}```"]
+
+
 def _render_names(renamed: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Return the paragraphs on names the model uses in place of the author's, which a server has to put back."""
     rows = [(new, "", old) for new, old in renamed.get("tools", {}).items()]
@@ -134,7 +147,7 @@ def _render_names(renamed: Mapping[str, Mapping[str, Any]]) -> list[str]:
     more = [f"... and {len(rows) - MAX_NAMES} more, in `funnel.json`."] if len(rows) > MAX_NAMES else []
     return [
         "The chat template drops some parameter names, and the call grammar cannot carry some tool names. The model "
-        "uses others for these; `fgtools.serve.restore_calls` puts the author's back:",
+        "uses others for these; `fgtools.load_caller` puts the author's back into its calls:",
         render_markdown_table(shown),
         *more,
     ]

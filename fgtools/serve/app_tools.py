@@ -148,7 +148,9 @@ def _take_all(taught: TaughtTools) -> ParsedTools:
             f"the training showed {len(first):,} tools, of which at most {MAX_TAKEN} fit a prompt: pass those of the "
             f"application, or the names of some, such as tools={sorted(first)[:2]}"
         )
-    return ParsedTools(tuple(_restore_tool(first[name]) for name in sorted(first)), ())
+    return ParsedTools(
+        tuple(_restore_tool(one) for one in sorted(first.values(), key=lambda one: (one.place, one.name))), ()
+    )
 
 
 def _restore_tool(taught: TaughtTool) -> dict[str, Any]:

@@ -40,6 +40,7 @@ class TaughtTool:
     Attributes:
         shown: Training rows that declared it so.
         called: Those of them whose right answer calls it.
+        place: Its first place among the tools of a row, from 0.
         tool: The function schema that the model saw.
         name: The name its author gave it.
         parameters: {new: old} for the parameters whose names were replaced.
@@ -47,6 +48,7 @@ class TaughtTool:
 
     shown: int
     called: int
+    place: int
     tool: Mapping[str, Any]
     name: str
     parameters: Mapping[str, str]
@@ -89,6 +91,7 @@ class TaughtTools:
             {
                 "shown": one.shown,
                 "called": one.called,
+                "place": one.place,
                 "tool": one.tool,
                 **({"name": one.name} if one.name != one.taught_name else {}),
                 **({"parameters": one.parameters} if one.parameters else {}),
@@ -115,18 +118,20 @@ def build_taught_tools(
     """
     recipe = get_recipe(recipe)
     forms: dict[str, str] = {}  # by what makes two forms the same: the order of a tool's parameters does not
+    places: dict[str, int] = {}
     shown, called, developers = Counter[str](), Counter[str](), Counter[str]()
     for row in rows:
         renamed = row.get("renamed", {})
         golds = {call["name"] for call in row["gold"]}
         developers[row["messages"][0]["content"]] += 1
-        for tool in row["tools"]:
+        for place, tool in enumerate(row["tools"]):
             name = tool["function"]["name"]
             old = renamed.get("tools", {}).get(name, name)
             parameters = renamed.get("parameters", {}).get(name, {})
             form = [name, tool, old, parameters]
             key, text = (json.dumps(form, ensure_ascii=False, sort_keys=is_sorted) for is_sorted in (True, False))
             forms[key] = min(text, forms.get(key, text))
+            places[key] = min(place, places.get(key, place))
             shown[key] += 1
             called[key] += name in golds
     parsed = {key: json.loads(text) for key, text in forms.items()}
@@ -140,7 +145,7 @@ def build_taught_tools(
         call_style=recipe.call_style,
         developer=developer if 2 * count > len(rows) else DEVELOPER_TEXT,
         coverage=probe_template(tokenizer) if recipe.apply_remedies else Coverage(),
-        tools=tuple(TaughtTool(shown[key], called[key], *parsed[key][1:]) for key in order),
+        tools=tuple(TaughtTool(shown[key], called[key], places[key], *parsed[key][1:]) for key in order),
     )
 
 
@@ -214,7 +219,8 @@ def _parse_tool(entry: Any, path: Path, number: int) -> TaughtTool:
         tool = entry["tool"]
         name, parameters = entry.get("name", tool["function"]["name"]), entry.get("parameters", {})
         dict(tool["function"]["parameters"] or {})
-        found = TaughtTool(int(entry["shown"]), int(entry["called"]), tool, name, dict(parameters))
+        counts = (int(entry[word]) for word in ("shown", "called", "place"))
+        found = TaughtTool(*counts, tool, name, dict(parameters))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise _malformed(path, f"tool {number} lacks a part or holds a wrong one ({error!r})") from error
     if not isinstance(name, str) or not isinstance(found.tool["function"]["name"], str):

@@ -6,10 +6,11 @@ Knows how a ToolCaller is used; runs nothing. There is one text for all places, 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from fgtools.serve.taught import TaughtTools
+from fgtools.files import InputError
+from fgtools.serve.taught import TAUGHT_FILE, TaughtTools
 
 USAGE = """\
 caller = load_caller(model, tools)
@@ -53,20 +54,27 @@ def render_usage(model: str, tools: Sequence[str], request: str) -> str:
     )
 
 
-def choose_example(rows: Iterable[Mapping[str, Any]], taught: TaughtTools) -> Example | None:
+def choose_example(rows: Sequence[Mapping[str, Any]], taught: TaughtTools | None) -> Example:
     """Return the request of the first row that a reader would understand at once.
 
     Args:
-        rows: Row dicts, those first that are to be preferred.
+        rows: Row dicts, those first that are to be preferred; at least one.
         taught: What the training showed.
 
     Returns:
-        The Example of the first row with a call, a single message before it, and taught tools alone; None if no row is
-        such a one.
+        The Example of the first row with a call, a single message before it, and taught tools alone. Where no row is
+        such a one, the last words of a user in the first row, with the tools that were called most.
+
+    Raises:
+        InputError: Nothing is known of the training.
     """
+    if taught is None or not taught.tools:
+        raise InputError(f"the model's folder must hold {TAUGHT_FILE} with its tools: train it again (notebook 4)")
     names = {one.taught_name: one.name for one in reversed(taught.tools)}
     for row in rows:
         shown = [tool["function"]["name"] for tool in row["tools"]]
         if row["gold"] and len(row["messages"]) == 2 and names.keys() >= set(shown):
             return Example(tuple(names[name] for name in shown), row["messages"][1]["content"])
-    return None
+    called = sorted(taught.tools, key=lambda one: -one.called)
+    said = [message["content"] for message in rows[0]["messages"] if message["role"] == "user"]
+    return Example(tuple(dict.fromkeys(one.name for one in called))[:3], said[-1])

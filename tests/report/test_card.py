@@ -45,10 +45,15 @@ def test_the_card_says_where_answers_were_counted(comparison):
 
 def test_the_card_lists_the_names_a_server_has_to_put_back(comparison):
     given = facts(comparison)
-    assert "restore_calls" not in render_card(given)
+    assert "load_caller" not in render_card(given)
     given["funnel"]["renamed"] = {"tools": {"a_b": "a{b"}, "parameters": {"find": {"type_": "type"}}}
     card = render_card(given)
-    assert "restore_calls" in card and "| a_b |  | a{b |" in card and "| find | type_ | type |" in card
+    assert "load_caller" in card and "| a_b |  | a{b |" in card and "| find | type_ | type |" in card
+
+
+def test_the_card_shows_how_an_application_uses_the_model(comparison):
+    assert "## In an application" not in render_card(facts(comparison))
+    assert "```python\nprint(1)\n```\n\n## Training" in render_card(facts(comparison), usage="print(1)\n")
 
 
 def test_the_card_names_no_folder_of_the_machine(comparison):

@@ -89,7 +89,10 @@ def test_under_the_tutorial_nothing_was_shown_in_another_way(tokenizer):
         ({"call_style": "xml"}, "call_style must be"),
         ({"hidden_facts": [1]}, "hidden_facts must be pairs"),
         ({"tools": [{"tool": {}}]}, "tool 1 lacks a part"),
-        ({"tools": [{"tool": {"function": {"name": 3, "parameters": {}}}, "shown": 1, "called": 0}]}, "must be text"),
+        (
+            {"tools": [{"tool": {"function": {"name": 3, "parameters": {}}}, "shown": 1, "called": 0, "place": 0}]},
+            "must be text",
+        ),
     ],
 )
 def test_a_malformed_file_names_the_field(change, told, rows, tokenizer, tmp_path):

@@ -72,7 +72,8 @@ class Answer:
         problems: What is wrong with the reply. Kinds: unknown_tool, invalid_arguments (each belongs to a call in
             `rejected`), cut_off (the budget of the reply ended it), and those of a Reply, such as unclosed_call.
         rejected: The calls that could be read and must not be carried out.
-        notes: What was changed or should be known. Kinds: converted (a value's type), prose_with_call, untaught_tool.
+        notes: What was changed or should be known. Kinds: converted (a value's type), null_left_out (of an optional
+            argument), prose_with_call, untaught_tool.
         messages: The conversation with this answer, under the application's names; a rejected call is not part of it.
         waiting: Whether other calls of the reply still wait for their results; `calls` are these.
         confidence: How sure the model was of the reply; not known for text that was parsed.
@@ -126,6 +127,8 @@ def describe_answer(answer: Answer) -> dict[str, Any]:
         "kind": answer.kind,
         **{name: [{"name": one.name, "arguments": one.arguments} for one in found] for name, found in calls.items()},
         "text": answer.text,
+        "confidence": answer.confidence.to_dict() if answer.confidence.is_known else None,
+        "unsure": answer.unsure,
         **{name: [{"kind": one.kind, "detail": one.detail} for one in found] for name, found in said.items()},
         "prompt": answer.prompt,
         "reply": answer.reply,
@@ -138,6 +141,8 @@ def render_answer(answer: Answer) -> str:
     calls = [f"{word}: {one.name} {json.dumps(one.arguments, ensure_ascii=False)}" for word, one in found]
     notes = [f"note: {one.kind}: {one.detail}" for one in answer.notes]
     text = [f"text: {answer.text}"] if answer.text else []
+    sure = answer.confidence
+    notes += [f"confidence: call {sure.call:.3f}, name {sure.name:.3f} (mean log-probabilities)"] * sure.is_known
     lines = [
         f"prompt: {answer.prompt}",
         f"reply: {answer.reply}",

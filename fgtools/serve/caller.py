@@ -21,6 +21,7 @@ from fgtools.profiles import Recipe, get_recipe
 from fgtools.prompts import render_prompt
 from fgtools.rows.remedies import change_calls
 from fgtools.schema.names import rename_arguments
+from fgtools.schema.nulls import LEFT_OUT, leave_out_nulls
 from fgtools.serve.answer import Answer, PendingCall, Turn
 from fgtools.serve.app_tools import AppTools, list_parameters, prepare_tools, restore_calls
 from fgtools.serve.conversation import build_message, normalize_messages, normalize_tool_result
@@ -111,6 +112,8 @@ class ToolCaller:
         rejected: list[ToolCall] = []
         declared = list_parameters(self.app.declared)
         for call in restore_calls(reply.calls, self.app.renamed, list_parameters(self.app.shown)):
+            (call,), nulls = leave_out_nulls([call], declared)
+            notes += [Problem("null_left_out", call.name)] * nulls.get(LEFT_OUT, 0)
             arguments, told = convert_values(call.arguments, declared.get(call.name))
             notes += [Problem("converted", f"{call.name}: {one}") for one in told]
             call = ToolCall(call.name, arguments)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from fgtools.calls import ToolCall
 from fgtools.files import InputError
+from fgtools.metrics import GeneratedReply
 from fgtools.prompts import render_prompt
 from fgtools.rows import build_rows
 from fgtools.serve import load_caller
@@ -52,9 +53,9 @@ def caller(monkeypatch, tokenizer, tmp_path, coverage):
 
     def generate(model, tokenizer, rows, **options):
         shown.extend(rows)
-        return [says.pop(0) for _ in rows]
+        return [GeneratedReply(says.pop(0)) for _ in rows]
 
-    monkeypatch.setattr("fgtools.generate.generate_replies", generate)
+    monkeypatch.setattr("fgtools.generate.generate_with_confidence", generate)
     return made, says, shown
 
 
@@ -91,6 +92,13 @@ REPLIES = {
         [],
         ["converted", "converted"],
     ),
+    "an optional null": (
+        call("meal_log{dish:<escape>a<escape>,type_:None}") + STOP,
+        "call",
+        [],
+        ["null_left_out"],
+    ),
+    "a required null": (call("meal_log{dish:None}") + STOP, "invalid", ["invalid_arguments"], []),
     "a fraction": (
         call("meal_log{dish:<escape>a<escape>,type_:3.5}") + STOP,
         "invalid",

@@ -11,6 +11,7 @@ import pytest
 from fgtools import load_caller
 from fgtools.__main__ import main
 from fgtools.files import InputError
+from fgtools.metrics import GeneratedReply
 from fgtools.rows import load_rows
 from fgtools.serve import load_taught_tools
 from fgtools.serve.usage import USAGE, choose_example, render_usage
@@ -62,7 +63,8 @@ def test_the_loop_stops_where_a_model_calls_without_end(monkeypatch, tuned, caps
     import loop
 
     always = "<start_function_call>call:set_light{level:1,room:<escape>a<escape>}<end_function_call><end_of_turn>"
-    monkeypatch.setattr("fgtools.generate.generate_replies", lambda model, tokenizer, rows, **_: [always])
+    answering = "fgtools.generate.generate_with_confidence"
+    monkeypatch.setattr(answering, lambda model, tokenizer, rows, **_: [GeneratedReply(always)])
     assert loop.main(str(tuned), "go") is False
     out = capsys.readouterr().out
     assert out.count("set_light") == loop.MOST_STEPS and "the model calls on" in out

@@ -35,6 +35,7 @@ import json, sys, xllamacpp
 options = json.loads(sys.argv[1])
 params = xllamacpp.CommonParams()
 params.model.path, params.n_ctx, params.port = options["file"], options["n_ctx"], options["port"]
+params.force_pure_content_parser = True  # llama-server's --skip-chat-parsing
 params.n_parallel, params.warmup, params.ui, params.verbosity = 1, False, False, 1
 if options["threads"]:
     params.cpuparams.n_threads = options["threads"]
@@ -42,7 +43,9 @@ server = xllamacpp.Server(params)
 print("listening", server.listening_address, flush=True)
 sys.stdin.read()
 """
-"""What the other process runs: it ends when its standard input is closed, at the latest when this process ends."""
+"""What the other process runs: replies are passed on as text, as the parser that llama.cpp makes of the chat template
+expects JSON in a call and refuses others with status 500. It ends when its standard input is closed, at the latest when
+this process ends."""
 
 
 class LlamaError(FgtoolsError, RuntimeError):

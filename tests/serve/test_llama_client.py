@@ -9,9 +9,9 @@ import pytest
 from fgtools.calls import ToolCall, parse_reply
 from fgtools.offline import CHECKPOINT
 from fgtools.prompts import render_prompt
-from fgtools.serve import load_caller
+from fgtools.serve import llama, load_caller
 from fgtools.serve.gguf import write_gguf
-from fgtools.serve.llama import LlamaError, LlamaServer
+from fgtools.serve.llama import LlamaServer
 
 PAGE = Path(__file__).parents[2] / "docs" / "serving.md"
 openai = pytest.importorskip("openai")
@@ -58,17 +58,26 @@ def test_a_chat_completion_holds_the_call_as_text_with_its_marks(file, tokenizer
             assert done.usage.prompt_tokens == len(prompt["input_ids"])
 
 
-def test_the_chat_endpoint_wants_a_name_and_writes_an_earlier_call_as_json(file):
+def test_the_chat_endpoint_goes_on_after_a_call_with_the_prompt_of_training(file, tokenizer):
     named = {"name": "alarm_set", "arguments": json.dumps({"time": "7:30"})}
     call = {"role": "assistant", "tool_calls": [{"id": "1", "type": "function", "function": named}]}
     result = {"role": "tool", "tool_call_id": "1", "content": "done"}  # OpenAI's protocol gives it no name
-    tools = {"tools": [TOOL]}
+    taught = {"role": "assistant", "tool_calls": [{"function": {"name": "alarm_set", "arguments": {"time": "7:30"}}}]}
+    ours = render_prompt([*chat(REQUESTS[0]), taught, {**result, "name": "alarm_set"}], [TOOL], tokenizer)
     with LlamaServer(file, 1024) as server:
-        with pytest.raises(LlamaError, match="must have a name"):
-            server._post("/apply-template", {"messages": [*chat(REQUESTS[0]), call, result], **tools})
-        named = result | {"name": "alarm_set"}
-        prompt = server._post("/apply-template", {"messages": [*chat(REQUESTS[0]), call, named], **tools})["prompt"]
-    assert re.search(r'call:alarm_set\{\s*\{"time": ?"7:30"\}\}', prompt)  # of xllamacpp 2026.10.11549
+        body = {"messages": [*chat(REQUESTS[0]), call, result], "tools": [TOOL]}
+        assert server._post("/apply-template", body)["prompt"] == ours.removeprefix("<bos>")
+
+
+def test_with_its_own_parser_llama_cpp_refuses_the_calls(file, monkeypatch):
+    switch = "params.force_pure_content_parser = True"
+    assert switch in llama._SERVE
+    monkeypatch.setattr(llama, "_SERVE", llama._SERVE.replace(switch, ""))
+    with LlamaServer(file, 1024) as server:
+        client = openai.OpenAI(base_url=f"{server.address}/v1", api_key="none", max_retries=0)
+        how = {"model": "standin", "tools": [TOOL], "max_tokens": 64, "temperature": 0}
+        with pytest.raises(openai.InternalServerError, match="peg-native"):  # of xllamacpp 2026.10.11549
+            client.chat.completions.create(messages=chat(REQUESTS[0]), **how)
 
 
 def test_three_requests_through_completions_are_answered_as_in_transformers(file):

@@ -86,12 +86,8 @@ def _build_template(call: dict[str, Any]) -> dict[str, Any]:
         "start_anchor": [f"{START_TURN}model\n", END_RESPONSE],
         "fields": {
             "tool_calls": {**call, "repeats": True, "transform": {"type": "function", "function": function}},
-            "content": {
-                "close_pattern": rf"{_ENDS}(?:\s++|{_ENDS})*+",
-                "content": "text",
-                "repeats": True,
-                "join": " ",
-            },
+            # no "join": transformers 5.13 to 5.15 refuse templates that have it
+            "content": {"close_pattern": rf"{_ENDS}(?:\s++|{_ENDS})*+", "content": "text"},
         },
     }
 
@@ -109,7 +105,9 @@ def response_template(call_style: str = "native") -> dict[str, Any]:
     brackets; numbers of more than 200 digits or beyond 1e99; and whatever `parse_reply` reports a problem for, such as
     a missing end.
 
-    In the tutorial's style, text of `args` that is not JSON is passed on as the arguments.
+    Of several texts around calls, calls that are left as text among them, the last one is the content; a stream of
+    `transformers serve` gives all of them. In the tutorial's style, text of `args` that is not JSON is passed on as the
+    arguments.
 
     Args:
         call_style: "native" or "tutorial", as `Recipe.call_style`.

@@ -68,7 +68,7 @@ def save_model(
 
 
 def _add_response_template(path: Path, template: dict) -> None:
-    """Write the template by hand: transformers below 5.15 would not write it, and loads a config that holds it."""
+    """Write the template by hand: transformers below 5.13 would not write it, and loads a config that holds it."""
     config = {**read_json(path), "response_template": template}
     write_text(path, json.dumps(config, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
 

@@ -2,10 +2,12 @@
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -126,3 +128,18 @@ def test_the_rendered_prompt_by_the_completions_endpoint_gives_the_callers_answe
         assert served.usage.prompt_tokens == len(caller.tokenizer(prompt)["input_ids"])
         answer = caller.parse(served.choices[0].text)
         assert answer.calls == expected.calls and answer.problems == expected.problems
+
+
+def test_the_lines_of_the_page_run(client, folder):
+    page = (Path(__file__).parents[2] / "docs" / "serving.md").read_text(encoding="utf-8")
+    section = page.partition("\n## transformers\n")[2].partition("\n## ")[0]
+    lines = "".join(re.findall(r"```python\n(.*?)```", section, re.DOTALL))
+    for shown, here in (("runs/mine/model", str(folder)), ("http://localhost:8000/v1", str(client.base_url))):
+        assert shown in lines
+        lines = lines.replace(shown, here)
+    names = {}
+    exec(compile(lines, "docs/serving.md", "exec"), names)
+    assert names["message"]["tool_calls"][0]["function"]["arguments"] == {"time": "06:30", "loud": True}
+    assert [one["role"] for one in names["messages"]] == ["developer", "user", "assistant", "tool"]
+    assert json.loads(names["messages"][-1]["content"])["status"] == "set" and names["final"].role == "assistant"
+    assert names["answer"].calls[0].name == "alarm_set"

@@ -21,6 +21,7 @@ __all__ = [
     "parse_tool_file",
     "parse_tools",
     "signatures",
+    "toolfiles",
     "tutorial",
     "types",
     "unions",

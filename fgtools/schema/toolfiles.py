@@ -92,14 +92,14 @@ def parse_tool_file(path: str | Path) -> ParsedTools:
     return parsed
 
 
-def parse_functions(functions: Sequence[Callable[..., Any]]) -> ParsedTools:
+def parse_functions(functions: Sequence[Callable[..., Any] | Mapping[str, Any]]) -> ParsedTools:
     """Read Python functions as `parse_tool_file` reads the file that they are written in.
 
     Defaults become part of their schemas so, which transformers' get_json_schema leaves out. A function without source
     text, such as a built-in one, is read by get_json_schema.
 
     Args:
-        functions: Functions with type hints; not run.
+        functions: Functions with type hints, which are not run; definitions among them are parsed as they are.
 
     Returns:
         Their tools, in order, and the problems of `parse_tools`.

@@ -19,6 +19,7 @@ from fgtools.files import InputError
 from fgtools.rows.remedies import apply_remedies
 from fgtools.schema import ParsedTools, parse_functions, parse_tool_file, parse_tools
 from fgtools.schema.names import parameter_names, rename_arguments, rename_parameters, replace_tool_names
+from fgtools.schema.toolfiles import SUFFIXES
 from fgtools.schema.tutorial import normalize_tutorial_tools
 from fgtools.serve.taught import TAUGHT_FILE, TaughtTool, TaughtTools
 
@@ -108,9 +109,9 @@ def _parse(tools: Any, taught: TaughtTools) -> ParsedTools:
             hint = f"did you mean {', '.join(close)}?" if close else "give its schema"
             raise InputError(f"tools must be names of taught tools, but none is called {unknown[0]!r}: {hint}")
         return ParsedTools(tuple(_restore_tool(_find_forms(name, taught)[0]) for name in dict.fromkeys(tools)), ())
-    if isinstance(tools, Path):
+    if isinstance(tools, Path) or _is_path(tools):
         parsed = parse_tool_file(tools)
-    elif callable(tools) or (isinstance(tools, (list, tuple)) and tools and all(map(callable, tools))):
+    elif callable(tools) or (isinstance(tools, (list, tuple)) and any(map(callable, tools))):
         parsed = parse_functions([tools] if callable(tools) else tools)
     elif taught.call_style == "tutorial" and _is_list_of_bare(tools):
         return ParsedTools(tuple(normalize_tutorial_tools(tools)), ())
@@ -126,6 +127,10 @@ def _is_list_of_names(tools: Any, names: set[str]) -> bool:
     if not isinstance(tools, (list, tuple)) or not tools or not all(isinstance(one, str) for one in tools):
         return False
     return any(one in names for one in tools) or all(one.replace("_", "").replace(".", "").isalnum() for one in tools)
+
+
+def _is_path(tools: Any) -> bool:
+    return isinstance(tools, str) and Path(tools).suffix.lower() in SUFFIXES and not set(tools) & set("{[(\n")
 
 
 def _is_list_of_bare(tools: Any) -> bool:

@@ -49,6 +49,8 @@ def test_a_dry_run_lists_every_file_and_writes_nothing(folder, hub):
     assert plan.size == 2 * len(REQUIRED) + 6
     assert (plan.uploaded, plan.url, hub.calls) == (False, "", [])
     assert not (folder / "README.md").exists()
+    (folder / "tools.json").write_text("{}")
+    assert "tools.json" in [file.name for file in publish_model(folder, "# card").files]
 
 
 def test_an_upload_makes_the_repository_and_carries_the_card(folder, hub):

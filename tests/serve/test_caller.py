@@ -311,8 +311,25 @@ def test_functions_are_read_as_the_file_they_stand_in(taught):
     finally:
         sys.path.remove(str(EXAMPLES))
     functions = [home_tools.set_alarm, home_tools.set_light, home_tools.list_alarms]
-    given, read = prepare_tools(functions, taught), prepare_tools(EXAMPLES / "home_tools.py", taught)
+    given, read = prepare_tools(functions, taught), prepare_tools(str(EXAMPLES / "home_tools.py"), taught)
     assert given.declared == read.declared and "default" in str(given.declared)
+    mixed = prepare_tools([MEAL_TOOLS[0], home_tools.set_light], taught).declared
+    assert mixed[1] == read.declared[1] and mixed[0]["function"]["name"] == "meal_log"
+
+
+def test_a_function_without_a_file_is_read_from_what_is_known_of_it(taught):
+    code = 'def fly(to: str = "x") -> str:\n    """Fly.\n\n    Args:\n        to: Where.\n    """'
+    made = {}
+    exec(code, made)
+    (tool,) = prepare_tools(made["fly"], taught).declared
+    assert tool["function"]["name"] == "fly" and tool["function"]["parameters"]["required"] == []
+
+
+def test_a_model_in_memory_needs_its_tokenizer(model, tokenizer):
+    made = load_caller(model, MEAL_TOOLS, tokenizer=tokenizer, quiet=True, max_new_tokens=8)
+    assert made.model is model and made.call("note that i ate rice").reply
+    with pytest.raises(InputError, match="a loaded model needs its tokenizer"):
+        load_caller(model, MEAL_TOOLS)
 
 
 @given(st.integers(0, len(MEAL + OTHER)), st.text(max_size=6))

@@ -286,6 +286,8 @@ def _add_call(added: Commands) -> None:
     budget = "budget of the reply; 0: from the longest answer of the training"
     call.add_argument("--max-new-tokens", type=_parse_count, default=0, help=budget)
     call.add_argument("--constrain", action="store_true", help="allow declared tools and arguments alone")
+    text = "such as --threshold=-0.6: a lower confidence is marked as unsure; notebook 5 and `score` print one"
+    call.add_argument("--threshold", type=_parse_finite, metavar="LOGPROB", help=text)
     call.add_argument("--json", action="store_true", help="one JSON object in place of the text")
     call.add_argument("--timing", action="store_true", help="say on standard error where the seconds went")
     call.set_defaults(command=commands.call)

@@ -170,7 +170,7 @@ def test_evaluate_writes_replies_and_scores_that_score_reproduces(prepared, tmp_
     assert main(["score", "--rows", str(rows), "--replies", str(replies)]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["rows"] == written["rows"]
-    assert found["coverage"]["precision"] == 0.9 and "pass every request on" in found["threshold"]  # 13 rows
+    assert found["coverage"]["precision"] == 0.9 and "too few for one" in found["threshold"]  # 13 rows
     added = ("coverage", "threshold", "auroc")
     assert set(found["auroc"]) == {"total", "call", "name", "lower"}
     older = [{name: line[name] for name in ("row_id", "reply")} for line in read_lines(replies)]

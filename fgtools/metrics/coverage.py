@@ -96,9 +96,13 @@ class ThresholdChoice:
         """Return what the threshold does and how far that is shown, in two or three sentences."""
         wanted = f"{100 * self.precision:g} %"
         if math.isnan(self.threshold):
-            few = f"No threshold lets at least {MIN_ANSWERED} of {self.chosen.answered.n} rows pass with {wanted} right"
+            n = self.chosen.answered.n
             unknown = f" ({self.n_unknown} rows have no confidence)" if self.n_unknown else ""
-            return f"{few}{unknown}: pass every request on, ask for less, or train on more rows."
+            if n < MIN_ANSWERED:
+                few = f"A threshold is chosen on half of the rows, and {n} are too few for one{unknown}"
+                return f"{few}: evaluate at least {2 * MIN_ANSWERED} rows; to show what one is worth takes hundreds."
+            none = f"No threshold lets at least {MIN_ANSWERED} of {n} rows pass with {wanted} right{unknown}"
+            return f"{none}: pass every request on, ask for less, or train on more rows."
         answered, right = self.checked.answered, self.checked.right
         low, high = right.interval
         rate = f" ({100 * right.rate:.0f} %)" if right.n else ""

@@ -263,8 +263,8 @@ def call(options: Namespace) -> None:
     tools: Any = options.tools or None
     if len(options.tools) == 1 and Path(options.tools[0]).suffix:
         tools = Path(options.tools[0])
-    how = {"max_new_tokens": options.max_new_tokens, "constrained": options.constrain, "quiet": True}
-    caller = load_caller(options.model, tools, recipe=options.recipe, **how)
+    how = {"max_new_tokens": options.max_new_tokens, "constrained": options.constrain, "threshold": options.threshold}
+    caller = load_caller(options.model, tools, recipe=options.recipe, **how, quiet=True)
     ready = time.perf_counter()
     for note in caller.notes:
         print(f"{note.kind}: {note.detail}", file=sys.stderr)

@@ -122,12 +122,12 @@ class Answer:
 def describe_answer(answer: Answer) -> dict[str, Any]:
     """Return an answer as a JSON object: kind, calls, what is wrong, the texts of prompt and reply."""
     calls = {"calls": answer.calls, "rejected": answer.rejected}
-    said = {"problems": answer.problems, "notes": answer.notes}
+    said, sure = {"problems": answer.problems, "notes": answer.notes}, answer.confidence
     return {
         "kind": answer.kind,
         **{name: [{"name": one.name, "arguments": one.arguments} for one in found] for name, found in calls.items()},
         "text": answer.text,
-        "confidence": answer.confidence.to_dict() if answer.confidence.is_known else None,
+        "confidence": {"total": sure.total, **sure.to_dict()} if sure.is_known else None,
         "unsure": answer.unsure,
         **{name: [{"kind": one.kind, "detail": one.detail} for one in found] for name, found in said.items()},
         "prompt": answer.prompt,
@@ -141,17 +141,26 @@ def render_answer(answer: Answer) -> str:
     calls = [f"{word}: {one.name} {json.dumps(one.arguments, ensure_ascii=False)}" for word, one in found]
     notes = [f"note: {one.kind}: {one.detail}" for one in answer.notes]
     text = [f"text: {answer.text}"] if answer.text else []
-    sure = answer.confidence
-    notes += [f"confidence: call {sure.call:.3f}, name {sure.name:.3f} (mean log-probabilities)"] * sure.is_known
     lines = [
         f"prompt: {answer.prompt}",
         f"reply: {answer.reply}",
         *calls,
         *text,
         *notes,
+        *_render_confidence(answer),
         f"validity: {answer.validity}",
     ]
     return "\n".join(lines)
+
+
+def _render_confidence(answer: Answer) -> list[str]:
+    """Return the line on how sure the model was; none where that is not known."""
+    sure = answer.confidence
+    if not sure.is_known:
+        return []
+    unsure = ", below the threshold: unsure, pass the request on" if answer.unsure else ""
+    means = f"means a token: call {sure.call:.3g}, name {sure.name:.3g}"
+    return [f"confidence: {sure.total:.3g}{unsure} (sum of the log-probabilities of {sure.n_tokens} tokens; {means})"]
 
 
 def require_usable(answer: Answer) -> None:

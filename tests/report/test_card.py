@@ -87,4 +87,4 @@ def test_the_card_says_what_a_threshold_is_worth_where_one_was_chosen(comparison
     card = render_card(given)
     assert choice.describe() in card and f"load_caller(folder, threshold={choice.threshold:g})" in card
     given["compare"]["coverage"] = json.loads(json.dumps(choose_threshold(outcomes[:5], 0.9).to_dict()))
-    assert "No threshold lets at least 10" in render_card(given) and "threshold=" not in render_card(given)
+    assert "3 are too few for one" in render_card(given) and "threshold=" not in render_card(given)

@@ -1,9 +1,11 @@
 """Unsure answers: those below the threshold are marked, in batches too, and none is where there is no threshold."""
 
+import json
 import math
 
 import pytest
 
+from fgtools.__main__ import main
 from fgtools.files import InputError
 from fgtools.metrics import Confidence
 from fgtools.metrics.confidence import MEASURES
@@ -63,3 +65,17 @@ def test_text_of_unknown_confidence_is_unsure_where_there_is_a_threshold(model, 
 def test_a_threshold_that_is_no_log_probability_is_refused(model, tokenizer, threshold):
     with pytest.raises(InputError, match="threshold must be a log-probability of at most 0, got"):
         load(model, tokenizer, threshold)
+
+
+def test_the_command_prints_how_sure_the_model_was(model, tokenizer, answers, tmp_path, capsys):
+    (tmp_path / "tools.json").write_text(json.dumps(TOOLS))
+    words = ["call", REQUESTS[0], "--model", "standin", "--tools", str(tmp_path / "tools.json")]
+    assert main([*words, "--threshold=-999"]) == 0
+    assert f"confidence: {answers[0].confidence.total:.3g} (sum of" in capsys.readouterr().out
+    assert main([*words, "--threshold=-1e-9", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["unsure"] and told["confidence"]["total"] == pytest.approx(answers[0].confidence.total, abs=1e-3)
+    assert main([*words, "--threshold=-1e-9"]) == 0
+    assert "below the threshold: unsure, pass the request on" in capsys.readouterr().out
+    assert main([*words, "--threshold=0.9"]) == 1
+    assert "threshold must be a log-probability of at most 0, got 0.9" in capsys.readouterr().err

@@ -6,7 +6,8 @@ Knows text and plain values only: no tokenizer, no schema, no gold. FunctionGemm
     call  = "<start_function_call>call:" NAME "{" [KEY ":" value ("," KEY ":" value)*] "}<end_function_call>"
     value = "<escape>" text "<escape>" | number | "true" | "false" | "None" | "[" values "]" | "{" pairs "}"
 
-The tutorial writes all arguments of a call into one string: `call:NAME{args:<escape>JSON<escape>}`.
+The tutorial writes all arguments of a call into one string: `call:NAME{args:<escape>JSON<escape>}`. Which engines
+read which calls stands in `engines`.
 """
 
 from fgtools.calls.call import MAX_DEPTH, Problem, Reply, ToolCall, nests_too_deep, row_calls
@@ -18,6 +19,7 @@ __all__ = [
     "Problem",
     "Reply",
     "ToolCall",
+    "engines",
     "is_writable",
     "nests_too_deep",
     "parse_reply",

@@ -87,9 +87,12 @@ def render_key(key: object) -> str:
     """
     if not isinstance(key, str):
         raise InputError(f"an argument name must be text, got {key!r}")
-    if not key or key != key.strip() or STRUCTURE.search(key) or CONTROL_TOKEN.search(key):
-        return _render_string(key)
-    return key
+    return key if is_bare(key) else _render_string(key)
+
+
+def is_bare(key: str) -> bool:
+    """Return whether an argument name is written without <escape> marks."""
+    return bool(key) and key == key.strip() and not STRUCTURE.search(key) and not CONTROL_TOKEN.search(key)
 
 
 def render_value(value: object, depth: int = 0) -> str:

@@ -15,10 +15,13 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from fgtools.calls import ToolCall, row_calls
+from fgtools.calls.engines import count_unread
 from fgtools.files import FgtoolsError
 from fgtools.profiles import Recipe, get_recipe
 from fgtools.prompts.batch import encode_rows
 from fgtools.prompts.checks import ERROR, Check, leak_checks, length_check, mention_check, schema_checks, token_checks
+from fgtools.prompts.messages import neutralize_control_tokens
 from fgtools.rows.remedies import Coverage
 
 NO_LIMIT = 10**9
@@ -70,12 +73,14 @@ class Audit:
         checks: Everything that was looked at.
         lengths: Of the training rows.
         coverage: What the chat template hides.
+        engines: What each serving engine reads of the golds, as `calls.engines.count_unread` returns it.
     """
 
     made_with: Mapping[str, str | int]
     checks: tuple[Check, ...]
     lengths: Lengths
     coverage: Coverage
+    engines: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def errors(self) -> tuple[Check, ...]:
@@ -93,6 +98,7 @@ class Audit:
             "errors": [check.name for check in self.errors],
             "checks": [{**vars(check), "examples": list(check.examples)} for check in self.checks],
             "lengths": self.lengths.to_dict(),
+            "engines": [dict(one) for one in self.engines],
             "template_hides": {"names": sorted(self.coverage.hidden_names), "facts": facts},
         }
 
@@ -180,4 +186,8 @@ def audit_rows(
         mention_check(rows),
         *leak_checks(sides, recipe),
     ]
-    return Audit(made_with, tuple(checks), Lengths(budget, tuple(lengths), beyond), coverage)
+    written = [
+        [ToolCall(call.name, neutralize_control_tokens(call.arguments)) for call in row_calls(row)] for row in rows
+    ]
+    engines = tuple(count_unread(written, recipe.call_style))
+    return Audit(made_with, tuple(checks), Lengths(budget, tuple(lengths), beyond), coverage, engines)

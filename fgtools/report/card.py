@@ -15,14 +15,14 @@ import pandas
 from fgtools.files import InputError
 from fgtools.metrics import Comparison
 from fgtools.metrics.coverage import ThresholdChoice
-from fgtools.report.data_tables import build_funnel_table
+from fgtools.report.data_tables import build_engines_table, build_funnel_table
 from fgtools.report.layout import render_markdown_table
 from fgtools.report.tables import build_comparison_table
 
 MAX_NAMES = 40
 """Replaced names that are listed."""
 
-NEEDED = ("run", "funnel", "train", "compare")
+NEEDED = ("run", "funnel", "audit", "train", "compare")
 
 
 def render_card(facts: Mapping[str, Mapping[str, Any]], repo_id: str = "", banner: str = "", usage: str = "") -> str:
@@ -47,12 +47,6 @@ def render_card(facts: Mapping[str, Mapping[str, Any]], repo_id: str = "", banne
     numbers = training["arguments"]
     comparison = Comparison.from_dict(facts["compare"])
     split = ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in funnel["split"].items())
-    choice = ""
-    if numbers["load_best_model_at_end"]:
-        choice = (
-            f" The weights after step {training['saved_step']} were saved: {training['n_eval']} training rows, held "
-            "out, chose them; the evaluation rows had no part in it."
-        )
     parts = [
         _render_metadata(run["model"]),
         f"# {repo_id or 'FunctionGemma, tuned'}",
@@ -77,7 +71,8 @@ def render_card(facts: Mapping[str, Mapping[str, Any]], repo_id: str = "", banne
         f"{training['tokens']:,} tokens of which {training['label_tokens']:,} carried a label. Learning rate "
         f"{numbers['learning_rate']:g}, {numbers['num_train_epochs']:g} epochs, "
         f"{numbers['per_device_train_batch_size']} x {numbers['gradient_accumulation_steps']} rows a step, seed "
-        f"{numbers['seed']}, {run['dtype']}; computed in {training['precision']}.{choice}",
+        f"{numbers['seed']}, {run['dtype']}; computed in {training['precision']}.{_render_choice(training)}",
+        *_render_engines(facts["audit"]),
         "## What it is not for",
         "It was scored on one turn at a time, on tools like those of its data. It was not scored on safety, on long "
         "conversations, or on tools of other kinds. Check every call against your schema before you carry it out.",
@@ -85,6 +80,29 @@ def render_card(facts: Mapping[str, Mapping[str, Any]], repo_id: str = "", banne
         ", ".join(f"{name} {version}" for name, version in run["environment"].items()),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _render_choice(training: Mapping[str, Any]) -> str:
+    """Return the sentence on which checkpoint was saved; "" where the last one is."""
+    if not training["arguments"]["load_best_model_at_end"]:
+        return ""
+    return (
+        f" The weights after step {training['saved_step']} were saved: {training['n_eval']} training rows, held out, "
+        "chose them; the evaluation rows had no part in it."
+    )
+
+
+def _render_engines(audit: Mapping[str, Any]) -> list[str]:
+    """Return the paragraphs on which engines read the model's calls; none for an audit that did not count them."""
+    if not audit.get("engines"):
+        return []
+    return [
+        "## Who reads its calls",
+        "Engines read FunctionGemma's calls with parsers of their own. How many of the right answers of this data each "
+        "reads, and what it does not; a row that holds several kinds counts for each:",
+        render_markdown_table(build_engines_table(audit["engines"])),
+        "`fgtools.calls.parse_reply` reads them all from the text of a reply.",
+    ]
 
 
 def _render_threshold(saved: Mapping[str, Any] | None) -> list[str]:

@@ -11,11 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import pandas
 
+from fgtools.calls.engines import ENGINES, KINDS, NO_PARSER
 from fgtools.rows.remedies import Coverage
 from fgtools.schema.types import JSON_TYPES
 
 if TYPE_CHECKING:
     from fgtools.prompts import Audit
+
+NO_PARSER_SAID = "the client parses the text (fgtools.calls.parse_reply)"
+"""What is said of an engine without a parser for FunctionGemma."""
 
 _SEVERITIES = ("error", "warning", "note")
 """From the gravest to the least."""
@@ -84,6 +88,32 @@ def build_audit_table(audit: Audit) -> pandas.DataFrame:
         for check in checks
     ]
     return pandas.DataFrame(rows, columns=["severity", "check", "found", "of", "what", "remedy"])
+
+
+def build_engines_table(counts: Sequence[Mapping[str, Any]]) -> pandas.DataFrame:
+    """Return what each serving engine reads of the golds, and what to change in the tools where it does not.
+
+    Args:
+        counts: `engines` of an audit, as `calls.engines.count_unread` returns it.
+
+    Returns:
+        One row an engine and kind of what it does not read, the most common first; one row for an engine that reads
+        all. `reads` counts the rows whose calls come out as they were meant, `rows` those that hold the kind.
+    """
+    rules = {engine.name: engine.rules for engine in ENGINES}
+    rows = []
+    for one in counts:
+        label = (f"{one['engine']} ({one['version']})", one["read"], one["n"])
+        for kind, count in one["unread"].items():
+            hold, remedy = KINDS.get(kind, (kind, ""))
+            rows.append((*label, count, hold, rules.get(one["engine"], {}).get(kind, "one text named args"), remedy))
+        if not one["unread"]:
+            read = "nothing is misread" if one["checked"] != NO_PARSER else NO_PARSER_SAID
+            rows.append((*label, 0, "", read, ""))
+    return pandas.DataFrame(
+        rows,
+        columns=["engine", "reads", "of", "rows", "that hold", "what becomes of it", "what to change in the tools"],
+    )
 
 
 def build_coverage_table(coverage: Coverage, remedies: Mapping[str, int]) -> pandas.DataFrame:

@@ -93,7 +93,7 @@ def audit(options: Namespace) -> None:
     from fgtools.models import load_tokenizer
     from fgtools.prompts import audit_rows
     from fgtools.prompts.audit import require_clean
-    from fgtools.report.data_tables import build_audit_table, build_coverage_table
+    from fgtools.report.data_tables import build_audit_table, build_coverage_table, build_engines_table
     from fgtools.report.layout import render_table
 
     raw = _load_raw(options)
@@ -104,6 +104,8 @@ def audit(options: Namespace) -> None:
     print(describe_sums(prepared.to_funnel()))
     print(render_table(build_coverage_table(coverage, prepared.rowset.remedies)))
     print(render_table(build_audit_table(found), width=44))
+    print("\nwho reads these calls:")
+    print(render_table(build_engines_table(found.engines), width=36))
     print("lengths of the training rows, in tokens:", found.lengths.to_dict())
     if options.out:
         from fgtools.report.figures import new_axes, plot_lengths, save_figure

@@ -48,7 +48,16 @@ STAGES = {
         may_write=("replies.tuned.unseen.jsonl", "scores.tuned.unseen.json"),
     ),
     "06_publish": Stage(
-        reads=("run.json", "rows.train.jsonl", "rows.eval.jsonl", "funnel.json", "train.json", "model", "compare.json"),
+        reads=(
+            "run.json",
+            "rows.train.jsonl",
+            "rows.eval.jsonl",
+            "funnel.json",
+            "audit.json",
+            "train.json",
+            "model",
+            "compare.json",
+        ),
         writes=("card.md", "manifest.json"),
     ),
 }

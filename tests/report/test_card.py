@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from fgtools.calls import ToolCall
+from fgtools.calls.engines import count_unread
 from fgtools.metrics import compare, score
 from fgtools.metrics.coverage import Outcome, choose_threshold
 from fgtools.report.card import NEEDED, render_card
@@ -24,6 +26,7 @@ def facts(comparison):
     return {
         "run": {**run, "environment": {"torch": "2.13.0"}},
         "funnel": {"rows_in": 4, "origin": "offline sample", "funnel": {"kept": 4}, "split": {"train": 2, "eval": 2}},
+        "audit": {"engines": count_unread([[ToolCall("f.g", {"a": 1})], [ToolCall("f", {"a": "x"})]])},
         "train": training,
         "compare": json.loads(json.dumps(comparison.to_dict())),
     }
@@ -73,9 +76,9 @@ def test_the_card_says_how_the_saved_weights_were_chosen_where_they_were(compari
 def test_a_card_without_its_facts_is_an_error(comparison):
     given = facts(comparison)
     del given["train"]
-    with pytest.raises(ValueError, match=r"needs run, funnel, train, compare, but lacks train"):
+    with pytest.raises(ValueError, match=r"needs run, funnel, audit, train, compare, but lacks train"):
         render_card(given)
-    assert set(NEEDED) == {"run", "funnel", "train", "compare"}
+    assert set(NEEDED) == {"run", "funnel", "audit", "train", "compare"}
 
 
 def test_the_card_says_what_a_threshold_is_worth_where_one_was_chosen(comparison):
@@ -88,3 +91,12 @@ def test_the_card_says_what_a_threshold_is_worth_where_one_was_chosen(comparison
     assert choice.describe() in card and f"load_caller(folder, threshold={choice.threshold:g})" in card
     given["compare"]["coverage"] = json.loads(json.dumps(choose_threshold(outcomes[:5], 0.9).to_dict()))
     assert "3 are too few for one" in render_card(given) and "threshold=" not in render_card(given)
+
+
+def test_the_card_says_who_reads_the_calls(comparison):
+    given = facts(comparison)
+    card = render_card(given)
+    assert "## Who reads its calls" in card and "| vLLM (0.32.0) | 1 | 2 | 1 | a number |" in card
+    assert "| BFCL (bfcl-eval 2026.3.23) | 2 | 2 | 0 |" in card
+    given["audit"] = {}
+    assert "Who reads" not in render_card(given)

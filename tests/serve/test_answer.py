@@ -5,6 +5,7 @@ import json
 import pytest
 
 from fgtools.calls import Problem, ToolCall
+from fgtools.files import InputError
 from fgtools.generate.constrained import ConstraintError
 from fgtools.metrics import Confidence, GeneratedReply
 from fgtools.profiles import DEVELOPER_TEXT
@@ -133,3 +134,13 @@ def test_what_was_not_renamed_stays_in_its_order():
     calls = [ToolCall("other", {"type_": 1}), ToolCall("find", {}), ToolCall("unknown", {})]
     assert restore_calls(calls, {}, {}) == calls
     assert [call.name for call in restore_calls(calls, RENAMED, PARAMETERS)] == ["other", "find {it}", "unknown"]
+
+
+def test_the_authors_own_schema_restores_names_too_and_a_strange_one_is_an_error():
+    wanted = [ToolCall("find {it}", {"type": "a"})]
+    own = {"properties": {"type": {"type": "string"}, "rows": {}}}
+    for parameters in ({"find": own}, {"find {it}": own}, PARAMETERS):
+        assert restore_calls([ToolCall("find", {"type_": "a"})], RENAMED, parameters) == wanted
+    for parameters in ({}, {"find": {"properties": {"size": {}}}}):
+        with pytest.raises(InputError, match="the schema of 'find' must declare type_, or by their authors'"):
+            restore_calls([ToolCall("find", {"type_": "a"})], RENAMED, parameters)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from fgtools.calls import ToolCall
 from fgtools.files import InputError
 from fgtools.metrics import GeneratedReply
+from fgtools.offline.samples import build_samples
 from fgtools.prompts import render_prompt
 from fgtools.rows import build_rows
 from fgtools.serve import load_caller
@@ -300,6 +301,14 @@ def test_a_model_of_the_tutorial_answers_in_its_own_notation(tokenizer, tmp_path
     assert load_caller(
         tmp_path, wrapped, tokenizer=tokenizer, recipe="tutorial", weights=False, quiet=True
     ).tools == tuple(made.tools)
+
+
+def test_the_folder_says_in_which_recipe_the_model_was_taught(tokenizer, tmp_path, monkeypatch):
+    monkeypatch.setattr("fgtools.models.load.find_model", lambda name: tmp_path)
+    write_taught_tools(tmp_path, build_rows(build_samples(60, 3), "tutorial").rows, tokenizer, "tutorial")
+    made = load_caller(tmp_path, None, tokenizer=tokenizer, weights=False, quiet=True)
+    assert made.taught.call_style == "tutorial" and made.tools == made.app.declared and made.untaught == ()
+    assert {note.kind for note in made.notes} <= {"several_schemas", "more_tools"}
 
 
 def test_functions_are_read_as_the_file_they_stand_in(taught):

@@ -104,6 +104,6 @@ def test_the_lines_of_the_page_run(file, monkeypatch, capsys):
     (lines,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
     lines = lines.replace('"runs/mine/model"', '"standin"').replace("runs/mine/export/model-f16.gguf", str(file))
     names = {}
-    exec(compile(lines, "docs/serving.md", "exec"), names)
+    exec(lines, names)
     assert names["first"].calls[0].name == "alarm_set" and "time" in names["first"].calls[0].arguments
     assert names["results"][0]["content"]["status"] == "set" and names["last"].reply

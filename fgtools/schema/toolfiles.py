@@ -9,6 +9,7 @@ import ast
 import inspect
 import json
 import textwrap
+import tokenize
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -123,7 +124,7 @@ def _find_source(function: Any) -> tuple[ast.FunctionDef | ast.AsyncFunctionDef,
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 tree = ast.parse(textwrap.dedent(inspect.getsource(source)))  # type: ignore[arg-type]
-        except (OSError, TypeError, SyntaxError, ValueError):
+        except (OSError, TypeError, SyntaxError, ValueError, tokenize.TokenError):
             continue
         line = inner.__code__.co_firstlineno if source is module and hasattr(inner, "__code__") else 1
         for node in tree.body:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from fgtools.files import FgtoolsError
 from fgtools.schema import SchemaError, load_tools, parse_tool_file
 from fgtools.schema.docstrings import parse_docstring
+from fgtools.schema.toolfiles import parse_functions
 
 SOURCE = '''
 from dataclasses import dataclass, field
@@ -360,3 +361,14 @@ def test_a_cut_file_is_read_or_refused(tmp_path_factory, end):
         assert load_tools(path)
     except FgtoolsError as error:
         assert "tools.py" in str(error)
+
+
+@pytest.mark.parametrize("text", ["not (Python\n" * 9, "", "x = 'y\n"])
+def test_a_function_whose_file_has_changed_is_read_from_its_hints(tmp_path, text):
+    path = tmp_path / "changed.py"
+    path.write_text(text)
+    lines = 'def f(a: int):\n    """Do.\n\n    Args:\n        a: A.\n    """\n'
+    names = {}
+    exec(compile(lines, str(path), "exec"), names)
+    (tool,) = parse_functions([names["f"]]).tools
+    assert tool["function"]["parameters"]["properties"]["a"]["type"] == "integer"

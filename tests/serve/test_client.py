@@ -138,7 +138,7 @@ def test_the_lines_of_the_page_run(client, folder):
         assert shown in lines
         lines = lines.replace(shown, here)
     names = {}
-    exec(compile(lines, "docs/serving.md", "exec"), names)
+    exec(compile(lines, "the page", "exec"), names)
     assert names["message"]["tool_calls"][0]["function"]["arguments"] == {"time": "06:30", "loud": True}
     assert [one["role"] for one in names["messages"]] == ["developer", "user", "assistant", "tool"]
     assert json.loads(names["messages"][-1]["content"])["status"] == "set" and names["final"].role == "assistant"

@@ -49,6 +49,9 @@ class Recipe:
         batch_size: Rows of a micro-batch where the trainer does not cut steps by tokens itself.
         accumulation_steps: Such micro-batches per optimizer step: together they say how many rows a step has.
         warmup_fraction: Share of the steps with rising learning rate, in [0, 1).
+        warmup_from_zero: Whether step k of w warm-up steps, from 0, has the share k / w of the peak, as transformers'
+            schedules do, so that the first step changes nothing; where it is False the share is (k + 1) / (w + 1).
+        fewest_steps: Optimizer steps below which passes are added and steps get smaller (train.fit_steps); 0: never.
         scheduler: Shape of the learning rate over the steps, by its name in transformers.
         gradient_checkpointing: Whether activations are always recomputed in the backward pass, to save memory; where
             it is False they are recomputed only when the longest row does not fit otherwise.
@@ -81,6 +84,8 @@ class Recipe:
     batch_size: int
     accumulation_steps: int
     warmup_fraction: float
+    warmup_from_zero: bool
+    fewest_steps: int
     scheduler: str
     gradient_checkpointing: bool
     engine: str
@@ -124,6 +129,8 @@ RECIPES = {
         batch_size=4,
         accumulation_steps=4,
         warmup_fraction=0.03,
+        warmup_from_zero=False,  # of a few steps, one that changes nothing is a large share
+        fewest_steps=60,  # about what Google's guide takes for its 40 rows; measured in docs/training.md
         scheduler="cosine",
         gradient_checkpointing=False,  # it costs a third more work, and a T4 holds some 8,000 tokens without
         engine="labelled",  # 7 % of the positions carry a label, and logits are 60 % of the forward pass
@@ -154,6 +161,8 @@ RECIPES = {
         batch_size=2,
         accumulation_steps=8,
         warmup_fraction=0.03,
+        warmup_from_zero=True,
+        fewest_steps=0,
         scheduler="cosine",
         gradient_checkpointing=True,
         engine="trl",
@@ -348,8 +357,13 @@ def resolve_profile(name: str, capability: tuple[int, int] | None) -> ResolvedPr
 
 # What stays the same in every run.
 CHOOSING_ROWS, CHOOSING_FRACTION = 100, 0.1  # training rows held out to choose the checkpoint by: so many, this share
+FEWEST_CHOOSING_ROWS = 10  # rows to choose by; with fewer, one lucky row decides, so all train and the last is saved
+FEW_ROWS_EPOCHS = 8  # passes at most where steps are few: Google's guide makes as many over its 40 rows
+FEW_ROWS_A_STEP = 4  # rows of a step at least where steps are few: as many as Google's guide has
 CONFIRMED_ROWS = 64  # held-out rows that the best and the last checkpoint answer by generating, to confirm the choice
 EVALUATIONS = 6  # evaluations, and checkpoints, of one training, about
+EVALUATION_STEPS = 10  # steps between two evaluations at least: a checkpoint of FunctionGemma writes 3.2 GB
+UNCHOSEN_CHECKPOINTS = 2  # checkpoints of a training in which none is chosen, about: only to go on after a break
 LOG_ENTRIES = 100  # entries of the log of one training, about
 KEPT_CHECKPOINTS = 2  # checkpoints on disk during a training: the best and the last
 LORA_LEARNING_RATE = 2e-4  # of an adapter, which starts from zero: official recipes take 1e-4 to 2e-4

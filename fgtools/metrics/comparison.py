@@ -19,6 +19,7 @@ from fgtools.metrics.intervals import (
     Ratio,
     Share,
     bootstrap_difference,
+    describe_few_rows,
     format_p,
     from_json,
     mcnemar_exact,
@@ -156,7 +157,8 @@ class Comparison:
             f"[{100 * change.low:+.1f}, {100 * change.high:+.1f}], McNemar's exact p {format_p(change.p)}"
         )
         words = {BETTER: "AST match rose", WORSE: "AST match FELL"}
-        return f"{words.get(change.reading, 'No evidence that AST match changed,')} from {counts}: {evidence}."
+        few = f" {said}." if (said := describe_few_rows(self.n)) else ""
+        return f"{words.get(change.reading, 'No evidence that AST match changed,')} from {counts}: {evidence}.{few}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object of compare.json."""

@@ -21,6 +21,9 @@ from fgtools.files import InputError
 Z = 1.959963984540054
 """97.5 % quantile of the standard normal distribution: the factor of a two-sided 95 % interval."""
 
+FEW_ROWS = 30
+"""Evaluation rows below which a share of one half has a 95 % interval of more than 33 points."""
+
 RESAMPLES = 2000
 BOOTSTRAP_SEED = 0
 _DRAWN_AT_ONCE = 250_000
@@ -226,3 +229,24 @@ def mcnemar_exact(fixed: int, broken: int) -> float:
 def format_p(p: float) -> str:
     """Return a p value as it follows the letter p: "= 0.012", or "< 1e-300" where it is too small for a float."""
     return "< 1e-300" if p < 1e-300 else f"= {p:.2g}"
+
+
+def describe_few_rows(n: int) -> str:
+    """Return a sentence on what so few evaluation rows can show, or "" where they are FEW_ROWS or more.
+
+    Args:
+        n: The rows.
+    """
+    if n >= FEW_ROWS:
+        return ""
+    half = Share(n // 2, n)
+    low, high = (100 * end for end in half.interval)
+    needed = next(rows for rows in range(1, 10) if mcnemar_exact(rows, 0) < 0.05)
+    told = (
+        f"of two models one must be right on at least {needed} rows more than the other before McNemar's exact test "
+        "tells the difference from luck"
+        if n >= needed
+        else f"no difference between two models can be told from luck: it takes {needed} rows that only one gets right"
+    )
+    rows = "1 evaluation row is" if n == 1 else f"{n} evaluation rows are"
+    return f"{rows} few: {half.k} of {n} right may mean {low:.0f} to {high:.0f} %, and {told}"

@@ -11,6 +11,7 @@ import json
 import re
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError
 from transformers import (
     AutoModelForCausalLM,
@@ -226,4 +227,19 @@ def fingerprint_model(model: PreTrainedModel) -> str:
         step = max(1, weight.numel() // 256)
         numbers = weight.detach().flatten()[::step].float().tolist()
         digest.update(f"{name} {weight.dtype} {tuple(weight.shape)} {numbers}".encode())
+    return digest.hexdigest()
+
+
+def hash_weights(model: PreTrainedModel, dtype: torch.dtype) -> str:
+    """Return a hash of every value of every weight, in the format in which they are saved.
+
+    Args:
+        model: The model.
+        dtype: That format.
+    """
+    digest = hashlib.sha256()
+    for name, weight in model.named_parameters():
+        values = weight.detach().to("cpu", dtype).contiguous().flatten()
+        digest.update(name.encode())
+        digest.update(values.view(torch.uint8).numpy())
     return digest.hexdigest()

@@ -18,6 +18,7 @@ from typing import Any
 
 from fgtools.files import FgtoolsError, read_text, track, write_json, write_jsonl
 from fgtools.gold import Gold, extract_gold
+from fgtools.metrics.intervals import describe_few_rows
 from fgtools.profiles import Recipe, get_recipe
 from fgtools.rows.build import paused_collector, tally_rows
 from fgtools.rows.datafiles import open_local_rows
@@ -67,10 +68,14 @@ class Prepared:
     available: int = 0
 
     def describe(self) -> str:
-        """Return one line that says how many rows there are on each side."""
+        """Return a line that says how many rows there are on each side, and one where they are few or N_EVAL is cut."""
         sides = {"train": self.train, "eval": self.splits.eval, "unseen tools": self.splits.unseen}
         without = {name: sum(not key.called for key in collect_keys(rows)) for name, rows in sides.items()}
-        return ", ".join(f"{name}: {len(rows)} ({without[name]} without a call)" for name, rows in sides.items())
+        lines = [", ".join(f"{name}: {len(rows)} ({without[name]} without a call)" for name, rows in sides.items())]
+        n_eval = len(self.splits.eval)
+        if n_eval < self.n_eval and self.recipe.split == "group" and n_eval >= len(self.rowset.rows) // 2 - 1:
+            lines.append(f"N_EVAL asks for {self.n_eval} evaluation rows, and at most half of the rows are taken")
+        return "\n".join(filter(None, [*lines, describe_few_rows(n_eval)]))
 
     def sides(self) -> dict[str, Sequence[Row]]:
         """Return the rows by side, as they are written."""

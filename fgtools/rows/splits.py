@@ -271,7 +271,8 @@ def choose_tools(keys: Sequence[RowKey], n_rows: int, draw: random.Random) -> fr
 
     Returns:
         Names of the tools. A tool's cost is the number of rows that declare it without calling it, since they are
-        lost; the cheapest tools are taken first, as long as the rows that call them fit into `n_rows`.
+        lost; the cheapest tools are taken first, as long as the rows that call them fit into `n_rows` and the costs
+        together stay within half of the rows: where every row declares every tool, no tool is held out.
     """
     if n_rows <= 0:
         return frozenset()
@@ -286,12 +287,15 @@ def choose_tools(keys: Sequence[RowKey], n_rows: int, draw: random.Random) -> fr
     names.sort(key=lambda name: declaring[name] - len(calling[name]))
     chosen: set[str] = set()
     covered: set[int] = set()
+    lost = 0
     for name in names:
         if len(covered) >= n_rows:
             break
-        if len(covered | calling[name]) <= n_rows:
+        cost = declaring[name] - len(calling[name])
+        if len(covered | calling[name]) <= n_rows and lost + cost <= len(keys) // 2:
             chosen.add(name)
             covered |= calling[name]
+            lost += cost
     return frozenset(chosen)
 
 

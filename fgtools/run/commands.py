@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from fgtools.files import InputError, is_watched, read_json, read_jsonl
 from fgtools.metrics import score as score_replies
+from fgtools.metrics.intervals import describe_few_rows
 from fgtools.profiles import adapt_recipe, get_recipe, resolve_profile
 from fgtools.rows import Prepared, RawRows, load_raw_rows, load_rows
 from fgtools.rows import prepare as prepare_rows
@@ -174,8 +175,9 @@ def _train_once(options: Namespace, seed: int, out: RunFolder) -> TrainResult:
     from fgtools.models import load_model, load_tokenizer
     from fgtools.models.device import detect_capability
     from fgtools.prompts.audit import require_clean
-    from fgtools.run.training import ROWS, audit_for_training, hold_out_rows
+    from fgtools.run.training import ROWS, audit_for_training, fit_choice, hold_out_rows
     from fgtools.serve import write_taught_tools
+    from fgtools.train import describe_steps
     from fgtools.train import train as train_rows
 
     capability = detect_capability()
@@ -184,11 +186,13 @@ def _train_once(options: Namespace, seed: int, out: RunFolder) -> TrainResult:
     recipe = adapt_recipe(get_recipe(options.recipe), over_length=options.over_length, engine=options.engine)
     inputs = [RunFolder(Path(options.rows)).find(name) for name in ROWS]
     sides = dict(zip(("train", "eval"), map(load_rows, inputs), strict=True))
+    recipe = fit_choice(recipe, len(sides["train"]))
     rows_train, rows_dev = hold_out_rows(*sides.values(), recipe, seed)
     arguments = _build_arguments(options, recipe, seed, len(rows_train), out)
     tokenizer = load_tokenizer(options.model)
     if state.is_main_process:
         print(f"profile {resolved.profile.name}: {resolved.reason}")
+        print(describe_steps(arguments, recipe, options.model, len(rows_train)))
         audited = audit_for_training(out, sides, inputs, tokenizer, recipe, arguments.max_length)
         if "inputs" not in audited:  # a new one
             out.write_json("audit.json", audited, inputs)
@@ -200,7 +204,9 @@ def _train_once(options: Namespace, seed: int, out: RunFolder) -> TrainResult:
     if state.is_main_process:
         out.write_json("train.json", result.to_dict(), inputs)
         write_taught_tools(out.root / "model", rows_train, tokenizer, recipe, result.left_out, inputs)
-        print(f"{result.steps} steps in {result.seconds:.0f} s; the model lies in {out.root / 'model'}")
+        moved = "all" if result.updates == result.steps else result.updates
+        taken = f"{result.steps} steps in {result.seconds:.0f} s, {moved} of which moved the weights"
+        print(f"{taken}; the model lies in {out.root / 'model'}")
     return result
 
 
@@ -249,6 +255,8 @@ def evaluate(options: Namespace) -> None:
     if first:
         evaluated.write(out, *names, evaluation.list_inputs(Path(options.rows), options.model))
         print(render_table(build_ladder_table(evaluated.scores)))
+        if few := describe_few_rows(len(rows)):
+            print(few)
 
 
 def call(options: Namespace) -> None:
@@ -297,6 +305,8 @@ def score(options: Namespace) -> None:
         auroc = {name: to_json(share) for name, share in compare_measures(rows, scores, replies).items()}
         values |= {"coverage": choice.to_dict(), "threshold": choice.describe(), "auroc": auroc}
     print(json.dumps(values, ensure_ascii=False, indent=1))
+    if few := describe_few_rows(len(rows)):
+        print(few, file=sys.stderr)  # standard output holds JSON alone
 
 
 def export(options: Namespace) -> None:

@@ -6,11 +6,12 @@ Knows a run's rows, audit and settings; not how a gradient is computed.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fgtools.files import sha256_of
-from fgtools.profiles import CHOOSING_FRACTION, CHOOSING_ROWS, Recipe
+from fgtools.profiles import CHOOSING_FRACTION, CHOOSING_ROWS, FEWEST_CHOOSING_ROWS, Recipe
 from fgtools.rows import Row
 from fgtools.rows.splits import hold_out
 from fgtools.run.folder import MissingArtifactError, RunFolder
@@ -26,6 +27,17 @@ ROWS = ("rows.train.jsonl", "rows.eval.jsonl")
 
 ARGUMENTS = "train.arguments.json"
 """The file of a run that tells several processes the numbers of their training."""
+
+
+def fit_choice(recipe: Recipe, n_rows: int) -> Recipe:
+    """Return a recipe that chooses no checkpoint where FEWEST_CHOOSING_ROWS rows cannot be held out for it.
+
+    Args:
+        recipe: The recipe.
+        n_rows: Training rows, before any are held out.
+    """
+    enough = _count_choosing_rows(n_rows) >= FEWEST_CHOOSING_ROWS
+    return replace(recipe, choose_best=recipe.choose_best and enough)
 
 
 def hold_out_rows(
@@ -48,7 +60,12 @@ def hold_out_rows(
     """
     if not recipe.choose_best:
         return rows_train, rows_eval
-    return hold_out(rows_train, min(CHOOSING_ROWS, max(1, int(len(rows_train) * CHOOSING_FRACTION))), seed)
+    return hold_out(rows_train, max(1, _count_choosing_rows(len(rows_train))), seed)
+
+
+def _count_choosing_rows(n_rows: int) -> int:
+    """Return how many of the training rows are held out to choose the checkpoint by, where there are enough of them."""
+    return min(CHOOSING_ROWS, int(n_rows * CHOOSING_FRACTION))
 
 
 def audit_for_training(

@@ -6,12 +6,13 @@ Knows torch, transformers' and TRL's trainer; not profiles of places, run folder
 from fgtools.train.arguments import (
     TrainingError,
     describe_arguments,
+    describe_steps,
+    fit_steps,
     parse_arguments,
     summarize_arguments,
     training_arguments,
 )
-from fgtools.train.checkpoints import Choice, choose_checkpoint
-from fgtools.train.restarts import remove_checkpoints
+from fgtools.train.checkpoints import Choice, choose_checkpoint, remove_checkpoints
 from fgtools.train.trainer import build_trainer
 from fgtools.train.training import TrainResult, describe_training, train
 
@@ -22,7 +23,9 @@ __all__ = [
     "build_trainer",
     "choose_checkpoint",
     "describe_arguments",
+    "describe_steps",
     "describe_training",
+    "fit_steps",
     "parse_arguments",
     "remove_checkpoints",
     "summarize_arguments",

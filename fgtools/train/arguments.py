@@ -19,10 +19,14 @@ from trl import SFTConfig
 from fgtools.files import FgtoolsError, InputError, is_watched
 from fgtools.models.device import choose_precision, detect_capability
 from fgtools.profiles import (
+    EVALUATION_STEPS,
     EVALUATIONS,
+    FEW_ROWS_A_STEP,
+    FEW_ROWS_EPOCHS,
     KEPT_CHECKPOINTS,
     LOG_ENTRIES,
     LORA_LEARNING_RATE,
+    UNCHOSEN_CHECKPOINTS,
     Recipe,
     fit_recipe,
     is_standin,
@@ -96,12 +100,14 @@ def training_arguments(
         model: What MODEL names: the stand-in has numbers of its own.
         seed: Seed of the order of the rows.
         learning_rate: Peak learning rate; 0: the recipe's, or LORA_LEARNING_RATE for adapters.
-        epochs: Passes over the training rows; 0: the recipe's.
-        batch_size: Rows of an optimizer step, over all processes; 0: the recipe's.
+        epochs: Passes over the training rows; 0: the recipe's, or more of them where its steps would be few.
+        batch_size: Rows of an optimizer step, over all processes; 0: the recipe's, or fewer where its steps would be
+            few. See fit_steps; describe_steps says what was taken.
         max_length: Budget of one training text, in tokens; 0: the recipe's.
         precision: "fp32", "bf16" or "fp16", which sets bf16 and fp16; "auto": what the GPU computes fastest in.
         lora_rank: Rank of the adapters that are to be trained; 0 for the weights.
-        n_rows: Training rows, which logging, evaluations and checkpoints are spread over; None: every 10 steps.
+        n_rows: Training rows, which decide whether the steps are few, and over which logging, evaluations and
+            checkpoints are spread; None: every 10 steps.
         output_dir: Folder of the checkpoints.
 
     Returns:
@@ -127,18 +133,51 @@ def training_arguments(
         accumulation_steps=1 if batch_size else fitted.accumulation_steps,
         max_length=max_length or fitted.max_length,
     )
+    if n_rows is not None:
+        fitted = fit_steps(fitted, n_rows, epochs=not epochs, batch_size=not batch_size)
     capability = detect_capability()
     numeric = choose_precision(capability, precision).name
     device = {"bf16": numeric == "bf16", "fp16": numeric == "fp16", "use_cpu": capability is None}
     return parse_arguments({"output_dir": str(output_dir), "seed": seed, **device, **_translate_recipe(fitted, n_rows)})
 
 
+def fit_steps(recipe: Recipe, n_rows: int, *, epochs: bool = True, batch_size: bool = True) -> Recipe:
+    """Return a recipe with more passes, and if need be fewer rows a step, where its optimizer steps would be few.
+
+    Passes are added first, up to FEW_ROWS_EPOCHS, until there are `fewest_steps` steps. Where that is not enough, the
+    rows of a step are halved, down to FEW_ROWS_A_STEP.
+
+    Args:
+        recipe: The recipe, with the numbers of the model.
+        n_rows: Training rows.
+        epochs: Whether the passes may be changed.
+        batch_size: Whether the rows of a step may be changed.
+    """
+    rows = recipe.batch_size * recipe.accumulation_steps
+    if count_steps(n_rows, rows, recipe.epochs) >= recipe.fewest_steps or n_rows < 1:
+        return recipe
+    passes = recipe.epochs
+    if epochs:
+        enough = math.ceil(recipe.fewest_steps / math.ceil(n_rows / rows))
+        passes = max(passes, min(FEW_ROWS_EPOCHS, enough))
+    while batch_size and rows > FEW_ROWS_A_STEP and count_steps(n_rows, rows, passes) < recipe.fewest_steps:
+        rows = max(FEW_ROWS_A_STEP, rows // 2)
+    at_once = min(recipe.batch_size, rows)
+    return replace(recipe, epochs=passes, batch_size=at_once, accumulation_steps=rows // at_once)
+
+
+def count_steps(n_rows: int, rows_per_step: int, epochs: float) -> int:
+    """Return the optimizer steps of a training; the last step of a pass may have fewer rows than the others."""
+    return math.ceil(math.ceil(n_rows / rows_per_step) * epochs)
+
+
 def _translate_recipe(recipe: Recipe, n_rows: int | None) -> dict[str, Any]:
     """Return what a recipe says of a training, under TRL's names."""
     rows_of_step = recipe.batch_size * recipe.accumulation_steps
-    steps = 0 if n_rows is None else math.ceil(math.ceil(n_rows / rows_of_step) * recipe.epochs)
+    steps = 0 if n_rows is None else count_steps(n_rows, rows_of_step, recipe.epochs)
     log = recipe.log_steps or (max(1, steps // LOG_ENTRIES) if steps else 10)
-    evaluate = recipe.eval_steps or log * max(1, round(steps / EVALUATIONS / log))
+    evaluate = recipe.eval_steps or max(EVALUATION_STEPS, log * max(1, round(steps / EVALUATIONS / log)))
+    saves = EVALUATIONS if recipe.choose_best or recipe.eval_steps else UNCHOSEN_CHECKPOINTS
     return {
         "learning_rate": recipe.learning_rate,
         "lr_scheduler_type": recipe.scheduler,
@@ -156,7 +195,7 @@ def _translate_recipe(recipe: Recipe, n_rows: int | None) -> dict[str, Any]:
         "eval_steps": evaluate,
         "eval_on_start": True,
         "save_strategy": "steps",
-        "save_steps": evaluate * max(1, round(steps / EVALUATIONS / evaluate)),
+        "save_steps": evaluate * max(1, round(steps / saves / evaluate)),
         "save_total_limit": KEPT_CHECKPOINTS,
         "load_best_model_at_end": recipe.choose_best,
         "metric_for_best_model": default_metric(recipe.engine) if recipe.choose_best else None,
@@ -275,3 +314,35 @@ def check_arguments(arguments: SFTConfig, engine: str) -> SFTConfig:
 def rows_per_step(arguments: SFTConfig) -> int:
     """Return the rows of an optimizer step, over all processes."""
     return arguments.per_device_train_batch_size * arguments.gradient_accumulation_steps
+
+
+def describe_steps(arguments: SFTConfig, recipe: str | Recipe, model: str, n_rows: int) -> str:
+    """Return a line with the optimizer steps of a training, and a second one where they are few.
+
+    Args:
+        arguments: The numbers of the training.
+        recipe: "native", "tutorial" or a Recipe: the one that the arguments were made from.
+        model: What MODEL names.
+        n_rows: Training rows.
+    """
+    usual = fit_recipe(recipe, model)
+    default = fit_steps(usual, n_rows)
+
+    def say(rows: int, passes: float) -> str:
+        return f"{passes:g} passes with {rows} rows a step are {count_steps(n_rows, rows, passes)} optimizer steps"
+
+    now, was, would_be = (
+        (rows_per_step(arguments), arguments.num_train_epochs),
+        *((one.batch_size * one.accumulation_steps, one.epochs) for one in (usual, default)),
+    )
+    if arguments.max_steps > 0:
+        return f"{n_rows} rows: {arguments.max_steps} optimizer steps with {now[0]} rows each (max_steps)"
+    line = f"{n_rows} rows: {say(*now)}"
+    if now == would_be != was:
+        return (
+            f"{line}\nfew rows: {say(*was)}, as the recipe has them, and fewer than {usual.fewest_steps} teach little, "
+            "so passes were added and steps made smaller (docs/training.md); EPOCHS and BATCH_SIZE set other numbers"
+        )
+    if count_steps(n_rows, *now) < usual.fewest_steps:
+        return f"{line}\nfew steps: fewer than {usual.fewest_steps} teach little; by default, {say(*would_be)}"
+    return line

@@ -22,11 +22,12 @@ from transformers import PreTrainedTokenizerBase, TrainerCallback
 from fgtools.files import FgtoolsError, read_json, write_text
 from fgtools.generate import generate_replies
 from fgtools.metrics import score
-from fgtools.models.load import fingerprint_model
+from fgtools.models.load import fingerprint_model, hash_weights
 from fgtools.models.lora import merge_adapters
 from fgtools.profiles import CONFIRMED_ROWS, Recipe, get_recipe
 from fgtools.prompts import Encoded
 from fgtools.prompts.encode import longest_completion, token_budget
+from fgtools.train.arguments import TrainingError
 
 if TYPE_CHECKING:
     from fgtools.train.restarts import RestartableTrainer
@@ -47,12 +48,14 @@ class Checkpoint:
         step: The optimizer step it was written after.
         seconds: How long the training had taken by then.
         precision: The format it computed in, which may not be the one it began with.
+        updates: The optimizer steps until then that could change the weights.
     """
 
     folder: Path
     step: int
     seconds: float
     precision: str
+    updates: int
 
 
 def identify_training(numbers: Mapping[str, Any], sides: Sequence[Sequence[Encoded]], model: torch.nn.Module) -> str:
@@ -98,7 +101,7 @@ def find_checkpoint(folder: Path, identity: str, resume: bool) -> Checkpoint | N
                 f"{folder.name!r} must hold checkpoints of this training alone, but {path.name} is another's (other "
                 "rows, numbers or model): give another --out, or delete that folder if it is not needed"
             )
-        found.append(Checkpoint(path, saved["step"], saved["seconds"], saved["precision"]))
+        found.append(Checkpoint(path, *(saved[name] for name in ("step", "seconds", "precision", "updates"))))
     PartialState().wait_for_everyone()
     if not found:
         return None
@@ -112,17 +115,22 @@ def find_checkpoint(folder: Path, identity: str, resume: bool) -> Checkpoint | N
 
 
 class MarkWhole(TrainerCallback):
-    """Marks a checkpoint as complete once all of it is written; `clock` tells the seconds the training has taken."""
+    """Marks a checkpoint as complete once all of it is written.
 
-    def __init__(self, identity: str, precision: str, clock: Callable[[], float]) -> None:
-        self.identity, self.precision, self.clock = identity, precision, clock
+    `clock` tells the seconds that the training has taken, `count_updates` the steps that could change the weights.
+    """
+
+    def __init__(
+        self, identity: str, precision: str, clock: Callable[[], float], count_updates: Callable[[], int]
+    ) -> None:
+        self.identity, self.precision, self.clock, self.count_updates = identity, precision, clock, count_updates
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Write the mark, from one process, after all have written their parts."""
         PartialState().wait_for_everyone()
         if state.is_world_process_zero:
             mark = {"identity": self.identity, "step": state.global_step, "seconds": self.clock()}
-            mark["precision"] = self.precision
+            mark |= {"precision": self.precision, "updates": self.count_updates()}
             write_text(Path(args.output_dir) / f"checkpoint-{state.global_step}" / _MARK, json.dumps(mark) + "\n")
 
 
@@ -160,6 +168,9 @@ def choose_checkpoint(
 
     Returns:
         The Choice.
+
+    Raises:
+        TrainingError: The training has changed no weight; its checkpoints are deleted.
     """
     folder, last, best = Path(trainer.args.output_dir), trainer.state.global_step, trainer.state.best_global_step
     choice = Choice(last)
@@ -178,10 +189,39 @@ def choose_checkpoint(
     model = merge_adapters(trainer.task.model)
     model.zero_grad(set_to_none=True)
     model.to(trainer.task.dtype)
+    if hash_weights(model, trainer.task.dtype) == trainer.task.start:
+        remove_checkpoints(trainer)
+        raise TrainingError(_explain_no_change(trainer))
     return choice
+
+
+def _explain_no_change(trainer: RestartableTrainer) -> str:
+    steps, updates = trainer.state.global_step, trainer.updates.count
+    if updates:
+        kind = str(trainer.task.dtype).removeprefix("torch.")
+        reason = f"{updates} optimizer steps with rates up to {trainer.updates.largest_rate:.2g} left all {kind} values"
+        remedy = "raise LEARNING_RATE (--learning-rate)"
+    elif trainer.task.warmup_from_zero and trainer.task.arguments.learning_rate:
+        reason = f"its {steps} steps had learning rate 0, with which the tutorial's warm-up begins, and left all"
+        remedy = "take more rows or EPOCHS (--epochs), or the recipe native"
+    else:
+        reason = f"its {steps} optimizer steps had learning rate 0 and left all"
+        remedy = "raise LEARNING_RATE (--learning-rate)"
+    return (
+        f"a training must change the weights, but {reason} as they were: {remedy}; the model was not saved, and an "
+        "older one is as it was"
+    )
 
 
 def _load_weights(trainer: RestartableTrainer, step: int) -> None:
     """Load the weights of a checkpoint; those in the model are the last one's until another is loaded."""
     if (folder := Path(trainer.args.output_dir) / f"checkpoint-{step}").is_dir():
         trainer._load_from_checkpoint(str(folder))
+
+
+def remove_checkpoints(trainer: RestartableTrainer) -> None:
+    """Delete the checkpoints of a training, once its model is saved; the first of several processes does."""
+    PartialState().wait_for_everyone()
+    if PartialState().is_main_process:
+        shutil.rmtree(trainer.task.arguments.output_dir, ignore_errors=True)
+    PartialState().wait_for_everyone()

@@ -6,17 +6,16 @@ has gone through `train` computes as it did before: what trainers put in place o
 
 from __future__ import annotations
 
-import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import PartialState
 from datasets import Dataset
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from transformers import EarlyStoppingCallback, PreTrainedTokenizerBase, PrinterCallback, TrainerCallback
 from transformers import set_seed as set_every_seed
 from transformers.trainer_utils import TrainOutput
@@ -28,7 +27,7 @@ from fgtools.models.device import Precision
 from fgtools.profiles import FIRST_STEPS, SKIPPED_STEPS
 from fgtools.prompts import Encoded, EncodedRows
 from fgtools.train.arguments import TrainingError
-from fgtools.train.checkpoints import Checkpoint, MarkWhole, find_checkpoint
+from fgtools.train.checkpoints import Checkpoint, MarkWhole, find_checkpoint, remove_checkpoints
 from fgtools.train.loss import restore_forward, widened_norms
 from fgtools.train.plan import Plan, translate_arguments
 
@@ -85,6 +84,27 @@ class TellEpoch(TrainerCallback):
         self.sampler.epoch = int(state.epoch or 0)
 
 
+class CountUpdates(TrainerCallback):
+    """Counts the optimizer steps that could change the weights: with a rate above 0, and not skipped by fp16's scaler.
+
+    Attributes:
+        count: Those steps, the ones before a break included.
+        largest_rate: The largest learning rate among the steps since then.
+    """
+
+    def __init__(self, accelerator: Any, count: int) -> None:
+        self.accelerator, self.count, self.largest_rate, self._rate = accelerator, count, 0.0, 0.0
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, optimizer: Any, **_: Any) -> None:
+        """Read the rate that the step is taken with."""
+        self._rate = max(float(group["lr"]) for group in optimizer.param_groups)
+        self.largest_rate = max(self.largest_rate, self._rate)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Count the step."""
+        self.count += self._rate > 0 and not self.accelerator.optimizer_step_was_skipped
+
+
 class CountSkips(TrainerCallback):
     """Counts the steps that the gradient scaler of fp16 skips, and ends a training that has too many."""
 
@@ -129,6 +149,8 @@ class Task:
         identity: The hash by which its checkpoints are known.
         checkpoint: Where it goes on from; None: from the beginning.
         dtype: Format in which the weights are saved.
+        start: What models.load.hash_weights returns for the model it starts from, in that format.
+        warmup_from_zero: As in Recipe.
         patience: Evaluations without a better one after which it stops; 0: never.
         lora_rank: Rank of the adapters that are trained; 0: the weights are.
         callbacks: The caller's.
@@ -142,6 +164,8 @@ class Task:
     identity: str
     checkpoint: Checkpoint | None
     dtype: torch.dtype
+    start: str
+    warmup_from_zero: bool
     patience: int
     lora_rank: int
     callbacks: Sequence[TrainerCallback]
@@ -153,16 +177,26 @@ class RestartableTrainer(SFTTrainer):
     def __init__(self, task: Task) -> None:
         self.task, self.started, self.seconds = task, False, 0.0
         own: list[TrainerCallback] = [LastStep(), RequireFinite(), *([] if is_watched() else [OneLine()])]
-        own += [MarkWhole(task.identity, task.plan.precision.name, self._clock), *task.callbacks]
+        own += [MarkWhole(task.identity, task.plan.precision.name, self._clock, lambda: self.updates.count)]
         super().__init__(
             model=task.model,
             args=translate_arguments(task.arguments, task.plan, resumed=task.checkpoint is not None),
             train_dataset=task.sides[0].build_dataset(),
             eval_dataset=task.sides[1].build_dataset(),
             processing_class=task.tokenizer,
-            callbacks=[*own, EarlyStoppingCallback(task.patience)] if task.patience else own,
+            callbacks=[*own, *task.callbacks, *([EarlyStoppingCallback(task.patience)] if task.patience else [])],
         )
         self.remove_callback(PrinterCallback)
+        self.updates = CountUpdates(self.accelerator, task.checkpoint.updates if task.checkpoint else 0)
+        self.add_callback(self.updates)
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> LRScheduler:
+        """Create the schedule of the arguments; where the recipe says so, with a warm-up that does not begin at 0."""
+        is_new = self.lr_scheduler is None
+        super().create_scheduler(num_training_steps, optimizer)
+        if is_new and not self.task.warmup_from_zero:
+            self.lr_scheduler = raise_warmup(self.lr_scheduler, self.args.get_warmup_steps(num_training_steps))
+        return self.lr_scheduler
 
     def train(self) -> TrainOutput:
         """Train as the arguments say, from this training's newest checkpoint where it goes on from one.
@@ -244,9 +278,20 @@ class RestartableTrainer(SFTTrainer):
                 restore_forward(task.model)
 
 
-def remove_checkpoints(trainer: RestartableTrainer) -> None:
-    """Delete the checkpoints of a training, once its model is saved; the first of several processes does."""
-    PartialState().wait_for_everyone()
-    if PartialState().is_main_process:
-        shutil.rmtree(trainer.task.arguments.output_dir, ignore_errors=True)
-    PartialState().wait_for_everyone()
+def raise_warmup(scheduler: LRScheduler, n_warmup: int) -> LRScheduler:
+    """Return a schedule whose first step has a rate above 0.
+
+    transformers gives warm-up step k of w, from 0, the share k / w of the peak. Here it is (k + 1) / (w + 1); all later
+    steps are as they were. A schedule that begins above 0, or that depends on evaluations, is returned as it is.
+
+    Args:
+        scheduler: The schedule, before its first step.
+        n_warmup: Its warm-up steps.
+    """
+    if not isinstance(scheduler, LambdaLR) or any(share(0) for share in scheduler.lr_lambdas):
+        return scheduler
+
+    def raised(share: Callable[[int], float]) -> Callable[[int], float]:
+        return lambda step: (step + 1) / (n_warmup + 1) if step < n_warmup else share(step)
+
+    return LambdaLR(scheduler.optimizer, [raised(share) for share in scheduler.lr_lambdas])

@@ -26,6 +26,7 @@ from transformers.trainer_utils import EvalLoopOutput
 from trl import SFTConfig
 
 from fgtools.models.device import Precision, casts_kept, peak_memory_bytes
+from fgtools.models.load import hash_weights
 from fgtools.models.lora import add_adapters
 from fgtools.profiles import MEASURED_ROWS, Recipe, get_recipe
 from fgtools.prompts import IGNORED, Encoded, EncodedRows
@@ -84,18 +85,18 @@ def build_trainer(
     require_vocabulary(model, tokenizer, sides)
     loaded = getattr(model.config, "dtype", None)  # an earlier trainer may have widened the weights to fp32
     dtype = loaded if model.dtype == torch.float32 and isinstance(loaded, torch.dtype) else model.dtype
+    start = hash_weights(model, dtype)
     if recipe.master_weights == "fp32":
         model.float()
     plan = plan_training(arguments, recipe, model, sides[0].rows, PartialState().num_processes, bool(patience))
     numbers = {**deciding_values(arguments), "engine": engine, "patience": patience, "lora_rank": lora_rank}
-    numbers |= {name: getattr(recipe, name) for name in ("name", "loss", "master_weights")}
+    numbers |= {name: getattr(recipe, name) for name in ("name", "loss", "master_weights", "warmup_from_zero")}
     identity = identify_training(numbers, [side.rows for side in sides], model)
     plan, checkpoint = _start_from(plan, Path(arguments.output_dir), identity, resume)
     set_every_seed(arguments.seed)  # the first values of adapters are random
     trained = add_adapters(model, lora_rank)
-    task = Task(
-        trained, tokenizer, sides, arguments, plan, identity, checkpoint, dtype, patience, lora_rank, tuple(callbacks)
-    )
+    begun = (plan, identity, checkpoint, dtype, start, recipe.warmup_from_zero)
+    task = Task(trained, tokenizer, sides, arguments, *begun, patience, lora_rank, tuple(callbacks))
     return LabelledPositionsTrainer(task) if engine == "labelled" else RestartableTrainer(task)
 
 

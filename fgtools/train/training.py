@@ -22,8 +22,8 @@ from fgtools.models.load import require_control_tokens
 from fgtools.profiles import Recipe
 from fgtools.prompts import IGNORED, encode_rows
 from fgtools.train.arguments import DEFAULT_OUTPUT, describe_arguments
-from fgtools.train.checkpoints import Choice, choose_checkpoint
-from fgtools.train.restarts import RestartableTrainer, remove_checkpoints
+from fgtools.train.checkpoints import Choice, choose_checkpoint, remove_checkpoints
+from fgtools.train.restarts import RestartableTrainer
 from fgtools.train.trainer import build_trainer
 
 
@@ -39,6 +39,7 @@ class TrainResult:
         n_without_context: Training rows that fit once the oldest turns of their context were dropped.
         n_pruned: Training rows that fit once declarations of tools they do not call were dropped.
         steps: Optimizer steps taken.
+        updates: Those of them that could change the weights: with a rate above 0, and not skipped by fp16's scaler.
         saved_step: The step whose weights were saved: the last, or a better one.
         tokens: Tokens seen in all epochs, padding left out.
         label_tokens: Those of them that carried a label.
@@ -64,6 +65,7 @@ class TrainResult:
     n_without_context: int
     n_pruned: int
     steps: int
+    updates: int
     saved_step: int
     tokens: int
     label_tokens: int
@@ -104,6 +106,7 @@ def describe_training(trainer: RestartableTrainer, choice: Choice) -> TrainResul
         n_without_context=len(rows.given.without_context),
         n_pruned=len(rows.given.pruned),
         steps=state.global_step,
+        updates=trainer.updates.count,
         saved_step=choice.step,
         tokens=round(passes * sum(len(row.input_ids) for row in rows.rows)),
         label_tokens=round(passes * sum(label != IGNORED for row in rows.rows for label in row.labels)),
@@ -158,7 +161,7 @@ def train(
         The TrainResult.
 
     Raises:
-        TrainingError: As build_trainer and its trainer's `train`.
+        TrainingError: As build_trainer, its trainer's `train`, and choose_checkpoint.
         ModelError: The tokenizer splits the marks of a call.
         CheckpointError: As build_trainer.
     """

@@ -13,6 +13,7 @@ from fgtools.metrics.intervals import (
     RESAMPLES,
     bootstrap_difference,
     bootstrap_ratio,
+    describe_few_rows,
     format_p,
     mcnemar_exact,
     paired_interval,
@@ -141,3 +142,11 @@ def test_a_paired_difference_is_narrower_than_an_unpaired_one():
     after = [1, 1, *before[2:]]
     low, high = bootstrap_difference((before, ones), (after, ones))
     assert 0.0 <= low <= 0.005 <= high < 0.02
+
+
+def test_few_rows_say_what_they_can_show():
+    assert describe_few_rows(30) == "" and describe_few_rows(300) == ""
+    assert describe_few_rows(12).startswith("12 evaluation rows are few: 6 of 12 right may mean 25 to 75 %, and of two")
+    assert "at least 6 rows more" in describe_few_rows(12) and mcnemar_exact(6, 0) < 0.05 < mcnemar_exact(5, 0)
+    assert "no difference between two models" in describe_few_rows(5)
+    assert describe_few_rows(1).startswith("1 evaluation row is few: 0 of 1")

@@ -305,3 +305,18 @@ def test_every_row_is_accounted_for_and_no_group_leaks(rows, n_eval, unseen_frac
     for item in splits.train:
         assert item.get("split") in (None, "train")
         assert not {tool["function"]["name"] for tool in item["tools"]} & set(splits.held_out_tools)
+
+
+def test_no_tool_is_held_out_where_that_would_cost_most_rows():
+    """Every row declares all tools, as rows of one's own tools do, and one tool has few rows."""
+    tools = [{"type": "function", "function": {"name": name, "parameters": {}}} for name in ("one", "two")]
+    rows = [
+        {
+            **{"row_id": str(n), "source": "", "scenario": "", "group": f"g{n}", "tools": tools},
+            "messages": [{"role": "user", "content": f"request {n} of its own kind {n * 7919}"}],
+            "gold": [{"name": "two" if n < 2 else "one", "arguments": {}}],
+        }
+        for n in range(40)
+    ]
+    splits = split_rows(rows, n_eval=10, seed=1, unseen_fraction=0.05)
+    assert (splits.held_out_tools, splits.set_aside, len(splits.train), len(splits.eval)) == ((), 0, 30, 10)

@@ -339,9 +339,10 @@ def describe_steps(arguments: SFTConfig, recipe: str | Recipe, model: str, n_row
         return f"{n_rows} rows: {arguments.max_steps} optimizer steps with {now[0]} rows each (max_steps)"
     line = f"{n_rows} rows: {say(*now)}"
     if now == would_be != was:
+        done = "passes were added" if now[0] == was[0] else "passes were added and steps made smaller"
         return (
             f"{line}\nfew rows: {say(*was)}, as the recipe has them, and fewer than {usual.fewest_steps} teach little, "
-            "so passes were added and steps made smaller (docs/training.md); EPOCHS and BATCH_SIZE set other numbers"
+            f"so {done} (docs/training.md); EPOCHS and BATCH_SIZE set other numbers"
         )
     if count_steps(n_rows, *now) < usual.fewest_steps:
         return f"{line}\nfew steps: fewer than {usual.fewest_steps} teach little; by default, {say(*would_be)}"

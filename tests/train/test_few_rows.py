@@ -121,6 +121,8 @@ def test_the_steps_are_described_with_the_reason():
     assert few.startswith(
         "30 rows: 8 passes with 4 rows a step are 64 optimizer steps\nfew rows: 2 passes with 16 rows"
     )
+    assert "so passes were added and steps made smaller (" in few
+    assert "so passes were added (" in say(200)
     assert "few steps: fewer than 60 teach little; by default, 8 passes" in say(30, epochs=1)
 
 

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,13 @@ def caller(folder):
 
 @pytest.fixture(scope="module")
 def client(folder):
+    with serve(folder) as opened:
+        yield opened
+
+
+@contextmanager
+def serve(folder):
+    """Run `transformers serve` on a folder, and give an OpenAI client of it."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -118,6 +126,31 @@ def test_a_tools_result_is_sent_back_and_answered(client, folder, caller):
     prompt = template([*messages, called, own], tools=tools, add_generation_prompt=True, return_dict=True)
     assert final.usage.prompt_tokens == len(prompt["input_ids"])
     assert final.choices[0].message.content is not None and "response:" not in final.choices[0].message.content
+
+
+def test_a_tuned_model_calls_and_says_the_last_words(tuned):
+    """The rows of this model go on to the words after a result, and one of its parameters is hidden by the template.
+
+    The results are JSON objects, which the chat endpoint shows as text; the prompt of training shows them as they are.
+    """
+    caller = load_caller(tuned, quiet=True)
+    spoken = (
+        ("wake me every day at 07:15", {"time": "07:15", "type": "daily"}, "The alarm is set for 07:15."),
+        ("set the light in the office to 60", {"room": "office", "level": 60}, "The light in the office is on."),
+        ("list my alarms", {}, "No alarm is set."),
+    )
+    results = {"set_alarm": {"alarm": 1, "time": "07:15"}, "set_light": {"room": "office", "level": 60}}
+    with serve(tuned) as client:
+        for request, arguments, words in spoken:
+            reply = ask(client, tuned, caller, start(caller, request)).choices[0].message
+            answer = caller.parse(render_calls(to_calls(reply.tool_calls)))
+            (call,) = answer.calls
+            assert call.arguments == arguments
+            result = {"role": "tool", "name": call.name, "content": results.get(call.name, [])}
+            prompt = caller.prompt([{"role": "user", "content": request}, *answer.messages, result])
+            how = {"prompt": prompt.removeprefix("<bos>"), "temperature": 0, "max_tokens": 48}
+            final = client.completions.create(model=str(tuned), **how).choices[0].text
+            assert caller.parse(final).text == words
 
 
 def test_the_rendered_prompt_by_the_completions_endpoint_gives_the_callers_answers(client, folder, caller):

@@ -36,6 +36,15 @@ def file(tmp_path_factory):
     return write_gguf(CHECKPOINT, tmp_path_factory.mktemp("gguf") / "model-f16.gguf", "f16").path
 
 
+@pytest.fixture(scope="module")
+def tuned_server(tuned, tmp_path_factory):
+    """A server of the tuned stand-in as a GGUF file."""
+    with LlamaServer(
+        write_gguf(tuned, tmp_path_factory.mktemp("tuned") / "model-f16.gguf", "f16").path, 1024
+    ) as server:
+        yield server
+
+
 def chat(request):
     developer = {
         "role": "developer",
@@ -107,3 +116,37 @@ def test_the_lines_of_the_page_run(file, monkeypatch, capsys):
     exec(lines, names)
     assert names["first"].calls[0].name == "alarm_set" and "time" in names["first"].calls[0].arguments
     assert names["results"][0]["content"]["status"] == "set" and names["last"].reply
+
+
+@pytest.mark.parametrize(
+    ("request_text", "arguments", "result", "words"),
+    [
+        (
+            "wake me every day at 07:15",
+            {"time": "07:15", "type": "daily"},  # the template hides this name
+            {"alarm": 1, "time": "07:15"},
+            "The alarm is set for 07:15.",
+        ),
+        (
+            "set the light in the office to 60",
+            {"room": "office", "level": 60},
+            {"room": "office", "level": 60},
+            "The light in the office is on.",
+        ),
+        ("list my alarms", {}, [], "No alarm is set."),
+    ],
+)
+def test_a_tuned_model_calls_and_says_the_last_words(tuned, tuned_server, request_text, arguments, result, words):
+    caller = load_caller(tuned, weights=False, quiet=True)
+    client = openai.OpenAI(base_url=f"{tuned_server.address}/v1", api_key="none")
+
+    def ask(messages):
+        how = {"model": "tuned", "max_tokens": 64, "temperature": 0}
+        prompt = caller.prompt(messages).removeprefix("<bos>")
+        return caller.parse(client.completions.create(prompt=prompt, **how).choices[0].text)
+
+    answer = ask(request_text)
+    (call,) = answer.calls
+    assert call.arguments == arguments
+    given = {"role": "tool", "name": call.name, "content": result}
+    assert ask([{"role": "user", "content": request_text}, *answer.messages, given]).text == words

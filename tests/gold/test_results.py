@@ -1,13 +1,13 @@
 """Results: whose they are, and what they are; nothing of them is lost, whatever they look like."""
 
 import json
-import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fgtools.gold.results import Result, parse_results
+from tests.clock import measure_time
 
 
 def hermes(*bodies: str) -> str:
@@ -75,6 +75,6 @@ def test_every_text_is_some_calls_result(texts, called):
     "text", ["<tool_response>", "[{", '{"name":"f","content":1}', "<tool_response>{}</tool_response>"]
 )
 def test_hostile_repetition_takes_linear_time(text):
-    started = time.perf_counter()
-    parse_results([("", text * (400_000 // len(text)))], ["f", "g"] * 10_000)
-    assert time.perf_counter() - started < 2
+    with measure_time() as took:
+        parse_results([("", text * (400_000 // len(text)))], ["f", "g"] * 10_000)
+    assert took.seconds < 2

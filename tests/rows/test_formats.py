@@ -1,7 +1,6 @@
 """Row shapes: each published shape is told by its columns and gives the same row as its Hermes version."""
 
 import json
-import time
 
 import pytest
 from hypothesis import given
@@ -9,6 +8,7 @@ from hypothesis import strategies as st
 
 from fgtools.rows import build_rows
 from fgtools.rows.formats import SHAPES, extract_tools, guess_shape, normalize_row
+from tests.clock import measure_time
 
 REQUEST = "What is the weather in Oslo and in Rome?"
 TOOL = {
@@ -304,9 +304,9 @@ def test_repeated_marks_are_read_in_linear_time(mark):
         {"question": f"user: {text}", "function": [TOOL], "ground_truth": text},
         {"input": "q", "output": [{"name": "f", "arguments": {"a": text}}], "tools": [TOOL]},
     ]
-    started = time.process_time()
-    build_rows(rows)
-    assert time.process_time() - started < 5.0  # what takes quadratic time takes minutes
+    with measure_time() as took:
+        build_rows(rows)
+    assert took.seconds < 5.0  # what takes quadratic time takes minutes
 
 
 def test_tools_are_found_in_bedrocks_configuration():

@@ -1,7 +1,6 @@
 """ToolCaller: the application's names and types come back, what is wrong is typed, results are put in their place."""
 
 import json
-import time
 
 import pytest
 from hypothesis import given
@@ -17,6 +16,7 @@ from fgtools.serve import load_caller
 from fgtools.serve.app_tools import AmbiguousToolError, prepare_tools
 from fgtools.serve.taught import build_taught_tools, write_taught_tools
 from fgtools.serve.values import convert_values
+from tests.clock import measure_time
 from tests.serve.conftest import EXAMPLES
 from tests.toys import MEAL_TOOLS
 
@@ -367,10 +367,10 @@ PARSER = _Lazy()
 
 def test_hostile_repetition_takes_linear_time():
     def seconds(times):
-        began = time.process_time()
-        for text in ("<start_function_call>call:meal_log{dish:[", MEAL, "<escape>", "{" * 50):
-            PARSER.parse(text * times)
-        return time.process_time() - began
+        with measure_time() as took:
+            for text in ("<start_function_call>call:meal_log{dish:[", MEAL, "<escape>", "{" * 50):
+                PARSER.parse(text * times)
+        return took.seconds
 
     seconds(50)
     assert seconds(2000) < 8 * max(seconds(500), 0.05)

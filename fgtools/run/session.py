@@ -39,6 +39,9 @@ NEEDED = {
 }
 """What the notebooks import, and the versions they need; trl is limited to the tested minor version."""
 
+KERNELS = "liger-kernel>=0.5"
+"""Fused kernels for training on an NVIDIA GPU (`train.fused`); a training does without where they are missing."""
+
 REPORTED = ("torch", "transformers", "trl", "datasets", "accelerate", "huggingface_hub", "kagglehub", "tokenizers")
 
 
@@ -47,7 +50,7 @@ class SessionError(FgtoolsError, RuntimeError):
 
 
 def start_session() -> None:
-    """Make a notebook session ready: one GPU, missing packages installed, libraries quiet.
+    """Make a notebook session ready: one GPU, missing packages and kernels installed, libraries quiet.
 
     Must run before torch is imported, since it decides which GPU is visible.
 
@@ -63,6 +66,7 @@ def start_session() -> None:
         os.environ |= dict.fromkeys(("HF_HUB_DISABLE_PROGRESS_BARS", "HF_DATASETS_DISABLE_PROGRESS_BARS"), "1")
         os.environ |= {"TQDM_DISABLE": "1", "KAGGLEHUB_VERBOSITY": "error"}
     install_missing()
+    install_kernels()
     quiet_libraries()
 
 
@@ -108,14 +112,34 @@ def install_missing() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         held = Path(scratch) / "constraints.txt"
         held.write_text(_torch_line())
-        command = [sys.executable, "-m", "pip", "install", "--quiet", "-c", str(held), *missing]
-        outcome = subprocess.run(command, capture_output=True, text=True, check=False)
-    if outcome.returncode:
-        last = outcome.stderr.strip().splitlines()[-1:] or ["no message"]
+        failure = _install("-c", str(held), *missing)
+    if failure:
         raise SessionError(
-            f"pip must install {', '.join(missing)}, but it failed ({last[0]}): switch the notebook's internet on, or "
+            f"pip must install {', '.join(missing)}, but it failed ({failure}): switch the notebook's internet on, or "
             "attach a data set that holds the wheels"
         )
+
+
+def install_kernels() -> None:
+    """Install KERNELS where an NVIDIA GPU is visible; where that fails, a line says so and the session goes on."""
+    if find_gpu() is None or importlib.util.find_spec("liger_kernel"):
+        return
+    print("installing", KERNELS, "(fused kernels for training on this GPU; torch and triton stay as they are)")
+    failure = _install("--no-deps", "--retries", "0", "--timeout", "5", KERNELS)
+    if failure:
+        print(f"{KERNELS} is not installed ({failure}): training computes with plain kernels, a step takes longer")
+
+
+def find_gpu() -> Path | None:
+    """Return the device file of the first NVIDIA GPU of a Linux machine, without loading torch; None without one."""
+    return min(Path("/dev").glob("nvidia[0-9]*"), default=None)
+
+
+def _install(*words: str) -> str:
+    """Let pip install packages; return the last line of what it says when it fails, "" when it does not."""
+    command = [sys.executable, "-m", "pip", "install", "--quiet", *words]
+    outcome = subprocess.run(command, capture_output=True, text=True, check=False)
+    return (outcome.stderr.strip().splitlines()[-1:] or ["no message"])[0] if outcome.returncode else ""
 
 
 def _torch_line() -> str:

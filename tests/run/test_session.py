@@ -26,6 +26,7 @@ def environment(monkeypatch):
     }
     monkeypatch.setattr(os, "environ", kept)
     monkeypatch.setattr(session, "install_missing", lambda: None)
+    monkeypatch.setattr(session, "find_gpu", lambda: None)
     return kept
 
 
@@ -106,6 +107,29 @@ def test_a_package_already_imported_asks_for_a_restart(monkeypatch):
     monkeypatch.setitem(sys.modules, "transformers", object())
     with pytest.raises(SessionError, match="restart the kernel"):
         install_missing()
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_kernels_are_installed_where_a_gpu_is_and_a_failure_is_a_line(code, monkeypatch, capsys):
+    asked = []
+    outcome = subprocess.CompletedProcess([], code, "", "WARNING: x\nERROR: no matching distribution")
+    monkeypatch.setattr(session.subprocess, "run", lambda command, **_: asked.append(command) or outcome)
+    monkeypatch.setattr(session.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(session, "find_gpu", lambda: None)
+    session.install_kernels()
+    assert asked == []
+    monkeypatch.setattr(session, "find_gpu", lambda: Path("/dev/nvidia0"))
+    session.install_kernels()
+    (command,) = asked
+    assert command[-1] == session.KERNELS and "--no-deps" in command
+    told = capsys.readouterr().out
+    assert ("is not installed (ERROR: no matching distribution): training computes with plain kernels" in told) == code
+
+
+def test_kernels_that_are_there_are_not_installed_again(monkeypatch):
+    monkeypatch.setattr(session, "find_gpu", lambda: Path("/dev/nvidia0"))
+    monkeypatch.setattr(session.subprocess, "run", lambda *_, **__: pytest.fail("pip was called"))
+    session.install_kernels()  # liger-kernel belongs to the development tools
 
 
 def test_the_environment_names_versions_and_no_paths():

@@ -370,6 +370,12 @@ LORA_LEARNING_RATE = 2e-4  # of an adapter, which starts from zero: official rec
 FIRST_STEPS = 20  # steps within which an fp16 loss that is not finite makes the training start again in fp32
 MEASURED_ROWS = 4  # shortest rows of a training, by which fused kernels are compared with plain ones before it starts
 SKIPPED_STEPS = 12  # steps fp16's scaler may skip: it is then down from 65,536 to 16, and gradients still overflow
+DIVERGED_NATS, DIVERGED_SHARE = (
+    0.5,
+    0.25,
+)  # a loss that is higher than its start by more has left it: train/divergence.py
+DIVERGED_STEPS, DIVERGED_FEWEST_STEPS = 0.1, 10  # a training that stays there for so much of its steps is stopped
+REAL_PARAMETERS = 50_000_000  # of a model whose training takes so long that its time is estimated before it starts
 WINDOW_STEPS = 16  # steps whose rows are sorted by length together: of 256 rows at 16 a step, some 4 % is padding
 REPLY_MARGIN, REPLY_STEP = 0.25, 16  # a reply's budget: the longest gold and this share, up to a multiple of 16 tokens
 PROTOCOL_ROWS = 50  # of the tutorial's evaluation, whose budgets are its recipe's tokens_before and tokens_after

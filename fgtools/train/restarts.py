@@ -26,8 +26,10 @@ from fgtools.models.attention import varied_shapes
 from fgtools.models.device import Precision
 from fgtools.profiles import FIRST_STEPS, SKIPPED_STEPS
 from fgtools.prompts import Encoded, EncodedRows
-from fgtools.train.arguments import TrainingError
+from fgtools.train.arguments import TrainingError, rows_per_step
 from fgtools.train.checkpoints import Checkpoint, MarkWhole, find_checkpoint, remove_checkpoints
+from fgtools.train.divergence import StopDiverged
+from fgtools.train.estimate import TellTimeLeft, is_real_size
 from fgtools.train.loss import restore_forward, widened_norms
 from fgtools.train.plan import Plan, translate_arguments
 
@@ -176,7 +178,9 @@ class RestartableTrainer(SFTTrainer):
 
     def __init__(self, task: Task) -> None:
         self.task, self.started, self.seconds = task, False, 0.0
-        own: list[TrainerCallback] = [LastStep(), RequireFinite(), *([] if is_watched() else [OneLine()])]
+        own: list[TrainerCallback] = [LastStep(), RequireFinite(), StopDiverged()]
+        own += [] if is_watched() else [OneLine()]
+        own += [TellTimeLeft(rows_per_step(task.arguments))] if is_real_size(task.model) else []
         own += [MarkWhole(task.identity, task.plan.precision.name, self._clock, lambda: self.updates.count)]
         super().__init__(
             model=task.model,
@@ -247,6 +251,10 @@ class RestartableTrainer(SFTTrainer):
         """Return the context of faster kernels, which says what was decided; TRL's own trainer has none."""
         return nullcontext("")
 
+    def _estimate(self) -> str:
+        """Return how long the training will take where that is worth measuring; TRL's own trainer does not say."""
+        return ""
+
     def _trained(self) -> list[tuple[str, torch.nn.Parameter]]:
         return [(name, weight) for name, weight in self.task.model.named_parameters() if weight.requires_grad]
 
@@ -262,8 +270,9 @@ class RestartableTrainer(SFTTrainer):
             torch.cuda.reset_peak_memory_stats(self.args.device)
         widened = widened_norms(task.model) if task.plan.precision.name == "fp16" else nullcontext()
         with widened, varied_shapes(self.args.device), self._fused_kernels() as line:
-            if line and self.is_world_process_zero():
-                print(line, flush=True)
+            for said in (line, self._estimate()):
+                if said and self.is_world_process_zero():
+                    print(said, flush=True)
             try:
                 return super().train(resume_from_checkpoint=str(task.checkpoint.folder) if task.checkpoint else None)
             except torch.OutOfMemoryError as error:

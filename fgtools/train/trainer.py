@@ -32,6 +32,7 @@ from fgtools.profiles import MEASURED_ROWS, Recipe, get_recipe
 from fgtools.prompts import IGNORED, Encoded, EncodedRows
 from fgtools.train.arguments import TrainingError, check_arguments, deciding_values, rows_per_step
 from fgtools.train.checkpoints import Checkpoint, find_checkpoint, identify_training
+from fgtools.train.estimate import choose_measured_rows, describe_estimate, is_real_size, measure_speed, plan_work
 from fgtools.train.fused import fused_kernels
 from fgtools.train.loss import LabelSums, patch_forward, restore_forward
 from fgtools.train.plan import Plan, choose_engine, plan_steps, plan_training, split_by_tokens
@@ -287,7 +288,11 @@ class LabelledPositionsTrainer(RestartableTrainer):
 
     def _measure_batch(self) -> tuple[float, float]:
         """Return the loss of a few short rows and the norm of its gradients, which are not kept."""
-        model, rows = self.task.model, sorted(self.train_dataset, key=lambda row: len(row["input_ids"]))[:MEASURED_ROWS]
+        return self._measure_rows(sorted(self.train_dataset, key=lambda row: len(row["input_ids"]))[:MEASURED_ROWS])
+
+    def _measure_rows(self, rows: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
+        """Return the loss of rows, computed as one micro-batch, and the norm of its gradients, which are not kept."""
+        model = self.task.model
         model.train()
         inputs = self._prepare_inputs(self._collate(rows))
         with self.compute_loss_context_manager():
@@ -297,6 +302,21 @@ class LabelledPositionsTrainer(RestartableTrainer):
         norm = torch.nn.utils.get_total_norm(gradients).item()
         model.zero_grad(set_to_none=True)
         return sums.loss.item(), norm
+
+    def _estimate(self) -> str:
+        """Return how long a training of real size will take on this CPU; "" on a GPU and in several processes."""
+        if self.args.device.type != "cpu" or self.args.world_size > 1 or not is_real_size(self.task.model):
+            return ""
+        rows, held = (side.rows for side in self.task.sides)
+        lengths = [len(row.input_ids) for row in rows]
+        batches = choose_measured_rows(lengths, self.tokens)
+        speed = measure_speed(
+            lambda one: self._measure_rows([self.train_dataset[row] for row in one]), batches, lengths
+        )
+        speed *= 0.75 if self.task.plan.micro_batches.checkpointing else 1  # the forward pass is computed twice
+        done = self.task.checkpoint.step if self.task.checkpoint else 0
+        work = plan_work(self.task.arguments, lengths, [len(row.input_ids) for row in held], done)
+        return describe_estimate(work, speed, torch.get_num_threads())
 
     def compute_loss_context_manager(self) -> AbstractContextManager:
         """Return the autocast of the precision that was decided."""

@@ -192,7 +192,7 @@ def test_without_a_choice_the_last_weights_are_saved(second_is_best, tokenizer, 
 
 
 def test_patience_ends_a_training_that_gets_no_better(tokenizer, tmp_path):
-    config = toy_arguments(n_rows=12, epochs=20, learning_rate=5e-2)
+    config = toy_arguments(n_rows=12, epochs=20, learning_rate=1e-2)
     result = train(fresh_model(), tokenizer, ROWS[:12], ROWS[12:], config, tmp_path / "model", patience=1)
     assert result.steps < 60 and result.patience == 1
     assert result.tokens < 20 * sum(len(one.input_ids) for one in encode_rows(ROWS[:12], tokenizer).encoded)

@@ -21,6 +21,7 @@ from transformers import PreTrainedModel
 from transformers.cache_utils import Cache, DynamicLayer
 
 from fgtools.files import InputError
+from fgtools.models.half import products_dtype
 
 SLOW_ROWS = range(7, 21)
 """Numbers of rows for which a CPU multiplies hidden states by the head slowly; see `most_likely_tokens`."""
@@ -131,7 +132,7 @@ class KVCache:
 
     def _additive(self, allowed: Tensor) -> Tensor:
         """Return a mask to add to attention scores: 0 where attention is allowed, minus infinity elsewhere."""
-        mask = torch.zeros(allowed.shape, dtype=self.model.dtype, device=allowed.device)
+        mask = torch.zeros(allowed.shape, dtype=products_dtype(self.model), device=allowed.device)
         return mask.masked_fill_(~allowed, float("-inf"))
 
     def copy_prefix(self, row: int, targets: Sequence[int], length: int) -> None:

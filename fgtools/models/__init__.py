@@ -11,6 +11,7 @@ __all__ = [
     "ModelError",
     "attention",
     "device",
+    "half",
     "load",
     "load_model",
     "load_tokenizer",

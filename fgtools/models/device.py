@@ -106,7 +106,7 @@ def choose_device_and_dtype(capability: tuple[int, int] | None) -> Decision:
         return Decision(device, torch.float32, f"{fact}, and a CPU is exact in fp32")
     if fastest == "bf16":
         return Decision(device, torch.bfloat16, fact)
-    return Decision(device, torch.float32, f"{fact}, and Gemma 3's activations overflow fp16")
+    return Decision(device, torch.float32, f"{fact}, and Gemma 3's residual stream overflows fp16")
 
 
 def choose_precision(capability: tuple[int, int] | None, precision: str = "auto") -> Precision:
@@ -128,6 +128,22 @@ def choose_precision(capability: tuple[int, int] | None, precision: str = "auto"
         return Precision(fastest, f"{fact}, and a CPU is exact in fp32")
     addition = {"bf16": ", over fp32 weights", "fp16": "; norms and residuals stay in fp32", "fp32": ""}
     return Precision(fastest, fact + addition[fastest])
+
+
+def choose_generation_precision(capability: tuple[int, int] | None, dtype: torch.dtype) -> Precision:
+    """Return the number format in which the matrix products of an evaluation's replies are computed, with the reason.
+
+    Args:
+        capability: As for `choose_device_and_dtype`.
+        dtype: Of the model's weights.
+
+    Returns:
+        The format; the reason is "" where it is that of the weights.
+    """
+    fastest, fact = fastest_format(capability)
+    if dtype == torch.float32 and fastest == "fp16":
+        return Precision("fp16", f"{fact}; norms, residual stream and weights stay in fp32")
+    return Precision(weights_precision(dtype), "")
 
 
 def weights_precision(dtype: torch.dtype) -> str:

@@ -91,7 +91,6 @@ def evaluate(
         InputError: There are no rows, or two have the same id.
         ConstraintError: As generate_replies; or the recipe's calls are not those that can be constrained.
     """
-    from fgtools.generate import generate_with_confidence
     from fgtools.generate.constrained import require_native
     from fgtools.prompts.encode import longest_completion, token_budget
 
@@ -101,10 +100,7 @@ def evaluate(
         raise InputError(f"rows to evaluate must be there and have an id each of their own, got {len(rows)} rows")
     budget = max_new_tokens or token_budget(longest_completion(rows, tokenizer, recipe))
     options = {"max_new_tokens": budget, "batch_size": batch_size, "constrained": constrained}
-    if part is None:
-        generated = generate_with_confidence(model, tokenizer, rows, **options)
-    else:
-        generated = _generate_and_keep(model, tokenizer, rows, part, options)
+    generated = _generate_and_keep(model, tokenizer, rows, part, options)
     scores = score(rows, [reply.text for reply in generated], style=get_recipe(recipe).call_style)
     scores = dataclasses.replace(scores, constrained=constrained)
     return Evaluation(tuple(rows), tuple(generated), scores, budget)
@@ -114,29 +110,50 @@ def _generate_and_keep(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     rows: Sequence[Mapping[str, Any]],
-    part: Path,
+    part: Path | None,
     options: Mapping[str, Any],
 ) -> list[GeneratedReply]:
-    """Return one reply a row: those that the file `part` holds, and the missing ones, which are added to it."""
+    """Return one reply a row: those that the file `part` holds, and the missing ones, which are added to it.
+
+    They are generated in the format of models.half.generation_precision. A reply that fp16 gave no probabilities for
+    is generated again in fp32.
+    """
     from fgtools.generate import generate_with_confidence
     from fgtools.generate.reply_log import ReplyLog, identify_replies, shard_rows
+    from fgtools.models.half import CHECKED_PROMPTS, generation_precision
     from fgtools.models.load import fingerprint_model, stop_ids
     from fgtools.prompts.encode import encode_prompt
 
     rank, world = current_process()
-    prompts = [encode_prompt(row, tokenizer) for row in rows]
-    limits = options["max_new_tokens"], options["constrained"]
-    log = ReplyLog(
-        part, identify_replies(fingerprint_model(model), rows, prompts, stop_ids(tokenizer), *limits), rank, world
-    )
-    missing = [row for row in rows if row["row_id"] not in log.replies]
-    if len(missing) < len(rows) and not rank:
-        print(f"{len(rows) - len(missing)} of {len(rows)} replies are there already")
-    mine = shard_rows(missing, rank, world)
-    generate_with_confidence(
-        model, tokenizer, mine, **options, on_reply=lambda place, reply: log.append(mine[place]["row_id"], reply)
-    )
-    known = log.gather()
+    prompts = [encode_prompt(row, tokenizer) for row in (rows if part else rows[:CHECKED_PROMPTS])]
+    weights = fingerprint_model(model) if part else ""
+    with generation_precision(model, prompts) as precision:
+        if precision.reason and not rank:
+            print(f"generation {precision.name}: {precision.reason}", flush=True)
+        if part is None:
+            replies: dict[str, GeneratedReply] = {}
+            log, keep, mine = None, replies.__setitem__, rows
+        else:
+            limits = stop_ids(tokenizer), options["max_new_tokens"], options["constrained"]
+            identity = identify_replies(f"{weights} {precision.name}", rows, prompts, *limits)
+            log = ReplyLog(part, identity, rank, world)
+            replies, keep = log.replies, log.append
+            missing = [row for row in rows if row["row_id"] not in replies]
+            if len(missing) < len(rows) and not rank:
+                print(f"{len(rows) - len(missing)} of {len(rows)} replies are there already")
+            mine = shard_rows(missing, rank, world)
+
+        def keep_numbers(place: int, reply: GeneratedReply) -> None:
+            if reply.confidence.is_known or precision.name != "fp16":
+                keep(mine[place]["row_id"], reply)
+
+        generate_with_confidence(model, tokenizer, mine, **options, on_reply=keep_numbers)
+    again = [row for row in mine if row["row_id"] not in replies]
+    if again:
+        print(f"{len(again)} of {len(mine)} replies were not numbers in fp16: generated again in fp32", flush=True)
+        for row, reply in zip(again, generate_with_confidence(model, tokenizer, again, **options), strict=True):
+            keep(row["row_id"], reply)
+    known = log.gather() if log else replies
     return [known[row["row_id"]] for row in rows]
 
 

@@ -19,7 +19,7 @@ from fgtools.models.device import (
     ("capability", "device", "dtype", "reason"),
     [
         (None, "cpu", torch.float32, "no GPU is visible, and a CPU is exact in fp32"),
-        ((7, 5), "cuda:0", torch.float32, "none for bf16, and Gemma 3's activations overflow fp16"),
+        ((7, 5), "cuda:0", torch.float32, "none for bf16, and Gemma 3's residual stream overflows fp16"),
         ((6, 0), "cuda:0", torch.float32, "sm_60 has no tensor cores and no bf16"),
         ((8, 0), "cuda:0", torch.bfloat16, "sm_80 computes in bf16"),
         ((9, 0), "cuda:0", torch.bfloat16, "sm_90 computes in bf16"),

@@ -1,19 +1,18 @@
-"""How fast replies are generated and scored: the engine here beside the tutorial's loop, in one run.
+"""How fast replies are generated and scored: ours beside the tutorial's loop and transformers' batches, in one run.
 
 `python -m benchmarks.evaluate [--shape full|small|standin] [--rows N] [--repeats N] [--threads N] [--device cpu|cuda]
-[--worst-case] [--profile] [--out FILE]`
+[--ways NAME ...] [--limit SECONDS] [--worst-case] [--profile] [--out FILE]`
 
 A model of FunctionGemma's shape (`full`), a small one or the stand-in's shape, random weights, answers prompts of real
 lengths, once with tool lists that three rows each share (three quarters of the prompt) and once with none shared. Every
-reply ends after 20 to 60 tokens, as a call does. Ways, taking turns within every repeat:
+reply ends after 20 to 60 tokens, as a call does. The ways, those of `generations`, take turns within every repeat; each
+has its own time limit, and every figure is printed and written when it is known. With `--worst-case`, the loop is also
+run to 128 tokens, as when nothing stops it; once.
 
-- loop: the tutorial's, one row after the other through transformers' `generate`, that stops at the end of its reply
-- loop to 128: the same when nothing stops it; measured once
-- ours: fgtools.generate
-
-In fp32 the tokens must be the same. With `--profile`, one more run of ours is profiled. Then 10,000
-replies are scored. The last line is one JSON object: `ratio` is ours over the stopping loop on rows that share tool
-lists, `identical` whether all tokens were equal.
+On a GPU weights and products are in the format that fgtools would choose there, or `--dtype`. In fp32 the tokens must
+be the same. With `--profile`, one more run of ours is profiled. Then 10,000 replies are scored. The last line is one
+JSON object: `ratio` is ours over the loop on rows that share tool lists, `identical` whether all tokens that both gave
+were equal.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ import platform
 import random
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,137 +33,143 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import pandas
 import torch
-from transformers import Gemma3ForCausalLM, GenerationConfig
 
-from benchmarks.train import LENGTHS, build_model, synchronize
+from benchmarks.generations import WAYS, Way, draw_prompts, run_loop
+from benchmarks.limits import OutOfTime, time_limit
+from benchmarks.profile import profile_operators
+from benchmarks.records import CPU_AIMS, EVALUATION_AIMS, compare_aims, render_aims, write_section
+from benchmarks.shapes import SHAPES, build_model, name_device, synchronize
 from fgtools.calls import render_calls, row_calls
-from fgtools.files import write_text
-from fgtools.generate.replies import generate_tokens
 from fgtools.metrics import score
-from fgtools.models import load_model
+from fgtools.models.device import DTYPES, choose_device_and_dtype, detect_capability
 from fgtools.offline.samples import build_samples
 from fgtools.report.layout import render_markdown_table
 from fgtools.rows import build_rows
 from fgtools.run.session import quiet_libraries
 
-SHARED_PART = 0.75
-TOGETHER = 3
+AIM_ROWS = 300
 
 
-def build_standin(device: str) -> Gemma3ForCausalLM:
-    """Build a model of the stand-in's shape with random weights: its own have ties on inputs they never saw."""
-    torch.manual_seed(0)
-    return Gemma3ForCausalLM(load_model("standin", device="cpu", quiet=True).config).to(device)
+def measure_way(way: Way, model: Any, prompts: Sequence, budgets: Sequence[int], limit: float) -> dict[str, Any]:
+    """Answer prompts one way, within a time limit.
 
+    Args:
+        way: As in `generations`.
+        model: The model.
+        prompts: Token ids.
+        budgets: Tokens of each reply.
+        limit: Seconds after which it is ended.
 
-def draw_prompts(n_rows: int, vocabulary: int, shared: bool) -> tuple[list[list[int]], list[int]]:
-    """Draw prompts of real lengths and the lengths of their replies."""
-    draw = random.Random(7)
-    prompts = []
-    for number in range(n_rows):
-        tokens, labels = LENGTHS[(number // TOGETHER if shared else number) * 3 % len(LENGTHS)]
-        length = tokens - labels
-        stem = draw.randrange(10**9) if not shared else number // TOGETHER
-        start = random.Random(f"stem {stem}").choices(range(110, vocabulary), k=int(length * SHARED_PART))
-        prompts.append([2, *start, *draw.choices(range(110, vocabulary), k=length - len(start) - 1)])
-    return prompts, [draw.randint(20, 60) for _ in prompts]
-
-
-def run_loop(model: Any, prompts: Sequence[Sequence[int]], budgets: Sequence[int]) -> list[list[int]]:
-    """Generate row by row."""
-    replies = []
-    for prompt, budget in zip(prompts, budgets, strict=True):
-        config = GenerationConfig(do_sample=False, max_new_tokens=budget, eos_token_id=None, pad_token_id=0)
-        ids = torch.tensor([prompt], device=model.device)
-        output = model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), generation_config=config)
-        replies.append(output[0, len(prompt) :].tolist())
-    return replies
-
-
-def run_ours(model: Any, prompts: Sequence[Sequence[int]], budgets: Sequence[int]) -> list[list[int]]:
-    """Generate as `generate_replies` does, with a length for every reply."""
+    Returns:
+        "seconds"; "rows", how many were answered by then; "first_reply_seconds"; "replies" by number; "over" True where
+        it was ended; "failed" with a reason where it ended otherwise.
+    """
+    device = model.device.type
     replies: dict[int, list[int]] = {}
-    generate_tokens(model, prompts, (), budgets, lambda number, ids, _: replies.update({number: ids}))
-    return [replies[number] for number in range(len(prompts))]
+    first, outcome = None, {}
 
+    def answer(number: int, ids: list[int]) -> None:
+        nonlocal first
+        if not replies:
+            synchronize(device)
+            first = time.perf_counter() - started
+        replies[number] = ids
 
-def timed(way: Callable[[], list[list[int]]], device: str) -> tuple[float, list[list[int]]]:
     synchronize(device)
-    start = time.perf_counter()
-    with torch.inference_mode():
-        replies = way()
-    synchronize(device)
-    return time.perf_counter() - start, replies
+    started = time.perf_counter()
+    try:
+        with time_limit(limit), torch.inference_mode():
+            way(model, prompts, budgets, answer)
+            synchronize(device)
+    except OutOfTime:
+        outcome = {"over": True}
+    except Exception as error:  # another library's: whatever it raises, the other ways go on
+        outcome = {"failed": f"{type(error).__name__}: {error}"[:300]}
+    seconds = time.perf_counter() - started
+    return {**outcome, "seconds": seconds, "rows": len(replies), "first_reply_seconds": first, "replies": replies}
 
 
-KINDS = {
-    "matrix products": ("mm", "addmm", "bmm", "linear", "matmul"),
-    "attention": ("attention",),
-    "choosing tokens": ("argmax", "softmax"),
-    "copies": ("copy_", "clone", "cat", "index"),
-    "activation": ("gelu",),
-    "other element-wise": ("mul", "add", "pow", "mean", "rsqrt", "neg", "cos", "sin", "masked_fill"),
-}
+def measure_kind(
+    kind: str, model: Any, n_rows: int, options: argparse.Namespace, keep: Callable[[dict[str, Any]], None]
+) -> dict[str, Any]:
+    """Measure all ways, taking turns, on prompts that share tool lists ("shared") or do not ("unshared").
 
-
-def profile_ours(model: Any, prompts: Sequence[Sequence[int]], budgets: Sequence[int]) -> dict[str, Any]:
-    """Return the share of every kind of operation in our time, for reading prompts and for writing replies."""
-    parts = {}
-    for name, ends in (("reading prompts", [1] * len(prompts)), ("all", list(budgets))):
-        with torch.profiler.profile() as profile, torch.inference_mode():
-            start = time.perf_counter()
-            run_ours(model, prompts, ends)
-            taken = time.perf_counter() - start
-        micro = {event.key: event.self_cpu_time_total for event in profile.key_averages()}
-        parts[name] = (taken, {kind: sum(_matching(micro, words)) / 1e6 for kind, words in KINDS.items()}, micro)
-    (read, reading, _), (whole, all_of_it, micro) = parts["reading prompts"], parts["all"]
-    writing = {kind: all_of_it[kind] - reading[kind] for kind in KINDS}
-    shares = {
-        phase: {"seconds": round(taken, 2), **{kind: round(one / taken, 3) for kind, one in kinds.items()}}
-        for phase, taken, kinds in (("reading prompts", read, reading), ("writing replies", whole - read, writing))
-    }
-    other = whole - sum(all_of_it.values())
-    return {**shares, "rest_of_all": round(other / whole, 3), "operations": len(micro)}
-
-
-def _matching(micro: dict[str, float], words: Sequence[str]) -> list[float]:
-    return [
-        taken
-        for key, taken in micro.items()
-        if any(key.removeprefix("aten::") == word or (word == "attention" and word in key) for word in words)
-    ]
-
-
-def measure_kind(kind: str, model: Any, n_rows: int, device: str, options: argparse.Namespace) -> dict[str, Any]:
-    """Measure the loop and ours, taking turns, on prompts that share tool lists ("shared") or do not ("unshared")."""
+    Args:
+        kind: "shared" or "unshared".
+        model: The model.
+        n_rows: Prompts.
+        options: Of the command.
+        keep: Called with the figures so far, after every way.
+    """
     prompts, budgets = draw_prompts(n_rows, model.config.vocab_size, kind == "shared")
-    timed(lambda: run_ours(model, prompts[:2], [2, 2]), device)
-    timed(lambda: run_loop(model, prompts[:1], [2]), device)
-    ways = {"loop": lambda: run_loop(model, prompts, budgets), "ours": lambda: run_ours(model, prompts, budgets)}
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    replies: dict[str, list[list[int]]] = {}
+    takes: dict[str, list[dict[str, Any]]] = {name: [] for name in options.ways}
+    for name in options.ways:  # kernels and caches of the libraries are not what is measured
+        measure_way(WAYS[name], model, prompts[:2], [2, 2], options.limit)
     for _ in range(options.repeats):
-        for name, way in ways.items():
-            taken, replies[name] = timed(way, device)
-            seconds[name].append(taken)
-            print(f"{kind} {name}: {taken:.2f} s", flush=True)
-    ratio = statistics.median(one / other for one, other in zip(seconds["loop"], seconds["ours"], strict=True))
-    result = {
-        "prompt_tokens": sum(map(len, prompts)),
-        "reply_tokens": sum(budgets),
-        "distinct_reply_tokens": len({token for reply in replies["loop"] for token in reply}),
-        "loop_seconds": round(statistics.median(seconds["loop"]), 3),
-        "ours_seconds": round(statistics.median(seconds["ours"]), 3),
-        "rows_per_second": round(n_rows / statistics.median(seconds["ours"]), 3),
-        "same_replies": sum(one == other for one, other in zip(replies["loop"], replies["ours"], strict=True)),
-        "ratio": round(ratio, 2),
-    }
+        for name, taken in takes.items():
+            if taken and ("over" in taken[0] or "failed" in taken[0]):
+                continue
+            taken.append(measure_way(WAYS[name], model, prompts, budgets, options.limit))
+            print(f"{kind} {name}: {describe_take(taken[-1], n_rows)}", flush=True)
+            keep({"ways": summarize_ways(takes)})
+    result = {"prompt_tokens": sum(map(len, prompts)), "reply_tokens": sum(budgets), "ways": summarize_ways(takes)}
+    ours, loop = result["ways"].get("ours"), result["ways"].get("loop")
+    if ours and loop and ours["rows"] and loop["rows"]:
+        result |= {
+            "distinct_reply_tokens": len({token for ids in takes["loop"][-1]["replies"].values() for token in ids}),
+            "loop_seconds": loop["seconds"],
+            "ours_seconds": ours["seconds"],
+            "rows_per_second": ours["rows_per_second"],
+            "same_replies": ours["same_as_loop"],
+            "ratio": loop["ours_over_this"],
+        }
     if options.worst_case and kind == "shared":
-        taken, _ = timed(lambda: run_loop(model, prompts, [128] * len(prompts)), device)
-        result |= {"loop_128_seconds": round(taken, 3), "ratio_to_loop_128": round(taken / seconds["ours"][-1], 2)}
+        worst = measure_way(run_loop, model, prompts, [128] * n_rows, options.limit)
+        taken = round(worst["seconds"], 3)
+        result |= {"loop_128_seconds": taken, "ratio_to_loop_128": round(taken / takes["ours"][-1]["seconds"], 2)}
     if options.profile:
-        result["profile"] = profile_ours(model, prompts, budgets)
+        result["profile"] = profile_operators(model, prompts, budgets)
+    keep(result)
     return result
+
+
+def describe_take(take: dict[str, Any], n_rows: int) -> str:
+    """Return what one way took, for people."""
+    if "failed" in take:
+        return f"failed after {take['seconds']:.2f} s: {take['failed']}"
+    first = "" if take["first_reply_seconds"] is None else f", first reply after {take['first_reply_seconds']:.2f} s"
+    if "over" in take:
+        return f"over {take['seconds']:.0f} s, {take['rows']} of {n_rows} rows answered{first}"
+    return f"{take['seconds']:.2f} s{first}"
+
+
+def summarize_ways(takes: dict[str, list[dict[str, Any]]]) -> dict[str, dict[str, Any]]:
+    """Return the medians of each way, and what it is to ours and to the loop.
+
+    Rows a second count the rows that were answered until a way ended or was ended. `same_as_loop` counts the rows that
+    both answered alike, `compared` those that both answered.
+    """
+    figures: dict[str, dict[str, Any]] = {}
+    loop = takes["loop"][-1]["replies"] if takes.get("loop") else {}
+    for name, taken in takes.items():
+        if not taken:
+            continue
+        last, both = taken[-1], [number for number in taken[-1]["replies"] if number in loop]
+        seconds = statistics.median(take["seconds"] for take in taken)
+        figures[name] = {
+            **{key: last[key] for key in ("over", "failed") if key in last},
+            "seconds": round(seconds, 3),
+            "rows": last["rows"],
+            "rows_per_second": round(last["rows"] / seconds, 3),
+            "first_reply_seconds": last["first_reply_seconds"] and round(last["first_reply_seconds"], 3),
+            "same_as_loop": sum(last["replies"][number] == loop[number] for number in both),
+            "compared": len(both),
+        }
+        pairs = [(one, other) for one, other in zip(takes.get("ours", ()), taken, strict=False) if other["rows"]]
+        if pairs and "failed" not in last:
+            rates = [(one["rows"] / one["seconds"]) / (other["rows"] / other["seconds"]) for one, other in pairs]
+            figures[name]["ours_over_this"] = round(statistics.median(rates), 2)
+    return figures
 
 
 def measure_scoring() -> float:
@@ -204,49 +209,103 @@ def render_results(results: dict[str, Any]) -> str:
     return render_markdown_table(pandas.DataFrame(rows, columns=list(columns)))
 
 
-def main() -> None:
+def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shape", choices=["full", "small", "standin"], default="full")
-    parser.add_argument("--rows", type=int, default=0, help="rows (default: 12, on a GPU 64)")
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--shape", choices=[*SHAPES, "standin"], default="full")
+    parser.add_argument("--rows", type=int, default=0, help="rows (default: 12, on a GPU 300)")
+    parser.add_argument("--repeats", type=int, default=0, help="default: 3, on a GPU 1")
     parser.add_argument("--threads", type=int, default=0, help="of the CPU (default: torch's own)")
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
+    parser.add_argument("--dtype", choices=["auto", *DTYPES], default="auto")
+    parser.add_argument("--ways", nargs="+", choices=list(WAYS), default=list(WAYS))
+    parser.add_argument("--limit", type=float, default=0, help="seconds that each way may take (600, on a GPU 30)")
     parser.add_argument("--worst-case", action="store_true", help="also run the loop to 128 tokens")
-    parser.add_argument("--profile", action="store_true", help="profile one more run of ours")
+    parser.add_argument("--profile", action="store_true", help="profile one more run of ours, by operators of the CPU")
     parser.add_argument("--out", type=Path, help="also keep the JSON object there, beside those of other shapes")
-    options = parser.parse_args()
-    quiet_libraries()
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    device = ("cuda" if torch.cuda.is_available() else "cpu") if options.device == "auto" else options.device
-    model = (build_standin(device) if options.shape == "standin" else build_model(options.shape, device)).eval()
+    options = parser.parse_args(arguments)
+    options.device = ("cuda" if torch.cuda.is_available() else "cpu") if options.device == "auto" else options.device
+    gpu = options.device == "cuda"
+    options.rows = options.rows or (AIM_ROWS if gpu else 12)
+    options.repeats = options.repeats or (1 if gpu else 3)
+    options.limit = options.limit or (30 if gpu else 600)
+    return options
+
+
+def load_random_model(shape: str, device: str, dtype: str) -> Any:
+    """Build a model for generation, in a dtype by name or in the one that fgtools chooses for the device."""
+    model = build_model(shape, device).eval()
+    chosen = choose_device_and_dtype(detect_capability(model.device)).dtype if dtype == "auto" else DTYPES[dtype]
     model.generation_config.eos_token_id = None  # a random reply must not end by chance
-    n_rows = options.rows or (64 if device == "cuda" else 12)
-    where = torch.cuda.get_device_name() if device == "cuda" else f"CPU, {torch.get_num_threads()} thread(s)"
-    print(f"shape {options.shape}, {n_rows} rows, {where}", flush=True)
-    kinds = {}
-    for kind in ("shared", "unshared"):
-        kinds[kind] = measure_kind(kind, model, n_rows, device, options)
-        print(kind, kinds[kind], flush=True)
-    scoring = measure_scoring()
-    print(f"10,000 replies scored in {scoring:.2f} s")
-    result = {
+    return model.to(chosen)
+
+
+def compare_kinds(options: argparse.Namespace, keep: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+    """Measure both kinds of prompts; `keep` is called with all that is known, again and again."""
+    model = load_random_model(options.shape, options.device, options.dtype)
+    where, dtype = name_device(options.device), str(model.dtype).removeprefix("torch.")
+    print(f"evaluation: shape {options.shape}, {dtype}, {options.rows} rows, {where}", flush=True)
+    result: dict[str, Any] = {
         "benchmark": "evaluate",
         "shape": options.shape,
         "device": where,
+        "dtype": dtype,
         "torch": torch.__version__,
         "python": platform.python_version(),
-        "rows": n_rows,
-        "kinds": kinds,
-        "scoring_10000_seconds": round(scoring, 2),
-        "identical": all(one["same_replies"] == n_rows for one in kinds.values()),
-        "ratio": kinds["shared"]["ratio"],
-        "ratio_unshared": kinds["unshared"]["ratio"],
+        "rows": options.rows,
+        "limit_seconds": options.limit,
+        "kinds": {},
     }
-    if options.out:
-        kept = json.loads(options.out.read_text(encoding="utf-8")) if options.out.exists() else {}
-        kept[options.shape if device == "cpu" else f"{options.shape} on a GPU"] = result
-        write_text(options.out, json.dumps(kept, indent=1) + "\n")
+    for kind in ("shared", "unshared"):
+
+        def keep_kind(figures: dict[str, Any], kind: str = kind) -> None:
+            result["kinds"][kind] = figures
+            keep(result)
+
+        print(kind, measure_kind(kind, model, options.rows, options, keep_kind), flush=True)
+    result["aims"] = compare_aims(EVALUATION_AIMS, read_aims(result))
+    print(render_aims(result["aims"], "an H100, FunctionGemma's shape"))
+    keep(result)
+    return result
+
+
+def read_aims(result: Mapping[str, Any]) -> dict[str, float | None]:
+    """Return the figures that the aims of evaluations are compared with: of both kinds of prompts the worse one."""
+    ways = [kind["ways"] for kind in result["kinds"].values()]
+    ours = [one["ours"] for one in ways if "ours" in one]
+    ended = [one["seconds"] for one in ours if one["rows"] == result["rows"] >= AIM_ROWS]
+
+    def least(name: str) -> float | None:
+        ratios = [one[name].get("ours_over_this") for one in ways if name in one]
+        return min(ratios) if ratios and None not in ratios else None
+
+    return {
+        "evaluation_seconds": max(ended) if ended and len(ended) == len(ways) else None,
+        "evaluation_over_loop": least("loop"),
+        "evaluation_over_batched": least("batched"),
+    }
+
+
+def main() -> None:
+    options = parse_options()
+    quiet_libraries()
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    name = options.shape if options.device == "cpu" else f"{options.shape} on a GPU"
+    result = compare_kinds(options, lambda known: write_section(options.out, name, known))
+    scoring = measure_scoring()
+    print(f"10,000 replies scored in {scoring:.2f} s")
+    kinds = result["kinds"]
+    every = [way for one in kinds.values() for way in one["ways"].values()]
+    result |= {
+        "scoring_10000_seconds": round(scoring, 2),
+        "identical": all(way["same_as_loop"] == way["compared"] for way in every),
+        "ratio": kinds["shared"].get("ratio"),
+        "ratio_unshared": kinds["unshared"].get("ratio"),
+    }
+    if options.device == "cpu" and options.shape == "full":
+        measured = {"evaluation_shared": result["ratio"], "evaluation_unshared": result["ratio_unshared"]}
+        print(render_aims(compare_aims(CPU_AIMS[1:], measured), "a CPU, this shape, fp32"))
+    write_section(options.out, name, result)
     print(json.dumps(result))
 
 

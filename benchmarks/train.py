@@ -1,6 +1,7 @@
 """How fast an optimizer step's gradient is computed: the engine here beside the tutorial's way and TRL's, in one run.
 
 `python -m benchmarks.train [--shape full|small] [--rows N] [--repeats N] [--threads N] [--device cpu|cuda]`
+`python -m benchmarks.train --whole [--rows N] [--limit SECONDS] [--epoch-of N]` compares whole trainings: see `whole`.
 
 A model of FunctionGemma's shape (`full`: 18 layers, hidden 640, vocabulary 262,144) or a small one with the same ratio
 of head to body, random weights, takes one step on rows of real lengths: those of the training rows of dev.jsonl under
@@ -25,9 +26,7 @@ import gc
 import json
 import os
 import platform
-import random
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -39,27 +38,31 @@ os.environ.setdefault("FGTOOLS_BATCH", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import torch
-from transformers import Gemma3ForCausalLM, Gemma3TextConfig
+from transformers import Gemma3ForCausalLM
 from trl import SFTConfig, SFTTrainer
 
-from fgtools.files import read_jsonl, write_text
+from benchmarks.records import CPU_AIMS, TRAINING_AIMS, compare_aims, describe_machine, render_aims, write_section
+from benchmarks.shapes import (
+    SHAPES,
+    SHARED,
+    build_model,
+    count_tokens,
+    draw_rows,
+    forget_peak,
+    name_device,
+    read_peak,
+    synchronize,
+)
+from benchmarks.trainings import load_workload
+from benchmarks.whole import read_aims, run_whole
+from fgtools.files import write_text
 from fgtools.models import load_tokenizer
-from fgtools.models.device import peak_memory_bytes
-from fgtools.prompts import IGNORED, Encoded, encode_rows
-from fgtools.rows import build_rows
+from fgtools.prompts import IGNORED, Encoded
 from fgtools.run.session import quiet_libraries
 from fgtools.train import build_trainer, training_arguments
 from fgtools.train.loss import restore_forward
 from fgtools.train.plan import split_by_tokens
 
-SHARED = Path(__file__).parents[2] / "shared" / "data"
-LENGTHS = ((294, 33), (384, 32), (467, 41), (557, 36), (660, 45), (762, 39), (874, 52), (1019, 47))
-"""(tokens, labels) of rows at equal steps through the distribution of dev.jsonl's training rows."""
-
-SHAPES = {
-    "full": {"num_hidden_layers": 18, "hidden_size": 640, "intermediate_size": 2048, "vocab_size": 262_144},
-    "small": {"num_hidden_layers": 6, "hidden_size": 160, "intermediate_size": 512, "vocab_size": 12_800},
-}
 CUT = 512
 
 
@@ -80,44 +83,6 @@ class Measure:
     padding: int
     peak: int
     loss: float
-
-
-def build_model(shape: str, device: str) -> Gemma3ForCausalLM:
-    """Make a model of a shape with random weights."""
-    torch.manual_seed(0)
-    heads = {"num_attention_heads": 4, "num_key_value_heads": 1, "head_dim": 256 if shape == "full" else 64}
-    kinds = ["full_attention" if layer % 6 == 5 else "sliding_attention" for layer in range(18)]
-    numbers = SHAPES[shape]
-    config = Gemma3TextConfig(
-        **numbers,
-        **heads,
-        query_pre_attn_scalar=heads["head_dim"],
-        layer_types=kinds[: numbers["num_hidden_layers"]],
-        sliding_window=512,
-        pad_token_id=0,
-        eos_token_id=1,
-        bos_token_id=2,
-    )
-    return Gemma3ForCausalLM(config).to(device).train()
-
-
-def draw_rows(n_rows: int, vocabulary: int) -> tuple[list[Encoded], str]:
-    """Draw rows of real lengths with random ids; and say where the lengths are from."""
-    data, tokenizer = SHARED / "dev.jsonl", SHARED / "tokenizer"
-    pairs, origin = list(LENGTHS), "a sample of dev.jsonl's lengths"
-    draw = random.Random(5)
-    if data.exists() and tokenizer.exists():
-        raw = draw.sample(read_jsonl(data), 400)
-        encoded = encode_rows(build_rows(raw).rows, load_tokenizer(tokenizer, "standin")).encoded
-        lengths = [(len(row.input_ids), sum(label != IGNORED for label in row.labels)) for row in encoded]
-        pairs, origin = sorted(pair for pair in lengths if pair[1] < 90), "rows of dev.jsonl, FunctionGemma's tokenizer"
-    places = [int((number + 0.5) * len(pairs) / n_rows) for number in range(n_rows)]
-    rows = []
-    for length, labels in (pairs[place] for place in places):
-        ids = [2, *(draw.randrange(110, vocabulary) for _ in range(length - 1))]
-        rows.append(Encoded(ids, [IGNORED] * (length - labels) + ids[length - labels :], length - labels))
-    draw.shuffle(rows)
-    return rows, origin
 
 
 def count_all(rows: Sequence[Encoded], cut: int | None = None) -> list[Encoded]:
@@ -238,26 +203,6 @@ def switch_checkpointing(model: Gemma3ForCausalLM, on: bool) -> None:
         model.gradient_checkpointing_disable()
 
 
-def synchronize(device: str) -> None:
-    if device == "cuda":
-        torch.cuda.synchronize()
-
-
-def forget_peak(device: str) -> None:
-    if device == "cuda":
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
-    elif sys.platform == "linux":
-        Path("/proc/self/clear_refs").write_text("5")  # sets the high-water mark to what is in use now
-
-
-def read_peak(device: str) -> int:
-    if device == "cuda" or sys.platform != "linux":
-        return peak_memory_bytes(torch.device(device))
-    status = Path("/proc/self/status").read_text()
-    return int(status.split("VmHWM:")[1].split()[0]) * 1024
-
-
 def compare_gradients(bench: Bench, ways: Sequence[str]) -> dict[str, float]:
     """Return the largest difference of any gradient to that of full logits, relative to the tensor's largest."""
     wanted: dict[str, torch.Tensor] = {}
@@ -276,9 +221,9 @@ def compare_gradients(bench: Bench, ways: Sequence[str]) -> dict[str, float]:
     return differences
 
 
-def main() -> None:
+def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shape", choices=[*SHAPES], default="full")
+    parser.add_argument("--shape", choices=[*SHAPES, "standin"], default="full")
     parser.add_argument("--rows", type=int, default=0, help="rows of the step (default: 8, on a GPU 64)")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
@@ -286,15 +231,54 @@ def main() -> None:
     parser.add_argument(
         "--out", default="", help="also write the JSON object there; docs/training.md shows results/train.json"
     )
+    whole = parser.add_argument_group("whole trainings")
+    whole.add_argument("--whole", action="store_true", help="compare whole trainings (--rows: 342 by default)")
+    whole.add_argument("--eval-rows", type=int, default=48)
+    whole.add_argument("--limit", type=float, default=90, help="seconds that each way may take")
+    whole.add_argument("--epoch-of", type=int, default=0, help="also train ours on so many rows, for one pass")
+    whole.add_argument("--data", default=str(SHARED / "dev.jsonl"), help="JSON lines; without it, the offline sample")
+    whole.add_argument("--tokenizer", default=str(SHARED / "tokenizer"), help="a folder; without it, the stand-in's")
     options = parser.parse_args()
+    options.device = ("cuda" if torch.cuda.is_available() else "cpu") if options.device == "auto" else options.device
+    return options
+
+
+def main() -> None:
+    options = parse_options()
     quiet_libraries()
     torch.set_num_threads(options.threads)
-    device = ("cuda" if torch.cuda.is_available() else "cpu") if options.device == "auto" else options.device
+    if options.whole:
+        print(json.dumps(compare_whole(options)))
+    else:
+        compare_steps(options)
+
+
+def compare_whole(options: argparse.Namespace) -> dict[str, Any]:
+    """Measure whole trainings; see `whole`. The file of --out gets every figure as it is known."""
+    file = Path(options.out) if options.out else None
+    machine = describe_machine(options.device)
+    write_section(file, "machine", machine)
+    n_rows = (options.rows or 342) + options.eval_rows
+    sources = options.data, options.tokenizer
+    work, origin = load_workload(options.shape, options.device, n_rows, options.eval_rows, *sources)
+    tokens = count_tokens(work.encoded[0])
+    print(f"whole trainings: shape {options.shape}, {machine['device']}; {origin}")
+    print(f"{len(work.rows[0])} rows, {tokens} tokens, {len(work.rows[1])} rows held out", flush=True)
+    result = run_whole(work, options.limit, options.epoch_of, lambda name, one: write_section(file, name, one))
+    aims = compare_aims(TRAINING_AIMS, read_aims(result))
+    write_section(file, "aims", aims)
+    print(render_aims(aims, "an H100, FunctionGemma's shape"))
+    return {"benchmark": "whole", "machine": machine, "origin": origin, **result, "aims": aims}
+
+
+def compare_steps(options: argparse.Namespace) -> None:
+    """Measure the gradient of one optimizer step."""
+    device = options.device
     model = build_model(options.shape, device)
     rows, origin = draw_rows(options.rows or (64 if device == "cuda" else 8), model.config.vocab_size)
     bench = Bench(model, rows, load_tokenizer("standin"), device)
     bench.build_ours()
-    where = torch.cuda.get_device_name() if device == "cuda" else f"CPU, {options.threads} thread(s)"
+    where = name_device(device)
     print(f"shape {options.shape}, {sum(one.numel() for one in model.parameters()) / 1e6:.1f} M parameters, {where}")
     print(f"{len(rows)} rows, {sum(len(row.input_ids) for row in rows)} tokens ({origin})")
     if device == "cuda" or options.shape == "small":
@@ -323,6 +307,8 @@ def main() -> None:
         "gradient_difference": differences,
         "ratio": round(statistics.median(ratios), 2),
     }
+    if device == "cpu" and options.shape == "full":
+        print(render_aims(compare_aims(CPU_AIMS[:1], {"step_over_tutorial": result["ratio"]}), "a CPU, this shape"))
     if options.out:
         write_text(Path(options.out), json.dumps(result, indent=1) + "\n")
     print(json.dumps(result))

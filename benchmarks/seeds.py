@@ -21,7 +21,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 from fgtools.files import write_text
 from fgtools.metrics import Comparison, compare
 from fgtools.models import load_model, load_tokenizer
-from fgtools.profiles import PROFILES, RECIPES, compose_banner
+from fgtools.profiles import RECIPES, compose_banner
 from fgtools.report.figures import new_axes, plot_comparison, save_figure
 from fgtools.report.layout import render_table
 from fgtools.report.tables import build_comparison_table
@@ -37,13 +37,12 @@ SHOWN = ("right_tool_calls", "ast_match")
 
 def run_seed(seed: int, n_total: int, n_eval: int) -> dict[str, Any]:
     """Run the offline series once, without its notebooks, and give what the tables need."""
-    profile, recipe = PROFILES["offline"], RECIPES["native"]
+    recipe = RECIPES["native"]
     prepared = prepare(load_raw_rows("sample", n_total, seed), recipe, n_eval, seed)
     rows, unseen = prepared.splits.eval, prepared.splits.unseen
     tokenizer, model = load_tokenizer("standin"), load_model("standin")
-    options = {"batch_size": profile.generation_batch_size}
-    base = evaluate(model, tokenizer, rows, recipe, **options)
-    base_unseen = evaluate(model, tokenizer, unseen, recipe, **options)
+    base = evaluate(model, tokenizer, rows, recipe)
+    base_unseen = evaluate(model, tokenizer, unseen, recipe)
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as scratch:
         folder = open_run(scratch).root / "model"
@@ -52,8 +51,8 @@ def run_seed(seed: int, n_total: int, n_eval: int) -> dict[str, Any]:
         result = train(model, tokenizer, kept, choosing, arguments, folder, recipe)
         model = load_model(str(folder))
     seconds = time.perf_counter() - started
-    tuned = evaluate(model, tokenizer, rows, recipe, max_new_tokens=base.max_new_tokens, **options)
-    tuned_unseen = evaluate(model, tokenizer, unseen, recipe, max_new_tokens=base_unseen.max_new_tokens, **options)
+    tuned = evaluate(model, tokenizer, rows, recipe, max_new_tokens=base.max_new_tokens)
+    tuned_unseen = evaluate(model, tokenizer, unseen, recipe, max_new_tokens=base_unseen.max_new_tokens)
     comparison = compare(base.scores, tuned.scores)
     print(f"seed {seed}: {result.n_train} training rows, {seconds:.0f} s, saved after step {result.saved_step}")
     print(render_table(build_comparison_table(comparison)))

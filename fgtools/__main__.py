@@ -237,7 +237,9 @@ def _add_evaluate(added: Commands) -> None:
     _add_recipe(evaluate)
     evaluate.add_argument("--out", required=True)
     evaluate.add_argument("--max-new-tokens", type=_parse_count, default=0, help="0: from the longest gold")
-    evaluate.add_argument("--batch-size", type=_parse_count, default=64, help="rows at once, at most")
+    evaluate.add_argument(
+        "--batch-size", type=_parse_count, default=0, help="rows at once; 0: what a GPU's memory holds, on a CPU 64"
+    )
     files = "of the files: replies.NAME.jsonl and scores.NAME.json; NAME.constrained with --constrain"
     evaluate.add_argument("--name", default="", help=files)
     evaluate.add_argument("--constrain", action="store_true", help="allow declared tools and arguments alone")

@@ -290,19 +290,17 @@ class Profile:
         name: "offline", "kaggle" or "gpu".
         data: What DATA means when it is not given: "sample", a hub data set id or a path.
         model: What MODEL means when it is not given: "standin", a kagglehub handle, a hub id or a folder.
-        generation_batch_size: Rows generated at once.
     """
 
     name: str
     data: str
     model: str
-    generation_batch_size: int
 
 
 PROFILES = {
-    "offline": Profile(name="offline", data=SAMPLE, model=STANDIN, generation_batch_size=64),
-    "kaggle": Profile(name="kaggle", data=HERMES, model=FUNCTIONGEMMA, generation_batch_size=64),
-    "gpu": Profile(name="gpu", data=HERMES, model=FUNCTIONGEMMA, generation_batch_size=64),
+    "offline": Profile(name="offline", data=SAMPLE, model=STANDIN),
+    "kaggle": Profile(name="kaggle", data=HERMES, model=FUNCTIONGEMMA),
+    "gpu": Profile(name="gpu", data=HERMES, model=FUNCTIONGEMMA),
 }
 
 

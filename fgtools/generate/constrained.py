@@ -26,7 +26,7 @@ from transformers import PreTrainedTokenizerBase
 from fgtools.calls import render_key, render_value
 from fgtools.calls.tokens import CONTROL_TOKENS, END_CALL, ESCAPE, START_CALL
 from fgtools.files import FgtoolsError
-from fgtools.generate.kv_cache import Choose
+from fgtools.generate.decoding import Choose
 from fgtools.models.load import stop_ids
 from fgtools.profiles import Recipe, get_recipe
 from fgtools.prompts.messages import neutralize_control_tokens

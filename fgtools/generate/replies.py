@@ -1,8 +1,8 @@
 """Replies: greedy generation of many rows at once, the same before and after training.
 
-Knows a model, its tokenizer and rows; not scores. The forward passes are in `kv_cache`; decided here is which rows go
-together: prompts are sorted by their ids, so that rows with the same tools are neighbours and their shared prefix is
-computed once, and a batch holds as many rows as fit the memory. A reply ends at a stop id: FunctionGemma writes
+Knows a model, its tokenizer and rows; not scores. Decided here is the order of the work: prompts are sorted by their
+ids, so that rows with the same tools are neighbours and their shared prefix is computed once, and answered batch by
+batch; where memory is short, in smaller ones. A reply ends at a stop id: FunctionGemma writes
 <start_function_response> after its last call, so parallel calls are whole.
 """
 
@@ -10,32 +10,39 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
-from itertools import accumulate
 from typing import Any
 
 import torch
-from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from fgtools.files import FgtoolsError, InputError, is_watched
+from fgtools.files import FgtoolsError, InputError
+from fgtools.generate.batches import (
+    Room,
+    count_fitting,
+    count_unread,
+    describe_batch,
+    group_prompts,
+    is_out_of_memory,
+    measure_room,
+)
 from fgtools.generate.confidence import measure_confidence
-from fgtools.generate.kv_cache import Choose, KVCache, common_prefix_length, decode_greedily, prefill
+from fgtools.generate.decoding import Choose, Decoder, Ended
+from fgtools.generate.graphs import Graphs
+from fgtools.generate.kv_cache import KVCache, read_group
+from fgtools.generate.progress import Progress, announce
 from fgtools.metrics import GeneratedReply
 from fgtools.models.attention import varied_shapes
-from fgtools.models.device import CACHE_SHARE, free_memory_bytes
 from fgtools.models.load import stop_ids
 from fgtools.prompts.encode import encode_prompt
 
-CPU_CACHE_BYTES = 2**30
-"""Memory for keys and values of one batch on a CPU."""
+EARLY_ROWS = 4
+"""Prompts that are read before the first reply is written, where reading them all takes long."""
 
-GPU_TOKENS = 16_384
-"""Tokens of prompts in one pass on a GPU at most, padding included; a CPU reads one prompt at a time."""
-
-SHARED_PREFIX = 0.5
-"""Prompts go through the model in one pass when this share of the shorter one is a common prefix, or when their lengths
-are much the same."""
+EARLY_SECONDS = 30.0
+"""Seconds of reading from which on a first reply is written early: its decoding steps are shared by EARLY_ROWS rows and
+not by all, which costs some two seconds on a CPU core for FunctionGemma's shape."""
 
 
 class GenerationError(FgtoolsError, RuntimeError):
@@ -48,7 +55,7 @@ def generate_replies(
     rows: Sequence[Mapping[str, Any]],
     *,
     max_new_tokens: int,
-    batch_size: int = 64,
+    batch_size: int = 0,
     constrained: bool = False,
     on_reply: Callable[[int, str], None] | None = None,
 ) -> list[str]:
@@ -59,7 +66,8 @@ def generate_replies(
         tokenizer: Its tokenizer, with chat template.
         rows: Row dicts; only messages and tools are read.
         max_new_tokens: Budget of one reply, in tokens.
-        batch_size: Rows generated at once, at most; fewer where memory is short.
+        batch_size: Rows generated at once, at most; fewer where memory is short. 0: on a GPU as many as its memory
+            holds, on a CPU 64.
         constrained: Whether only declared tools, arguments and types can be written; see `constrained`.
         on_reply: Called with a row's number and its reply as each one ends, in the order in which they end.
 
@@ -82,7 +90,7 @@ def generate_with_confidence(
     rows: Sequence[Mapping[str, Any]],
     *,
     max_new_tokens: int,
-    batch_size: int = 64,
+    batch_size: int = 0,
     constrained: bool = False,
     on_reply: Callable[[int, GeneratedReply], None] | None = None,
 ) -> list[GeneratedReply]:
@@ -96,7 +104,7 @@ def generate_with_confidence(
         tokenizer: As for generate_replies.
         rows: Row dicts; only messages and tools are read.
         max_new_tokens: Budget of one reply, in tokens.
-        batch_size: Rows generated at once, at most.
+        batch_size: As for generate_replies.
         constrained: As for generate_replies.
         on_reply: Called with a row's number and its reply as each one ends, in the order in which they end.
 
@@ -108,25 +116,23 @@ def generate_with_confidence(
         ConstraintError: As generate_replies.
         GenerationError: As generate_replies.
     """
-    if max_new_tokens < 1 or batch_size < 1:
+    if max_new_tokens < 1 or batch_size < 0:
         raise InputError(
-            f"MAX_NEW_TOKENS and BATCH_SIZE must be at least 1, got {max_new_tokens} and {batch_size}: use 0 only in a "
-            "notebook, where it means the profile's own"
+            f"MAX_NEW_TOKENS must be at least 1 and BATCH_SIZE at least 0, got {max_new_tokens} and {batch_size}: "
+            "leave them out and they are chosen"
         )
     prompts = [encode_prompt(row, tokenizer) for row in rows]
     decode, choices = _constrain(model, tokenizer, rows) if constrained else (None, None)
     decode = decode or partial(tokenizer.decode, clean_up_tokenization_spaces=False)
     replies = [GeneratedReply("")] * len(rows)
-    with tqdm(total=len(rows), desc="replies", unit="row", disable=not is_watched()) as bar:
 
-        def finish(number: int, ids: Sequence[int], log_probabilities: Sequence[float]) -> None:
-            replies[number] = GeneratedReply(decode(ids), measure_confidence(ids, log_probabilities, tokenizer))
-            bar.update()
-            if on_reply is not None:
-                on_reply(number, replies[number])
+    def finish(number: int, ids: Sequence[int], log_probabilities: Sequence[float]) -> None:
+        replies[number] = GeneratedReply(decode(ids), measure_confidence(ids, log_probabilities, tokenizer))
+        if on_reply is not None:
+            on_reply(number, replies[number])
 
-        stops, budgets = stop_ids(tokenizer), [max_new_tokens] * len(rows)
-        generate_tokens(model, prompts, stops, budgets, finish, batch_size=batch_size, choices=choices)
+    stops, budgets = stop_ids(tokenizer), [max_new_tokens] * len(rows)
+    generate_tokens(model, prompts, stops, budgets, finish, batch_size=batch_size, choices=choices)
     return replies
 
 
@@ -148,10 +154,10 @@ def generate_tokens(
     budgets: Sequence[int],
     on_reply: Callable[[int, list[int], list[float]], None],
     *,
-    batch_size: int = 64,
+    batch_size: int = 0,
     choices: Callable[[Sequence[int]], Choose] | None = None,
 ) -> None:
-    """Generate one reply a prompt, in batches that fit the memory.
+    """Generate one reply a prompt, in batches that fit the memory, and show how far it is.
 
     Args:
         model: As for generate_replies.
@@ -160,97 +166,141 @@ def generate_tokens(
         budgets: Tokens each reply may take.
         on_reply: Called with a prompt's number, its reply's ids, the stop included, and their log-probabilities, as
             each one ends.
-        batch_size: Prompts answered at once, at most.
+        batch_size: As for generate_replies.
         choices: Called with the numbers of a batch's prompts; returns what chooses their tokens (see
-            kv_cache.decode_greedily). None: the most likely ones.
+            decoding.Decoder). None: the most likely ones.
 
     Raises:
         ValueError: As kv_cache.KVCache.
         GenerationError: A single prompt does not fit the memory.
     """
+    if not prompts:
+        return
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model
-    waiting, limit = sorted(range(len(prompts)), key=lambda number: prompts[number]), batch_size
+    graphs = _decide_graphs(inner.device, is_constrained=choices is not None)
     was_training = model.training
     model.eval()
+    progress = Progress(len(prompts), max(budgets), _row_cost(inner))
     try:
-        while waiting:
-            ahead = waiting[:limit]
-            sizes = [len(prompts[number]) + budgets[number] for number in ahead]
-            batch, ended = ahead[: _count_fitting(sizes, inner)], set()
-            parts, ends = [prompts[number] for number in batch], [budgets[number] for number in batch]
-            try:
-                with torch.inference_mode(), varied_shapes(inner.device):
-                    choose = choices(batch) if choices else None
-                    for place, ids, log_probabilities in _generate_batch(inner, parts, stops, ends, choose):
-                        on_reply(batch[place], ids, log_probabilities)
-                        ended.add(batch[place])
-            except RuntimeError as error:
-                if not _is_out_of_memory(error):
-                    raise
-                if len(batch) == 1:
-                    reason = str(error).partition("\n")[0]
-                    raise GenerationError(
-                        f"one row alone must fit the memory, but {reason}: lower MAX_NEW_TOKENS (--max-new-tokens, now "
-                        f"{ends[0]}), leave out rows with prompts of {len(parts[0])} tokens, or end what else uses it"
-                    ) from error
-                limit = len(batch) // 2
-            if limit < len(batch):  # not freed above, where the error's traceback still refers to the batch
-                print(f"out of memory: {limit} rows at once from here on", flush=True)
-                gc.collect()
-                torch.cuda.empty_cache()
-            waiting = [number for number in waiting if number not in ended]
+        _answer_all(inner, prompts, budgets, batch_size, on_reply, _Work(stops, choices, graphs, progress))
     finally:
+        progress.close()
         model.train(was_training)
 
 
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    from accelerate.utils.memory import should_reduce_batch_size
+@dataclass(frozen=True)
+class _Work:
+    """What prompts are answered with: see `generate_tokens`."""
 
-    known = isinstance(error, torch.OutOfMemoryError) or should_reduce_batch_size(error)
-    return known or "CUBLAS_STATUS_ALLOC_FAILED" in str(error)
+    stops: Collection[int]
+    choices: Callable[[Sequence[int]], Choose] | None
+    graphs: Graphs | None
+    progress: Progress
 
 
-def _generate_batch(
+def _answer_all(
     model: PreTrainedModel,
     prompts: Sequence[Sequence[int]],
-    stops: Collection[int],
     budgets: Sequence[int],
-    choose: Choose | None = None,
-) -> Iterator[tuple[int, list[int], list[float]]]:
-    """Return an iterator over a batch's places, replies and log-probabilities, in the order in which replies end."""
-    cache = KVCache(model, len(prompts), max(map(len, prompts)) + max(budgets))
-    states = prefill(cache, prompts, group_prompts(prompts, 1 if model.device.type == "cpu" else GPU_TOKENS))
-    return decode_greedily(cache, prompts, states, stops, budgets, choose)
+    batch_size: int,
+    on_reply: Callable[[int, list[int], list[float]], None],
+    work: _Work,
+) -> None:
+    """Answer prompts batch by batch, in smaller ones where memory is short; see `generate_tokens`."""
+    waiting, limit = sorted(range(len(prompts)), key=lambda number: prompts[number]), batch_size
+    while waiting:
+        room = measure_room(model, limit)
+        batch = waiting[: count_fitting([len(prompts[number]) + budgets[number] for number in waiting], room)]
+        if room.free is not None and len(waiting) == len(prompts) and limit == batch_size:
+            announce(describe_batch(len(batch), len(prompts), batch_size, room))
+        unread = count_unread([prompts[number] for number in waiting])
+        work.progress.plan(unread, len(waiting) - len(batch), len(batch))
+        parts, ends, ended = [prompts[number] for number in batch], [budgets[number] for number in batch], set()
+        is_short = False
+        try:
+            with torch.inference_mode(), varied_shapes(model.device):
+                choose = work.choices(batch) if work.choices else None
+                for place, ids, log_probabilities in _answer_batch(model, parts, ends, work, room, choose):
+                    on_reply(batch[place], ids, log_probabilities)
+                    ended.add(batch[place])
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            if len(batch) == 1:
+                raise _too_long(error, len(parts[0]), ends[0]) from error
+            limit, is_short = len(batch) // 2, True
+        if is_short:  # not freed above, where the error's traceback still refers to the batch
+            print(f"out of memory: {limit} rows at once from here on", flush=True)
+            gc.collect()
+            torch.cuda.empty_cache()
+        waiting = [number for number in waiting if number not in ended]
 
 
-def group_prompts(prompts: Sequence[Sequence[int]], tokens: int) -> list[list[int]]:
-    """Return the numbers of the neighbouring prompts that go through the model in one pass, pass by pass.
+def _decide_graphs(device: torch.device, is_constrained: bool) -> Graphs | None:
+    """Return what captures decoding steps on a GPU; None on a CPU, which has no graphs."""
+    if device.type != "cuda":
+        return None
+    return Graphs("a grammar chooses every token on the CPU" if is_constrained else "")
 
-    Args:
-        prompts: Token ids, sorted.
-        tokens: Tokens of one pass at most, padding included.
+
+def _row_cost(model: PreTrainedModel) -> float:
+    """Return what a row of a decoding step computes, the head included, for each token of a prompt: products alone."""
+    body = sum(weight.numel() for weight in model.model.layers.parameters())
+    return 1 + model.lm_head.weight.numel() / body
+
+
+def _too_long(error: RuntimeError, length: int, budget: int) -> GenerationError:
+    reason = str(error).partition("\n")[0]
+    return GenerationError(
+        f"one row alone must fit the memory, but {reason}: lower MAX_NEW_TOKENS (--max-new-tokens, now {budget}), "
+        f"leave out rows with prompts of {length} tokens, or end what else uses it"
+    )
+
+
+def _answer_batch(
+    model: PreTrainedModel,
+    prompts: Sequence[Sequence[int]],
+    budgets: Sequence[int],
+    work: _Work,
+    room: Room,
+    choose: Choose | None,
+) -> Iterator[Ended]:
+    """Yield the replies of a batch in the order in which they end.
+
+    Where reading all prompts takes long, the first of them are answered until one reply has ended, and the rest is read
+    after that; the others then go on beside it.
     """
-    groups: list[list[int]] = []
-    for number, prompt in enumerate(prompts):
-        if groups:
-            first = prompts[groups[-1][0]]
-            widest = max(len(prompt), *(len(prompts[one]) for one in groups[-1]))
-            alike = common_prefix_length(first, prompt) >= SHARED_PREFIX * min(len(first), len(prompt))
-            alike = alike or min(len(first), len(prompt)) >= 0.8 * widest
-            if alike and widest * (len(groups[-1]) + 1) <= tokens:
-                groups[-1].append(number)
-                continue
-        groups.append([number])
-    return groups
+    cache = KVCache(model, len(prompts), max(map(len, prompts)) + max(budgets))
+    decoder = Decoder(cache, prompts, work.stops, budgets, choose, work.graphs)
+    states: list[torch.Tensor] = []
+    for group in group_prompts(prompts, room.pass_tokens):
+        states.append(read_group(cache, prompts, group))
+        if model.device.type == "cuda":
+            torch.cuda.synchronize(model.device)  # the time that reading took is known when it has ended
+        read = group[-1] + 1
+        known = prompts[group[0] - 1 : read] if group[0] else prompts[:read]
+        work.progress.read(count_unread(known) - (len(known[0]) if group[0] else 0), len(group))
+        is_long = not work.progress.lengths and work.progress.seconds_to_read() > EARLY_SECONDS
+        if is_long and not decoder.rows and EARLY_ROWS <= read < len(prompts):
+            yield from _begin(decoder, states, work.progress)
+            while len(decoder.open) == read:
+                yield from _step(decoder, work.progress)
+    yield from _begin(decoder, states, work.progress)
+    while decoder.open:
+        yield from _step(decoder, work.progress)
 
 
-def _count_fitting(sizes: Sequence[int], model: PreTrainedModel) -> int:
-    """Count the rows, from the first on, whose keys and values fit the memory together; one at least."""
-    config = model.config.get_text_config()
-    per_token = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * model.dtype.itemsize
-    on_gpu = free_memory_bytes(model.device)
-    free = CPU_CACHE_BYTES if on_gpu is None else int(CACHE_SHARE * on_gpu)
-    for count, longest in enumerate(accumulate(sizes, max), start=1):
-        if count * longest * per_token > free:
-            return max(1, count - 1)
-    return len(sizes)
+def _begin(decoder: Decoder, states: list[torch.Tensor], progress: Progress) -> list[Ended]:
+    """Begin the replies to the prompts whose last hidden states are given; the list is empty afterwards."""
+    begun = len(decoder.rows)
+    joined = torch.cat(states)
+    states.clear()
+    ended = decoder.begin(range(begun, begun + len(joined)), joined)
+    progress.wrote(0, len(joined), decoder.open_lengths(), [len(ids) for _, ids, _ in ended])
+    return ended
+
+
+def _step(decoder: Decoder, progress: Progress) -> list[Ended]:
+    ended = decoder.step()
+    progress.wrote(decoder.n_written, len(decoder.rows), decoder.open_lengths(), [len(ids) for _, ids, _ in ended])
+    return ended

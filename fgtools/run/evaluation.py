@@ -66,7 +66,7 @@ def evaluate(
     recipe: str | Recipe,
     *,
     max_new_tokens: int = 0,
-    batch_size: int = 64,
+    batch_size: int = 0,
     constrained: bool = False,
     part: Path | None = None,
 ) -> Evaluation:
@@ -78,7 +78,7 @@ def evaluate(
         rows: Row dicts.
         recipe: "native", "tutorial" or a Recipe.
         max_new_tokens: Budget of one reply, in tokens; 0: from the longest gold.
-        batch_size: Rows generated at once, at most.
+        batch_size: Rows generated at once, at most; 0: on a GPU as many as its memory holds, on a CPU 64.
         constrained: Whether decoding allows declared tools, arguments and types alone; such scores must not be
             compared with those of unconstrained replies.
         part: File to which each reply is added; replies that it holds for this model, these rows and this budget are
@@ -181,7 +181,7 @@ def generate_run(
     folder: str,
     *,
     max_new_tokens: int,
-    batch_size: int = 64,
+    batch_size: int = 0,
     processes: int = 0,
 ) -> list[GeneratedReply]:
     """Generate replies to a rows file of a run, as `generate_with_confidence`, in one process per GPU where that pays.
@@ -195,7 +195,7 @@ def generate_run(
         tokenizer: Its tokenizer.
         folder: The model's name or folder, which further processes load.
         max_new_tokens: Budget of one reply, in tokens.
-        batch_size: Rows generated at once, at most.
+        batch_size: Rows generated at once, at most; 0: on a GPU as many as its memory holds, on a CPU 64.
         processes: How many; 0 for one per GPU where that pays.
 
     Returns:

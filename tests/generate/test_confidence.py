@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from fgtools.calls.tokens import END_CALL, ESCAPE, START_CALL, START_RESPONSE
 from fgtools.generate import generate_replies, generate_with_confidence
 from fgtools.generate import replies as generate
+from fgtools.generate.choice import log_probabilities, most_likely_tokens
 from fgtools.generate.confidence import measure_confidence
-from fgtools.generate.kv_cache import log_probabilities, most_likely_tokens
 from fgtools.models import load_tokenizer
 from fgtools.offline.samples import build_samples
 from fgtools.prompts.encode import encode_prompt

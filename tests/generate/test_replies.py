@@ -12,16 +12,13 @@ from hypothesis import strategies as st
 from transformers import Gemma3ForCausalLM, Gemma3TextConfig, GenerationConfig
 
 from fgtools.calls.tokens import STOP_TOKENS
-from fgtools.generate import generate_replies
+from fgtools.generate import batches, generate_replies
 from fgtools.generate import replies as generate
-from fgtools.generate.kv_cache import (
-    KVCache,
-    common_prefix_length,
-    decode_greedily,
-    most_likely_tokens,
-    prefill,
-)
-from fgtools.generate.replies import GenerationError, group_prompts
+from fgtools.generate.batches import group_prompts
+from fgtools.generate.choice import most_likely_tokens
+from fgtools.generate.decoding import Decoder
+from fgtools.generate.kv_cache import KVCache, common_prefix_length, read_group
+from fgtools.generate.replies import GenerationError
 from fgtools.models import attention
 from fgtools.offline.samples import build_samples
 from fgtools.prompts.encode import encode_prompt
@@ -85,7 +82,7 @@ def test_the_model_is_left_in_the_mode_it_was_in(model, tokenizer):
 
 def test_no_rows_give_no_replies_and_bad_numbers_are_named(model, tokenizer):
     assert generate_replies(model, tokenizer, [], max_new_tokens=4) == []
-    with pytest.raises(ValueError, match="must be at least 1, got 0 and 64"):
+    with pytest.raises(ValueError, match="must be at least 1 and BATCH_SIZE at least 0, got 0 and 0"):
         generate_replies(model, tokenizer, ROWS, max_new_tokens=0)
 
 
@@ -119,8 +116,11 @@ def decode_alone(model, prompt, stops, budget):
 def decode_together(model, prompts, stops, budget, groups):
     with torch.inference_mode():
         cache = KVCache(model, len(prompts), max(map(len, prompts)) + budget)
-        states = prefill(cache, prompts, groups)
-        ended = list(decode_greedily(cache, prompts, states, stops, [budget] * len(prompts)))
+        states = [read_group(cache, prompts, group) for group in groups]
+        decoder = Decoder(cache, prompts, stops, [budget] * len(prompts))
+        ended = decoder.begin(range(len(prompts)), torch.cat(states))
+        while decoder.open:
+            ended += decoder.step()
     assert sorted(place for place, *_ in ended) == list(range(len(prompts)))
     return {place: ids for place, ids, _ in ended}
 
@@ -197,7 +197,7 @@ def test_memory_that_is_short_halves_the_batch_until_it_fits(
 
 def test_a_batch_that_fails_in_its_midst_keeps_what_has_ended(model, tokenizer, monkeypatch):
     whole = generate_replies(model, tokenizer, ROWS, max_new_tokens=32)
-    told, plain, sizes = [], generate._generate_batch, []
+    told, plain, sizes = [], generate._answer_batch, []
 
     def short(inner, prompts, *rest):
         sizes.append(len(prompts))
@@ -206,41 +206,39 @@ def test_a_batch_that_fails_in_its_midst_keeps_what_has_ended(model, tokenizer, 
                 raise torch.OutOfMemoryError("fake")
             yield ended
 
-    monkeypatch.setattr(generate, "_generate_batch", short)
+    monkeypatch.setattr(generate, "_answer_batch", short)
     replies = generate_replies(model, tokenizer, ROWS, max_new_tokens=32, on_reply=lambda place, _: told.append(place))
     assert replies == whole and sorted(told) == list(range(len(ROWS))) and sizes[:3] == [12, 6, 3]
 
 
 def test_an_error_that_is_not_of_memory_is_not_tried_again(model, tokenizer, monkeypatch):
-    monkeypatch.setattr(
-        generate, "_generate_batch", lambda *_: (_ for _ in ()).throw(RuntimeError("device-side assert"))
-    )
+    monkeypatch.setattr(generate, "_answer_batch", lambda *_: (_ for _ in ()).throw(RuntimeError("device-side assert")))
     with pytest.raises(RuntimeError, match="device-side assert"):
         generate_replies(model, tokenizer, ROWS, max_new_tokens=4)
 
 
 def test_the_memory_of_a_batch_is_free_when_the_next_begins(model, tokenizer, monkeypatch, no_collector):
-    before, alive, plain = live_caches(), [], generate._generate_batch
-    monkeypatch.setattr(generate, "_generate_batch", lambda *args: alive.append(live_caches()) or plain(*args))
+    before, alive, plain = live_caches(), [], generate._answer_batch
+    monkeypatch.setattr(generate, "_answer_batch", lambda *args: alive.append(live_caches()) or plain(*args))
     generate_replies(model, tokenizer, ROWS, max_new_tokens=8, batch_size=3)
     assert [*alive, live_caches()] == [before] * 5
 
 
 def test_a_batch_holds_what_fits_the_memory(model, tokenizer, monkeypatch):
     whole = generate_replies(model, tokenizer, ROWS, max_new_tokens=16)
-    sizes, plain = [], generate._generate_batch
+    sizes, plain = [], generate._answer_batch
     monkeypatch.setattr(
         generate,
-        "_generate_batch",
+        "_answer_batch",
         lambda inner, prompts, *rest: sizes.append(len(prompts)) or plain(inner, prompts, *rest),
     )
     lengths = sorted(len(encode_prompt(row, tokenizer)) for row in ROWS)
     fits_three = 2 * 4 * 32 * 4 * 3 * (lengths[-1] + 16)  # bytes of the stand-in's keys and values, the longest rows
-    monkeypatch.setattr(generate, "CPU_CACHE_BYTES", fits_three)
+    monkeypatch.setattr(batches, "CPU_CACHE_BYTES", fits_three)
     assert generate_replies(model, tokenizer, ROWS, max_new_tokens=16) == whole
     assert sum(sizes) == len(ROWS) and min(sizes[:-1]) >= 3 and 1 < len(sizes) <= 4
     sizes.clear()
-    monkeypatch.setattr(generate, "CPU_CACHE_BYTES", fits_three - 1)
+    monkeypatch.setattr(batches, "CPU_CACHE_BYTES", fits_three - 1)
     longest = [row for row in ROWS if len(encode_prompt(row, tokenizer)) == lengths[-1]][:1] * 6
     generate_replies(model, tokenizer, longest, max_new_tokens=16)
     assert sizes == [2, 2, 2]
@@ -251,10 +249,8 @@ def test_a_batch_holds_what_fits_the_memory(model, tokenizer, monkeypatch):
 
 def test_what_prompts_share_is_read_once(model, tokenizer, monkeypatch):
     """The work itself: the tokens that go through the model, for rows that come in any order."""
-    read, plain = [], KVCache.forward
-    monkeypatch.setattr(
-        KVCache, "forward", lambda cache, ids, *rest: read.append(ids.numel()) or plain(cache, ids, *rest)
-    )
+    read, plain = [], KVCache.read
+    monkeypatch.setattr(KVCache, "read", lambda cache, ids, *rest: read.append(ids.numel()) or plain(cache, ids, *rest))
     rows = []
     for number in range(3):
         for row in ROWS[:3]:
@@ -269,7 +265,7 @@ def test_what_prompts_share_is_read_once(model, tokenizer, monkeypatch):
 def test_every_stop_token_ends_a_reply(model, tokenizer, monkeypatch):
     passed = []
     monkeypatch.setattr(
-        generate, "_generate_batch", lambda *args: passed.append(list(args[2])) or iter([(0, [5], [-0.5])])
+        generate, "_answer_batch", lambda *args: passed.append(list(args[3].stops)) or iter([(0, [5], [-0.5])])
     )
     generate_replies(model, tokenizer, ROWS[:1], max_new_tokens=4)
     assert passed == [[1, 50, 106]]
@@ -294,10 +290,10 @@ def test_a_window_ends_where_the_models_ends(random_model, length):
         prompt = [2, *(draw.randrange(3, 300) for _ in range(length))]
         with torch.inference_mode():
             wanted = random_model.model(torch.tensor([prompt])).last_hidden_state[0, -1]
-            alone = prefill(KVCache(random_model, 1, length + 1), [prompt], [[0]])[0]
+            alone = read_group(KVCache(random_model, 1, length + 1), [prompt], [0])[0]
             cache = KVCache(random_model, 1, length + 1)
-            prefill(cache, [prompt[:-1]], [[0]])
-            last = cache.forward(torch.tensor([prompt[-1:]]), torch.tensor([[length]]), 0, length)[0, -1]
+            read_group(cache, [prompt[:-1]], [0])
+            last = cache.write(torch.tensor([prompt[-1:]]), torch.tensor([[length]]), length + 1)[0]
         assert torch.allclose(alone, wanted, atol=1e-4) and torch.allclose(last, wanted, atol=1e-4)
 
 
@@ -306,9 +302,10 @@ def test_a_row_that_moves_takes_its_tokens_along(random_model):
     prompts = [[2, *(draw.randrange(3, 300) for _ in range(length))] for length in (5, 12, 30)]
     with torch.inference_mode():
         cache = KVCache(random_model, 3, 32)
-        prefill(cache, prompts, [[0], [1], [2]])
+        for number in range(3):
+            read_group(cache, prompts, [number])
         assert cache.keep_rows([1, 2]) == [2, 1]
-        states = cache.forward(torch.tensor([[7], [7]]), torch.tensor([[31], [13]]), 0, 31)[:, -1]
+        states = cache.write(torch.tensor([[7], [7]]), torch.tensor([[31], [13]]), 32)
         for state, prompt in zip(states, (prompts[2], prompts[1]), strict=True):
             wanted = random_model.model(torch.tensor([[*prompt, 7]])).last_hidden_state[0, -1]
             assert torch.allclose(state, wanted, atol=1e-4)

@@ -131,8 +131,9 @@ def _add_run(added: Commands) -> None:
     run.add_argument("--data", help="'sample', a JSONL/JSON/Parquet/CSV file or folder, or a hub data set id")
     tools = "tools for all rows, in place of their own: a Python file, JSON, an MCP server's list, or OpenAPI"
     run.add_argument("--tools", metavar="FILE", help=tools)
-    run.add_argument("--model", help="'standin', a folder, a hub id, or a kagglehub handle")
-    run.add_argument("--out", default="runs/offline", help="the run folder (default: %(default)s)")
+    model = "'standin', a folder, a hub id, a kagglehub handle, or 'real' for Gemma 3 270M from the package index"
+    run.add_argument("--model", help=model)
+    run.add_argument("--out", default="", help="the run folder (default: runs/offline, runs/real with --model real)")
     run.add_argument("--only", nargs="+", default=[], metavar="STAGE", help="stages to run, such as 02 03")
     run.add_argument(
         "--resume", action="store_true", help="skip stages whose inputs, parameters and code are unchanged"

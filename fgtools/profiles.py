@@ -3,7 +3,7 @@
 The profile says where a run happens, the recipe how it treats data, loss and format; a few numbers belong to a model,
 wherever it runs. What a field means stands in its class's docstring, why it has its value beside the value. A notebook
 parameter of the same name in capitals overrides it; what stays the same in every run is a constant.
-Knows no torch and no other room; reads one file, the config.json of a model folder.
+Knows no torch and no other room; reads config.json of a model folder, and looks whether real.json is in it.
 """
 
 from __future__ import annotations
@@ -232,6 +232,8 @@ def adapt_recipe(
 FUNCTIONGEMMA = "google/functiongemma/transformers/functiongemma-270m-it"  # the kagglehub handle of the series' model
 HERMES = "interstellarninja/hermes_reasoning_tool_use"  # the tutorial's data set on the hub (Apache-2.0, 51,004 rows)
 SAMPLE = "sample"  # what DATA calls the generated rows that come with the package
+REAL = "real"  # what MODEL calls Gemma 3 270M, fetched and built by `run`: docs/real.md
+REAL_MARK = "real.json"  # the file of that model's folder that says what it was built from
 STANDIN = "standin"  # what MODEL calls the small model that comes with the package
 
 STANDIN_SHAPE = {"model_type": "gemma3_text", "hidden_size": 64, "num_hidden_layers": 4, "vocab_size": 2177}
@@ -245,6 +247,14 @@ STANDIN_NUMBERS: dict[str, Any] = {
     "gradient_checkpointing": False,  # its activations fit any memory
 }
 """Fields of a Recipe that the stand-in replaces, wherever it runs; they would ruin any other model."""
+
+
+REAL_NUMBERS: dict[str, Any] = {
+    "N_EVAL": 70,  # the rows that are marked for it
+    "EPOCHS": 2,  # 4, as so few rows would get, would take 40 minutes on two CPU cores
+    "TUTORIAL_ROWS": 0,  # the base model never ends a reply, so the tutorial's protocol costs minutes and shows 0
+}
+"""Parameters of the notebooks on the real rows that come with the package, where they are not given."""
 
 
 def is_standin(model: str) -> bool:
@@ -270,12 +280,14 @@ def fit_recipe(recipe: str | Recipe, model: str) -> Recipe:
 
 
 def compose_banner(model: str, data: str) -> str:
-    """Return a sentence that says whether the model is a toy and the rows were generated; "" when neither is so.
+    """Return what the figures of a run must be read with: a toy model, a base model, generated rows; "" for nothing.
 
     Args:
         model: What MODEL names.
         data: What DATA names.
     """
+    if (Path(model) / REAL_MARK).is_file():
+        return "Gemma 3 270M, a base model from 4-bit weights, not FunctionGemma: it knew no calls before"
     if is_standin(model):
         rows = " on generated rows" if data == SAMPLE else ""
         return f"offline stand-in: a toy model{rows}; the figures say nothing about FunctionGemma"

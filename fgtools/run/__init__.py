@@ -13,8 +13,10 @@ __all__ = [
     "parameters",
     "processes",
     "publish",
+    "real",
     "session",
     "settings",
     "stages",
     "training",
+    "weights",
 ]

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from fgtools.files import InputError, is_watched, read_json, read_jsonl
 from fgtools.metrics import score as score_replies
 from fgtools.metrics.intervals import describe_few_rows
-from fgtools.profiles import adapt_recipe, get_recipe, resolve_profile
+from fgtools.profiles import REAL, adapt_recipe, get_recipe, resolve_profile
 from fgtools.rows import Prepared, RawRows, load_raw_rows, load_rows
 from fgtools.rows import prepare as prepare_rows
 from fgtools.rows.preparation import describe_sums, load_requests
@@ -43,9 +43,15 @@ def run(options: Namespace) -> None:
     for name in {"DATA", "MODEL", "TOOLS"} & {*given}:
         if given[name] and Path(given[name]).exists():
             given[name] = str(Path(given[name]).absolute())  # notebooks run in their own folder
-    seconds = run_series(options.out, given | dict(options.p), options.only, options.resume)
+    parameters, is_real = given | dict(options.p), options.model == REAL
+    if is_real:
+        from fgtools.run.real import prepare_real_run
+
+        parameters = prepare_real_run(parameters, options.only)
+    out = options.out or ("runs/real" if is_real else "runs/offline")
+    seconds = run_series(out, parameters, options.only, options.resume)
     print(f"\nstages: {len(seconds)}, {sum(seconds.values()):.0f} s")
-    print(render_summary(open_run(options.out)))
+    print(render_summary(open_run(out)))
 
 
 def _load_raw(options: Namespace) -> RawRows:

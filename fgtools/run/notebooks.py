@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
+import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +28,10 @@ NOTEBOOKS = PACKAGE.parent / "notebooks"
 
 _FILE_PARAMETERS = ("DATA", "TOOLS", "BENCHMARK")
 """Parameters that may name a file or folder."""
+
+
+_PROGRESS = ("estimate: ", "step ")
+"""How lines of a notebook begin that are shown while it runs: how long a training takes, and where it is."""
 
 
 class PipelineError(FgtoolsError, ValueError):
@@ -107,6 +114,35 @@ def run_series(
     return seconds
 
 
+class _ShowProgress(logging.Handler):
+    """Shows the lines of a running notebook that say how far it is; papermill hands its whole output to its log."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print the lines that begin as _PROGRESS says, above a progress bar where there is one."""
+        from tqdm import tqdm
+
+        for line in record.getMessage().splitlines():
+            if line.startswith(_PROGRESS):
+                tqdm.write(f"  {line}")
+                sys.stdout.flush()
+
+
+@contextmanager
+def _progress_shown() -> Iterator[None]:
+    """Show the progress of a notebook that papermill executes; its log is as it was afterwards."""
+    log, handler = logging.getLogger("papermill"), _ShowProgress()
+    before = log.level, log.propagate
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(before[0])
+        log.propagate = before[1]
+
+
 def _execute(notebook: Path, run: RunFolder, parameters: Mapping[str, Any]) -> None:
     import papermill
     from nbclient.exceptions import DeadKernelError
@@ -119,15 +155,17 @@ def _execute(notebook: Path, run: RunFolder, parameters: Mapping[str, Any]) -> N
     before = {name: os.environ.get(name) for name in environment}
     os.environ.update(environment)
     try:
-        papermill.execute_notebook(
-            str(notebook),
-            str(copy),
-            parameters=dict(parameters),
-            kernel_name="python3",
-            extra_arguments=["--log-level=ERROR"],  # a kernel's own warnings are not about the notebook
-            cwd=str(notebook.parent),
-            progress_bar=watched,
-        )
+        with _progress_shown():
+            papermill.execute_notebook(
+                str(notebook),
+                str(copy),
+                parameters=dict(parameters),
+                kernel_name="python3",
+                extra_arguments=["--log-level=ERROR"],  # a kernel's own warnings are not about the notebook
+                cwd=str(notebook.parent),
+                progress_bar=watched,
+                log_output=True,
+            )
     except PapermillExecutionError as error:
         raise StageError(
             f"{notebook.stem} failed in cell {error.exec_count}: {error.ename}: {error.evalue}\n"

@@ -46,12 +46,12 @@ from fgtools.files import write_text
 from fgtools.generate import generate_replies
 from fgtools.models import load_model, load_tokenizer
 from fgtools.models.device import Precision
-from fgtools.models.half import fp16_products
+from fgtools.models.half import AFTER_PRODUCTS, bound_norms, fp16_products, measure_difference
 from fgtools.prompts import IGNORED, Encoded, encode_row
-from fgtools.prompts.encode import longest_completion, token_budget
+from fgtools.prompts.encode import encode_prompt, longest_completion, token_budget
 from fgtools.rows import load_rows
 from fgtools.run.session import quiet_libraries
-from fgtools.train.loss import patch_forward, restore_forward, widened_norms
+from fgtools.train.loss import patch_forward, restore_forward
 
 WAYS = {
     "fp32": ("fp32", False),
@@ -66,7 +66,6 @@ SCALE = 65536.0
 """What a gradient scaler multiplies the loss by at first."""
 
 LEARNING_RATE = 5e-5
-FP16_MAX = torch.finfo(torch.float16).max
 
 
 @contextmanager
@@ -80,6 +79,18 @@ def computing(model: nn.Module, way: str) -> Iterator[None]:
         stack.enter_context(Precision(name, "").autocast(device))
         stack.enter_context(tensor_cores(device) if name == "fp16" else nullcontext())
         yield
+
+
+@contextmanager
+def widened_norms(model: nn.Module) -> Iterator[None]:
+    """Let the norms after attention and MLP return fp32 while the context lasts."""
+    norms = [one for name, one in model.named_modules() if name.endswith(AFTER_PRODUCTS)]
+    hooks = [norm.register_forward_pre_hook(lambda _, given: (given[0].float(),)) for norm in norms]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def tensor_cores(device: str) -> Any:
@@ -116,20 +127,6 @@ def measure_losses(model: nn.Module, rows: Sequence[Encoded]) -> dict[str, Any]:
         pairs = zip(figures["rows"], results["fp32"]["rows"], strict=True)
         figures["largest_row_difference"] = max(abs(one - exact) for one, exact in pairs)
     return {"n_rows": len(rows), "n_labels": count_labels(rows), "ways": results}
-
-
-def bound_norms(model: nn.Module) -> dict[str, float]:
-    """Return what no output of a norm can exceed, whatever its input, by the largest of each kind.
-
-    A normalized vector of n numbers has the length sqrt(n), so none of them exceeds it: sqrt(n) times the largest gain.
-    """
-    bounds: dict[str, float] = {}
-    for name, norm in model.named_modules():
-        if type(norm).__name__.endswith("RMSNorm"):
-            bound = math.sqrt(norm.weight.numel()) * (1 + norm.weight.float()).abs().max().item()
-            kind = name.rsplit(".", 1)[-1]
-            bounds[kind] = max(bounds.get(kind, 0.0), bound)
-    return bounds
 
 
 def measure_activations(model: nn.Module, rows: Sequence[Encoded], way: str) -> dict[str, list[float]]:
@@ -241,6 +238,9 @@ def take_steps(rows: Sequence[Encoded], way: str, options: argparse.Namespace) -
 def compare_replies(model: Any, tokenizer: Any, rows: Sequence[Any]) -> dict[str, Any]:
     """Return how many replies, and calls in them, are the same with fp16 products as in fp32."""
     budget = token_budget(longest_completion(rows, tokenizer, "native"))
+    with tensor_cores(model.device.type):
+        differences = [measure_difference(model, encode_prompt(row, tokenizer)) for row in rows]
+    print(f"log-probabilities of the prompts' last tokens differ by {max(differences):.4f} nats at most", flush=True)
     replies, seconds = {}, {}
     for way, context in (("fp32", nullcontext()), ("fp16", fp16_products(model))):
         start = time.perf_counter()
@@ -253,6 +253,7 @@ def compare_replies(model: Any, tokenizer: Any, rows: Sequence[Any]) -> dict[str
     return {
         "n_rows": len(rows),
         "max_new_tokens": budget,
+        "largest_difference": max(differences),
         "same_reply": sum(one == other for one, other in pairs),
         "same_calls": sum(one == other for one, other in calls),
         "with_calls": sum(bool(one) for one, _ in calls),

@@ -126,7 +126,7 @@ def choose_precision(capability: tuple[int, int] | None, precision: str = "auto"
     fastest, fact = fastest_format(capability)
     if capability is None:
         return Precision(fastest, f"{fact}, and a CPU is exact in fp32")
-    addition = {"bf16": ", over fp32 weights", "fp16": "; norms and residuals stay in fp32", "fp32": ""}
+    addition = {"bf16": ", over fp32 weights", "fp16": "; weights and residual stream stay in fp32", "fp32": ""}
     return Precision(fastest, fact + addition[fastest])
 
 

@@ -80,7 +80,7 @@ def describe_difference(plain: tuple[float, float], fused: tuple[float, float], 
 def fuse(model: nn.Module) -> Callable[[], None]:
     """Put fused kernels in place of a model's norms, gated MLPs and rotary positions.
 
-    A norm whose forward was replaced already (`loss.widened_norms`) keeps it. The function of the rotary positions
+    A module whose forward was replaced already keeps it. The function of the rotary positions
     belongs to transformers' module, and so to every Gemma 3 model of the process.
 
     Args:

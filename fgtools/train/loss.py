@@ -1,26 +1,19 @@
-"""What a training puts in place of a model's own forward passes: the loss at labelled positions alone, norms in fp32.
+"""What a training puts in place of a model's own forward passes: the loss at labelled positions alone.
 
 Knows a Gemma-like causal model: an inner `model` that returns hidden states, and an `lm_head`; not trainers. In
 completion-only training some 7 % of the positions carry a label while the projection to a vocabulary of 262,144 is 60 %
 of the forward work; so hidden states are gathered first and projected afterwards. Works with every transformers 5: no
 `logits_to_keep` is needed.
-
-Under autocast to fp16 it is not the matrix products that overflow but the residual stream: transformers' RMSNorm
-returns its result in the format of its input, so the large outputs of Gemma's post-norms become infinite. A norm that
-returns fp32 keeps the whole stream in fp32, and changes nothing else.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from types import MethodType
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from fgtools.files import InputError
 from fgtools.prompts import IGNORED
 from fgtools.train.in_place import HeadInPlace, patch_embedding
 
@@ -94,38 +87,3 @@ def _count(loss: Tensor, right: Tensor, rows: Tensor, n_rows: int) -> LabelSums:
     by_row = torch.zeros(2, n_rows, dtype=torch.long, device=rows.device)
     by_row.index_add_(1, rows, torch.stack([right, torch.ones_like(right)]).long())
     return LabelSums(loss, by_row[0], by_row[1])
-
-
-@contextmanager
-def widened_norms(model: nn.Module) -> Iterator[int]:
-    """Let the norms of the residual stream return fp32 while the context lasts.
-
-    The norms of queries and keys stay as they are: attention wants one format, and their outputs are small.
-
-    Args:
-        model: A Gemma 3 model whose weights are fp32.
-
-    Yields:
-        How many norms were changed.
-
-    Raises:
-        ValueError: The model has no RMSNorm that this knows.
-    """
-    norms = [
-        module
-        for name, module in model.named_modules()
-        if type(module).__name__.endswith("RMSNorm") and not name.endswith(("q_norm", "k_norm"))
-    ]
-    if not norms or not all(hasattr(norm, "_norm") for norm in norms):
-        raise InputError("fp16 needs Gemma 3's RMSNorm, whose result can be kept in fp32: train in fp32 instead")
-    for norm in norms:
-        norm.forward = MethodType(_normalize_in_fp32, norm)
-    try:
-        yield len(norms)
-    finally:
-        for norm in norms:
-            del norm.forward
-
-
-def _normalize_in_fp32(norm: nn.Module, states: Tensor) -> Tensor:
-    return norm._norm(states.float()) * (1.0 + norm.weight.float())

@@ -28,6 +28,7 @@ from fgtools.models.device import (
     free_memory_bytes,
     weights_precision,
 )
+from fgtools.models.half import describe_large_norms
 from fgtools.profiles import WINDOW_STEPS, Recipe
 from fgtools.prompts import IGNORED, Encoded
 from fgtools.train.arguments import TrainingError, copy_arguments, default_metric, rows_per_step
@@ -138,6 +139,8 @@ def plan_training(
         precision = Precision(weights_precision(model.dtype), "the weights themselves are, as in the tutorial")
     elif asked != precision.name:
         precision = Precision(asked, "asked for by name")
+    if precision.name == "fp16" and model.dtype == torch.float32 and (beyond := describe_large_norms(model)):
+        precision = Precision("fp32", beyond)
     return Plan(engine, reason, precision, micro, world, metric, tuple(notes))
 
 

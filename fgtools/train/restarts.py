@@ -30,7 +30,7 @@ from fgtools.train.arguments import TrainingError, rows_per_step
 from fgtools.train.checkpoints import Checkpoint, MarkWhole, find_checkpoint, remove_checkpoints
 from fgtools.train.divergence import StopDiverged
 from fgtools.train.estimate import TellTimeLeft, is_real_size
-from fgtools.train.loss import restore_forward, widened_norms
+from fgtools.train.loss import restore_forward
 from fgtools.train.plan import Plan, translate_arguments
 
 
@@ -268,8 +268,7 @@ class RestartableTrainer(SFTTrainer):
         set_every_seed(task.arguments.seed)
         if self.args.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.args.device)
-        widened = widened_norms(task.model) if task.plan.precision.name == "fp16" else nullcontext()
-        with widened, varied_shapes(self.args.device), self._fused_kernels() as line:
+        with varied_shapes(self.args.device), self._fused_kernels() as line:
             for said in (line, self._estimate()):
                 if said and self.is_world_process_zero():
                     print(said, flush=True)

@@ -40,7 +40,7 @@ def test_each_process_has_its_own_gpu(monkeypatch):
     [
         (None, "fp32", "no GPU is visible, and a CPU is exact in fp32"),
         ((6, 1), "fp32", "no tensor cores"),
-        ((7, 0), "fp16", "none for bf16; norms and residuals stay in fp32"),
+        ((7, 0), "fp16", "none for bf16; weights and residual stream stay in fp32"),
         ((7, 5), "fp16", "sm_75 has tensor cores for fp16 and none for bf16"),
         ((8, 0), "bf16", "sm_80 computes in bf16, over fp32 weights"),
         ((9, 0), "bf16", "sm_90 computes in bf16"),

@@ -1,7 +1,6 @@
 """The command line: its options, and which errors become a message. What a command does stands in `run.commands`.
 
-`python -m fgtools run | draft | prepare | audit | train | evaluate | score |
-export | call`; each with --help.
+`python -m fgtools run | check | draft | prepare | audit | train | evaluate | score | export | call`; each with --help.
 """
 
 from __future__ import annotations
@@ -72,6 +71,7 @@ def _build_parser() -> argparse.ArgumentParser:
     added = parser.add_subparsers(required=True, metavar="COMMAND", dest="name_of_command")
     parts = (
         _add_run,
+        _add_check,
         _add_draft,
         _add_prepare,
         _add_audit,
@@ -164,6 +164,13 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--benchmark", default="", metavar="FILE", help="questions that must not be trained on")
     parser.add_argument("--processes", type=_parse_count, default=0, help="that read rows (default: one a core)")
+
+
+def _add_check(added: Commands) -> None:
+    text = "whether a model is what it is taken for: template, tokens, a known call; status 1 if it is not"
+    check = added.add_parser("check", help=text)
+    check.add_argument("--model", required=True, help="as for run")
+    check.set_defaults(command=commands.check)
 
 
 def _add_draft(added: Commands) -> None:

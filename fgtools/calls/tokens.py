@@ -1,4 +1,4 @@
-"""The control tokens of FunctionGemma's format; knows their texts only."""
+"""The control tokens of FunctionGemma's format: their texts, and their ids in FunctionGemma's vocabulary."""
 
 import re
 
@@ -12,6 +12,12 @@ ESCAPE = "<escape>"
 STOP_TOKENS = (EOS, START_RESPONSE, END_TURN)
 """What ends a reply: FunctionGemma emits <start_function_response> after its calls, <end_of_turn> after prose (ids 1,
 50, 106)."""
+
+CONTROL_IDS = {
+    **{PAD: 0, EOS: 1, BOS: 2, "<unk>": 3, START_DECLARATION: 46, END_DECLARATION: 47, START_CALL: 48, END_CALL: 49},
+    **{START_RESPONSE: 50, END_RESPONSE: 51, ESCAPE: 52, START_TURN: 105, END_TURN: 106},
+}
+"""The ids of text's control tokens in FunctionGemma's vocabulary, by its published tokenizer_config.json."""
 
 CONTROL_TOKENS = (
     *(PAD, EOS, BOS, "<unk>", START_DECLARATION, END_DECLARATION, START_CALL, END_CALL, START_RESPONSE, END_RESPONSE),

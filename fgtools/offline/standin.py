@@ -31,28 +31,13 @@ from transformers import (
 from transformers.utils.chat_template_utils import render_jinja_template
 
 from fgtools.calls import render_calls, row_calls
-from fgtools.calls.tokens import BOS, END_TURN, EOS, ESCAPE, PAD, START_RESPONSE, START_TURN
+from fgtools.calls.tokens import BOS, CONTROL_IDS, END_TURN, EOS, PAD, START_RESPONSE, START_TURN
 from fgtools.offline import CHECKPOINT
 from fgtools.offline.catalogue import read_text
 from fgtools.offline.curriculum import build_rows, load_endings, load_words
 from fgtools.profiles import DEVELOPER_TEXT
 
-FIXED_IDS = {
-    PAD: 0,
-    EOS: 1,
-    BOS: 2,
-    "<unk>": 3,
-    "<start_function_declaration>": 46,
-    "<end_function_declaration>": 47,
-    "<start_function_call>": 48,
-    "<end_function_call>": 49,
-    START_RESPONSE: 50,
-    "<end_function_response>": 51,
-    ESCAPE: 52,
-    START_TURN: 105,
-    END_TURN: 106,
-    "\n": 107,
-}
+FIXED_IDS = {**CONTROL_IDS, "\n": 107}
 """FunctionGemma's ids of its control tokens, which the stand-in keeps."""
 
 HEADS, HEAD_DIM = 4, 32

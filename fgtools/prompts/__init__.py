@@ -20,6 +20,7 @@ __all__ = [
     "encode",
     "encode_row",
     "encode_rows",
+    "golden",
     "messages",
     "probe_template",
     "render_prompt",

@@ -14,6 +14,7 @@ __all__ = [
     "processes",
     "publish",
     "real",
+    "self_check",
     "session",
     "settings",
     "stages",

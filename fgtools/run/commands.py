@@ -54,6 +54,18 @@ def run(options: Namespace) -> None:
     print(render_summary(open_run(out)))
 
 
+def check(options: Namespace) -> None:
+    """Print what the self-check of a model finds; raises SelfCheckError if a check does not hold."""
+    from fgtools.models import load_model, load_tokenizer
+    from fgtools.report.layout import render_table
+    from fgtools.run.self_check import build_self_check_table, check_model, require_known_model
+
+    tokenizer = load_tokenizer(options.model)
+    findings = check_model(load_model(options.model), tokenizer)
+    print(render_table(build_self_check_table(findings)))
+    require_known_model(findings)
+
+
 def _load_raw(options: Namespace) -> RawRows:
     """Open the data; done before the tokenizer is loaded, so that a wrong path is told at once."""
     hub = {"split": options.split, "config": options.config, "revision": options.revision}

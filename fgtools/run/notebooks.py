@@ -20,6 +20,7 @@ from fgtools.files import FgtoolsError, is_watched, make_folder, read_json, sha2
 from fgtools.rows.preparation import describe_sums
 from fgtools.run.folder import RunFolder, open_run
 from fgtools.run.parameters import assign_parameters
+from fgtools.run.self_check import describe_records
 from fgtools.run.settings import load_settings
 from fgtools.run.stages import STAGES
 
@@ -206,6 +207,8 @@ def render_summary(run: RunFolder) -> str:
         comparison = Comparison.from_dict(run.read_json("compare.json"))
         banner = load_settings(run).banner
         lines += [*([banner] if banner else []), render_table(build_comparison_table(comparison)), ""]
+    if (run.root / "self_check.json").exists():
+        lines += [f"self-check  {line}" for line in describe_records(run.read_json("self_check.json"))]
     figures = sorted((run.root / "figures").glob("*.png"))
     lines += [f"figure    {figure}" for figure in figures]
     lines += [f"notebook  {notebook}" for notebook in sorted((run.root / "notebooks").glob("*.ipynb"))]

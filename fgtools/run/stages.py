@@ -34,7 +34,7 @@ STAGES = {
     ),
     "03_baseline": Stage(
         reads=("run.json", "rows.eval.jsonl", "rows.unseen.jsonl"),
-        writes=("replies.base.jsonl", "scores.base.json"),
+        writes=("replies.base.jsonl", "scores.base.json", "self_check.json"),
         may_write=("replies.base.unseen.jsonl", "scores.base.unseen.json"),
     ),
     "04_train": Stage(

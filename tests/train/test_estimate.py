@@ -59,7 +59,8 @@ def test_the_estimate_says_how_long_and_what_makes_it_shorter():
     said = describe_estimate(Work(34, 544, 100_000, 7, 30_000), 80.0, 2)
     assert said.startswith(
         "estimate: about 23 min on this machine: 544 rows (100,000 tokens) in 34 steps and 7 evaluations, at 80 "
-        "tokens/s = 0.44 rows/s, measured on two micro-batches with 2 threads\n"
+        "tokens/s = 0.44 rows/s, measured on two micro-batches with 2 threads; checkpoints and the choice "
+        "among them come on top\n"
     )
     for remedy in ("N_TOTAL", "MAX_LENGTH", "EPOCHS", "LORA_RANK", "GPU"):
         assert remedy in said
@@ -88,12 +89,15 @@ def test_time_left_is_said_after_the_first_step_and_every_two_minutes(monkeypatc
     assert [re.match(r"step +(\d+)/34", line)[1] for line in said] == ["5", "7", "9"]
 
 
-def test_measuring_changes_no_result(batch_run, monkeypatch, capsys, tokenizer, tmp_path):
+@pytest.mark.parametrize("rank", [0, 2])
+def test_measuring_changes_no_result(rank, batch_run, monkeypatch, capsys, tokenizer, tmp_path):
+    if rank:
+        pytest.importorskip("peft")
     rows = small_rows(80, 12)
     for name, size in (("plain", estimate.REAL_PARAMETERS), ("measured", 0)):
         monkeypatch.setattr(estimate, "REAL_PARAMETERS", size)
         config = toy_arguments(n_rows=8, epochs=2)
-        train(fresh_model(), tokenizer, rows[:8], rows[8:], config, tmp_path / name, lora_rank=0)
+        train(fresh_model(), tokenizer, rows[:8], rows[8:], config, tmp_path / name, lora_rank=rank)
         assert ("estimate: about" in (said := capsys.readouterr().out)) is (name == "measured")
         assert ("rows/s, about" in said) is (name == "measured")
     ours, theirs = (load_file(tmp_path / name / "model.safetensors") for name in ("plain", "measured"))

@@ -32,7 +32,7 @@ from fgtools.report.layout import render_markdown_table
 from fgtools.rows import build_rows
 
 CHANGES = (
-    *("right", "wrong value", "other case", "missing", "extra", "undeclared", "wrong type"),
+    *("right", "wrong value", "other case", "other Unicode", "missing", "extra", "undeclared", "wrong type"),
     *("wrong tool", "reordered", "one call fewer", "one call twice"),
 )
 WHY = {
@@ -43,6 +43,8 @@ WHY = {
     "source code": "in its Java and JavaScript tests BFCL takes values as source code in strings",
     "variable": "BFCL compares to the letter where a text stands in place of another declared type",
     "first fit": "BFCL gives each right call the first call that fits it; here every way to pair them is tried",
+    "enum": "BFCL forgives case, spaces and marks in members of an enum; here they are compared to the letter",
+    "unicode": "for BFCL a no-break space and a curved apostrophe are other characters; here they are one text",
     "unexplained": "",
 }
 """Rules in which the two differ on purpose."""
@@ -153,12 +155,18 @@ def change_calls(
         call.arguments[name] = _other_value(value)
     elif change == "wrong type":
         call.arguments[name] = 17 if isinstance(value, str) else str(value)
-    elif change == "other case":
+    elif change in ("other case", "other Unicode"):
         texts = [one for one in names if isinstance(call.arguments[one], str) and call.arguments[one]]
+        if change == "other Unicode":
+            texts = [one for one in texts if {" ", "'"} & set(call.arguments[one])]
         if not texts:
             return []
         name = draw.choice(texts)
-        call.arguments[name] = call.arguments[name].swapcase().replace(" ", "-").replace("'", '"')
+        text = call.arguments[name]
+        if change == "other Unicode":
+            call.arguments[name] = text.replace(" ", "\u00a0").replace("'", "\u2019")
+        else:
+            call.arguments[name] = text.swapcase().replace(" ", "-").replace("'", '"')
     return calls
 
 
@@ -205,11 +213,24 @@ def explain(one: Verdicts, row: Mapping[str, Any], own_accepted: bool | None) ->
         return "variable"
     if one.ours and one.change == "reordered":
         return "first fit"
+    if one.ours and one.change == "other Unicode":
+        return "unicode"
+    pairs = zip(one.calls, row_calls(row), strict=False)
+    if not one.ours and one.change == "other case" and any(_changes_a_choice(*pair, row) for pair in pairs):
+        return "enum"
     if not one.ours and one.change == "missing":
         return "accepted when left out"
     if not one.ours and one.change in ("wrong value", "wrong type", "extra"):
         return "another accepted value"
     return "unexplained"
+
+
+def _changes_a_choice(call: ToolCall, gold: ToolCall, row: Mapping[str, Any]) -> bool:
+    """Return whether a changed call has another value where the gold has a member of the parameter's enum."""
+    tools = {tool["function"]["name"]: tool["function"]["parameters"] for tool in row["tools"]}
+    properties = tools[call.name].get("properties") or {}
+    changed = [name for name, value in call.arguments.items() if value != gold.arguments[name]]
+    return any(gold.arguments[name] in (properties[name].get("enum") or ()) for name in changed if name in properties)
 
 
 def compare_row(

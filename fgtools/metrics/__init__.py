@@ -34,6 +34,7 @@ __all__ = [
     "coverage",
     "find_undeclared",
     "find_violations",
+    "groups",
     "has_valid_arguments",
     "intervals",
     "protocol",
@@ -41,6 +42,7 @@ __all__ = [
     "score_row",
     "scores",
     "tc_cer",
+    "texts",
 ]
 
 FUNCTION_CALLS = Path(__file__).with_name("function_calls.py")

@@ -3,7 +3,10 @@
 Knows calls and function schemas, not texts; `tools` is always the parameters schema by tool name. The rules are BFCL's
 (`ast_checker`): every required argument there, none that is not declared, values of the right type, strings compared
 without case, spaces and the marks , . / - _ * ^, whole numbers allowed where the schema says number, parallel calls in
-any order. BFCL lists every accepted value. A row here has one value, but an optional argument at its default equals an
+any order. Two rules are stricter or wider than BFCL's: a member of an enum is compared to the letter, since a server
+refuses any other spelling, and Unicode's ways to write one text are equal (`texts`). Of numbers and dates that stand as
+text BFCL's rule forgives signs and points ("-5" is "5"); `holds_numeric_text` finds such golds, so that they are
+counted. BFCL lists every accepted value. A row here has one value, but an optional argument at its default equals an
 argument that is left out, inside objects too. The error codes, and which of several comes first, are BFCL's.
 
 Schemas come from data sets and may be malformed: a part that is not JSON Schema is treated as missing.
@@ -19,6 +22,7 @@ from itertools import permutations
 from typing import Any, NamedTuple
 
 from fgtools.calls import ToolCall
+from fgtools.metrics.texts import normalize_text
 from fgtools.schema.names import normalize_object
 from fgtools.schema.types import parse_type
 
@@ -37,6 +41,10 @@ WRONG_COUNT = "parallel_function_checker_no_order:wrong_count"
 NO_MATCH = "parallel_function_checker_no_order:cannot_find_match"
 
 _IGNORED = re.compile(r"[ ,./\-_*^]")
+_NUMERIC = re.compile(r"[\d\s.,/\-_:+*^%]+(?:T[\d:.,+\-]+Z?)?")
+_LONGEST_NUMERIC = 40
+"""Characters of the longest text that is taken for a number or a date."""
+
 _MOST_WAYS = 5040
 """Up to so many ways to pair the calls of a tool (seven with seven), each is tried, so that order breaks no tie."""
 
@@ -215,7 +223,8 @@ def find_value_error(value: Any, gold: Any, spec: Any = None, nested: bool = Fal
     if _kind(value) != _kind(gold) and not _are_numbers(value, gold, spec):
         return TYPE_NESTED if nested else TYPE_SIMPLE
     if isinstance(gold, str):
-        return "" if _plain(value) == _plain(gold) else VALUE_STRING
+        same = value == gold if _is_choice(gold, spec) else _plain(value) == _plain(gold)
+        return "" if same else VALUE_STRING
     if isinstance(gold, (list, tuple)):
         if len(value) != len(gold):
             return VALUE_LIST
@@ -230,6 +239,34 @@ def find_value_error(value: Any, gold: Any, spec: Any = None, nested: bool = Fal
         errors = (find_value_error(value[key], gold[key], properties.get(key), True) for key in shared)
         return next((error if error == TYPE_NESTED else VALUE_VALUE for error in errors if error), "")
     return "" if value == gold else VALUE_OTHERS
+
+
+def holds_numeric_text(value: Any, spec: Any = None) -> bool:
+    """Return whether a gold value is, or holds, text that is a number, a date or a time and no member of an enum.
+
+    Args:
+        value: The gold value.
+        spec: The parameter's schema.
+    """
+    if isinstance(value, str):
+        numeric = len(value) <= _LONGEST_NUMERIC and _NUMERIC.fullmatch(value) and any(map(str.isdigit, value))
+        return bool(numeric) and not _is_choice(value, spec)
+    if isinstance(value, (list, tuple)):
+        items = spec.get("items") if isinstance(spec, Mapping) else None
+        return any(holds_numeric_text(item, items) for item in value)
+    if isinstance(value, Mapping):
+        properties = normalize_object(spec).properties
+        return any(holds_numeric_text(item, properties.get(name)) for name, item in value.items())
+    return False
+
+
+def _is_choice(gold: Any, spec: Any) -> bool:
+    """Return whether a value is a member of its schema's enum, or of that of one of the schema's alternatives."""
+    if not isinstance(spec, Mapping):
+        return False
+    others = spec.get("anyOf")
+    schemas = [spec, *(one for one in (others if isinstance(others, list) else ()) if isinstance(one, Mapping))]
+    return any(gold in schema["enum"] for schema in schemas if isinstance(schema.get("enum"), list))
 
 
 def _kind(value: Any) -> str:
@@ -248,4 +285,4 @@ def _are_numbers(value: Any, gold: Any, spec: Any) -> bool:
 
 
 def _plain(text: str) -> str:
-    return _IGNORED.sub("", text).lower().replace("'", '"')
+    return _IGNORED.sub("", normalize_text(text)).lower().replace("'", '"')

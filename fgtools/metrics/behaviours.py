@@ -2,12 +2,24 @@
 
 Knows texts; not rows or scores. Source of the four: When2Call (NVIDIA, 2025), where the model chooses among given
 answers. Free replies are classified here by their wording, in English and Chinese, which is a heuristic: no rung of
-the ladder depends on it.
+the ladder depends on it. The rule, in its order, for a reply without a call:
+
+1. silent: it holds no text.
+2. request_for_info: a sentence asks for something ("could you tell", "please provide", "I need your"), or is a question
+   with what, which, when, where, who or how. Offers of other help are left aside.
+3. cannot_answer: it says that it cannot, could not or is unable; that it does not have, support, allow or cover
+   something; that something is not available, possible or supported; that no or none of the tools does it; that it is
+   outside or beyond what it does; or it is sorry, afraid or apologises.
+4. request_for_info: it holds another question; else direct.
+
+Texts are compared as `texts.normalize_text` writes them, so every apostrophe is one; "cant" and "dont" count as well.
 """
 
 from __future__ import annotations
 
 import re
+
+from fgtools.metrics.texts import normalize_text
 
 TOOL_CALL, REQUEST, DECLINE, DIRECT, SILENT = "tool_call", "request_for_info", "cannot_answer", "direct", "silent"
 
@@ -25,10 +37,12 @@ _ASKS = re.compile(
     re.IGNORECASE,
 )
 _DECLINES = re.compile(
-    r"\b(?:can(?:no|')?t|can not|cannot|unable|not able|won'?t be able|not (?:possible|capable|available|equipped)"
-    r"|(?:don't|do not|doesn't|does not) (?:currently |really )?(?:have|support|allow|match|provide|cover|include)"
+    r"\b(?:can(?:no|')?t|can not|cannot|could(?:n'?t| not)|unable|not able|won'?t be able"
+    r"|(?:not|isn'?t|aren'?t) (?:currently )?(?:possible|capable|available|equipped|supported)"
+    r"|(?:do(?:es)?n'?t|do(?:es)? not) (?:currently |really )?(?:have|support|allow|match|provide|cover|include)"
     r"|no (?:such |suitable |available )?(?:tool|function)s?|none of (?:the|my|these)|outside (?:of )?(?:my|the)"
-    r"|beyond my|sorry|unfortunately)\b|抱歉|无法|不能|没有(?:能力|权限|办法|相关|合适)|没办法|对不起",
+    r"|beyond my|sorry|unfortunately|i'?m afraid|i am afraid|apolog(?:y|ies|i[sz]e))\b"
+    r"|抱歉|无法|不能|没有(?:能力|权限|办法|相关|合适)|没办法|对不起",
     re.IGNORECASE,
 )
 _OFFERS = re.compile(
@@ -53,7 +67,7 @@ def classify_behaviour(text: str, n_calls: int = 0) -> str:
     """
     if n_calls:
         return TOOL_CALL
-    said = re.sub(r"<[a-z_]+>", " ", text[:_READ]).replace("\u2019", "'").strip()
+    said = normalize_text(re.sub(r"<[a-z_]+>", " ", text[:_READ])).strip()
     if not said:
         return SILENT
     asked = [one for one in _SENTENCE.split(said) if not _OFFERS.search(one)]

@@ -1,7 +1,7 @@
 """Scores by number of tools, number of calls, prompt length, tools seen in training, and type of argument.
 
 Knows scores of rows; not replies. Every part is a Scores object, with the same measures, counts and intervals; parts
-without rows are left out. Intervals of arguments are over rows, since the arguments of one row depend on each other.
+without rows are left out. Intervals of arguments are over groups of rows, as all intervals of scores.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from fgtools.files import InputError
-from fgtools.metrics.intervals import Ratio, Share, bootstrap_ratio
+from fgtools.metrics.groups import Groups
+from fgtools.metrics.intervals import Ratio, bootstrap_ratio, measure_share
 from fgtools.metrics.ladder import RowScore
-from fgtools.metrics.scores import Scores, require_same_ids
+from fgtools.metrics.scores import Scores, group_rows, require_same_ids
 
 Parts = dict[str, Scores]
 """Label -> the scores of its rows, in display order."""
@@ -77,22 +78,24 @@ def count_argument_types(scores: Scores) -> dict[str, Ratio]:
     """Return the share of right ones among the gold arguments, by JSON type, the most common type first.
 
     Returns:
-        JSON type -> Ratio; its interval is the bootstrap's over the rows that hold the type, or Wilson's of these rows
-        where all arguments are right or all wrong, since there the bootstrap has no width.
+        JSON type -> Ratio; its interval is the bootstrap's over groups of the rows that hold the type, or Wilson's of
+        these rows where all arguments are right or all wrong, since there the bootstrap has no width.
     """
     counts: dict[str, list[tuple[int, int]]] = {}
+    holding: dict[str, list[RowScore]] = {}
     for row in scores.rows:
         for kind, right, gold in row.arguments_by_type:
             counts.setdefault(kind, []).append((right, gold))
-    ratios = {kind: _pool(pairs) for kind, pairs in counts.items()}
+            holding.setdefault(kind, []).append(row)
+    ratios = {kind: _pool(pairs, group_rows(holding[kind])) for kind, pairs in counts.items()}
     return dict(sorted(ratios.items(), key=lambda item: (-item[1].denominator, item[0])))
 
 
-def _pool(pairs: Sequence[tuple[int, int]]) -> Ratio:
-    ratio = bootstrap_ratio(*zip(*pairs, strict=True))
+def _pool(pairs: Sequence[tuple[int, int]], groups: Groups) -> Ratio:
+    ratio = bootstrap_ratio(*zip(*pairs, strict=True), groups)
     if ratio.numerator not in (0, ratio.denominator):
         return ratio
-    low, high = Share(len(pairs) if ratio.numerator else 0, len(pairs)).interval
+    low, high = measure_share([ratio.numerator > 0] * len(pairs), groups).interval
     return dataclasses.replace(ratio, low=low, high=high)
 
 

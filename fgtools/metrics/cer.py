@@ -8,10 +8,11 @@ are; jiwer first strips outer white space.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from fgtools.files import InputError
-from fgtools.metrics.intervals import Ratio, bootstrap_ratio, to_json
+from fgtools.metrics.groups import INDEPENDENT, Design, Groups
+from fgtools.metrics.intervals import Ratio, bootstrap_ratio, describe_design, to_json
 
 
 @dataclass(frozen=True)
@@ -22,8 +23,9 @@ class CerResult:
         n: Pairs.
         edits: Insertions, deletions and substitutions, in all pairs together.
         characters: Characters of all references together (characters, not tokens).
-        low: Lower end of the 95 % bootstrap interval over pairs; nan without characters.
+        low: Lower end of the 95 % bootstrap interval over groups of pairs; nan without characters.
         high: Upper end; can exceed 1; nan without characters.
+        design: How the pairs are grouped; says nothing about equality.
     """
 
     n: int
@@ -31,6 +33,7 @@ class CerResult:
     characters: int
     low: float
     high: float
+    design: Design = field(default=INDEPENDENT, compare=False)
 
     @property
     def rate(self) -> float:
@@ -40,12 +43,13 @@ class CerResult:
     @property
     def ratio(self) -> Ratio:
         """The same as a Ratio."""
-        return Ratio(self.edits, self.characters, self.low, self.high)
+        return Ratio(self.edits, self.characters, self.low, self.high, self.design)
 
     def to_dict(self) -> dict[str, float | int | None]:
-        """Return n, edits, characters, low, high and rate; None for each of the last three that is nan."""
+        """Return n, edits, characters, low, high and rate (None for each that is nan), design effect and groups."""
         numbers = {name: to_json(getattr(self, name)) for name in ("low", "high", "rate")}
-        return {"n": self.n, "edits": self.edits, "characters": self.characters, **numbers}
+        counts = {"n": self.n, "edits": self.edits, "characters": self.characters}
+        return {**counts, **numbers, **describe_design(self.design)}
 
     def __str__(self) -> str:
         return str(self.ratio)
@@ -58,12 +62,13 @@ def count_edits(prediction: str, reference: str) -> int:
     return Levenshtein.distance(prediction, reference)
 
 
-def tc_cer(predictions: Sequence[str], references: Sequence[str]) -> CerResult:
+def tc_cer(predictions: Sequence[str], references: Sequence[str], groups: Groups | None = None) -> CerResult:
     """Return the TC-CER: the corpus character error rate of predicted call blocks against gold blocks, counts first.
 
     Args:
         predictions: Predicted blocks; "" for none.
         references: Gold blocks, in the same order.
+        groups: The groups of these rows, for the interval; None: rows are taken as independent.
 
     Returns:
         The CerResult; its rate is nan where the references hold no character.
@@ -81,10 +86,10 @@ def tc_cer(predictions: Sequence[str], references: Sequence[str]) -> CerResult:
             if not isinstance(text, str):
                 raise InputError(f"{label} {index} must be text, got {type(text).__name__}: use '' for no block")
     edits = [count_edits(*pair) for pair in zip(predictions, references, strict=True)]
-    return pool_edits(edits, [len(text) for text in references])
+    return pool_edits(edits, [len(text) for text in references], groups)
 
 
-def pool_edits(edits: Sequence[int], characters: Sequence[int]) -> CerResult:
+def pool_edits(edits: Sequence[int], characters: Sequence[int], groups: Groups | None = None) -> CerResult:
     """Return the corpus error rate of pairs by their edits and the lengths of their references, in characters."""
-    ratio = bootstrap_ratio(edits, characters)
-    return CerResult(len(edits), ratio.numerator, ratio.denominator, ratio.low, ratio.high)
+    ratio = bootstrap_ratio(edits, characters, groups)
+    return CerResult(len(edits), ratio.numerator, ratio.denominator, ratio.low, ratio.high, ratio.design)

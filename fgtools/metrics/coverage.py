@@ -19,7 +19,8 @@ from typing import Any
 
 from fgtools.files import InputError
 from fgtools.metrics.confidence import MEASURES, GeneratedReply
-from fgtools.metrics.intervals import Share, from_json, to_json
+from fgtools.metrics.groups import Groups
+from fgtools.metrics.intervals import Share, from_json, measure_share, parse_design, to_json
 from fgtools.metrics.scores import Scores, require_same_ids
 
 MIN_ANSWERED = 10
@@ -33,12 +34,16 @@ class Outcome:
     Attributes:
         right: Whether its calls match the gold (AST match).
         confidence: How sure the model was, a log-probability; nan where it is not known.
-        group: The group of the row.
+        group: The group of the row (request and tools), which is never split.
+        tool_group: Equal for rows of one tool, for intervals.
+        request_group: Equal for rows that ask the same, for intervals.
     """
 
     right: bool
     confidence: float
     group: str
+    tool_group: str = ""
+    request_group: str = ""
 
 
 @dataclass(frozen=True)
@@ -63,7 +68,8 @@ class Point:
     @classmethod
     def from_dict(cls, saved: Mapping[str, Any]) -> Point:
         """Return the Point that to_dict made a JSON object of."""
-        answered, right = (Share(saved[name]["k"], saved[name]["n"]) for name in ("answered", "right"))
+        sides = (saved["answered"], saved["right"])
+        answered, right = (Share(one["k"], one["n"], parse_design(one)) for one in sides)
         return cls(answered, right, from_json(saved["threshold"]))
 
 
@@ -162,22 +168,37 @@ def build_outcomes(
     if len(replies) != len(rows):
         raise InputError(f"every row must have a reply, got {len(rows)} rows and {len(replies)} replies: score again")
     return [
-        Outcome(one.ast_match, getattr(reply.confidence, measure), str(row.get("group") or row["row_id"]))
+        Outcome(
+            one.ast_match,
+            getattr(reply.confidence, measure),
+            str(row.get("group") or row["row_id"]),
+            one.tool_group,
+            one.request_group,
+        )
         for row, one, reply in zip(rows, scores.rows, replies, strict=True)
     ]
 
 
 def apply_threshold(outcomes: Sequence[Outcome], threshold: float) -> Point:
     """Return what becomes of rows at a threshold; with nan for a threshold every row is passed on."""
-    answered = [one.right for one in outcomes if one.confidence >= threshold]
-    return Point(Share(len(answered), len(outcomes)), Share(sum(answered), len(answered)), threshold)
+    answered = [one for one in outcomes if one.confidence >= threshold]
+    right = measure_share([one.right for one in answered], _group_outcomes(answered))
+    passed = measure_share([one.confidence >= threshold for one in outcomes], _group_outcomes(outcomes))
+    return Point(passed, right, threshold)
+
+
+def _group_outcomes(outcomes: Sequence[Outcome]) -> Groups | None:
+    """Return which rows belong together; None where it is not known of each."""
+    if not all(one.request_group for one in outcomes):
+        return None
+    return Groups(tuple(one.tool_group for one in outcomes), tuple(one.request_group for one in outcomes))
 
 
 def build_curve(outcomes: Sequence[Outcome]) -> tuple[Point, ...]:
     """Return what becomes of rows at every threshold that makes a difference, the strictest first.
 
     Thresholds are confidences rounded down to three significant digits, so that they can be copied from a page. Rows
-    at the same threshold are answered together, or none of them is.
+    at the same threshold are answered together, or none of them is. Intervals of a curve take rows as independent.
     """
     at: Counter[float] = Counter()
     right_at: Counter[float] = Counter()

@@ -35,8 +35,9 @@ Args:
 
 Returns:
     n; for every share its rate with _k, _n, _low and _high (Wilson, 95 %); for every error rate (can exceed 1) and
-    argument score its value with its counts, _low and _high (bootstrap, 95 %); chance; errors and behaviours as counts
-    of rows. A rate of nothing is None.
+    argument score its value with its counts, _low and _high (bootstrap, 95 %); with each of them _groups and
+    _design_effect, since intervals keep rows of one tool or one request together; chance; errors and behaviours as
+    counts of rows. A rate of nothing is None.
 """
 
 

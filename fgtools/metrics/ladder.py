@@ -22,6 +22,7 @@ in_grammar and known_tool means: no call.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections import Counter
@@ -35,12 +36,14 @@ from fgtools.metrics.ast_match import (
     can_pair,
     declared_type,
     find_error,
+    holds_numeric_text,
     missing_names,
     pair_calls,
     unexpected_names,
 )
 from fgtools.metrics.behaviours import classify_behaviour
 from fgtools.metrics.cer import count_edits
+from fgtools.metrics.texts import normalize_request
 from fgtools.metrics.validity import has_valid_arguments
 from fgtools.schema.names import normalize_object
 from fgtools.schema.nulls import leave_out_nulls
@@ -61,6 +64,10 @@ class RowScore:
 
     Attributes:
         row_id: The row.
+        tool_group: The tool that the gold calls first, or for a row whose right answer is no call the first that it
+            declares: rows of one tool are not independent.
+        request_group: Equal for rows that ask the same: near duplicates and turns of one conversation where the split
+            found them (`request_group` of the row, `conversation`), else equal requests.
         n_tools: Tools it declares, also those that it declares twice.
         n_gold: Calls of its gold; 0 for a row whose right answer is no call.
         n_calls: Calls in the reply, unreadable ones included.
@@ -79,10 +86,13 @@ class RowScore:
         behaviour_gold: What the right answer does; "" where the row has neither a gold call nor a text `reply`.
         chance: Probability that declared tools drawn at random, as many as the gold has calls, are the right ones.
         gold_valid: Whether the gold's own arguments satisfy the schema.
+        gold_numeric: Whether the gold holds text that is a number or a date, of which an AST match forgives signs.
         error: "" for an AST match, else BFCL's code or one of ours.
     """
 
     row_id: str
+    tool_group: str
+    request_group: str
     n_tools: int
     n_gold: int
     n_calls: int
@@ -106,6 +116,7 @@ class RowScore:
     behaviour_gold: str
     chance: float
     gold_valid: bool
+    gold_numeric: bool
     error: str
 
     @property
@@ -165,6 +176,8 @@ def score_row(row: Mapping[str, Any], text: str, style: str = "native") -> RowSc
     types, n_predicted = _count_arguments(calls, gold, tools)
     return RowScore(
         row_id=str(row.get("row_id", "")),
+        tool_group=_tool_group(row),
+        request_group=_request_group(row),
         n_tools=len(row["tools"]),
         n_gold=len(gold),
         n_calls=n_calls,
@@ -188,6 +201,7 @@ def score_row(row: Mapping[str, Any], text: str, style: str = "native") -> RowSc
         behaviour_gold=_right_behaviour(row),
         chance=_chance(gold, tools),
         gold_valid=has_valid_arguments(gold, tools),
+        gold_numeric=any(holds_numeric_text(call.arguments, tools.get(call.name)) for call in gold),
         error=error,
     )
 
@@ -246,6 +260,22 @@ def _count_arguments(
             right.update(types[name] for name in agreement.right)
             wanted.update(types.values())
     return tuple((kind, right[kind], count) for kind, count in sorted(wanted.items())), n_predicted
+
+
+def _tool_group(row: Mapping[str, Any]) -> str:
+    names = [call["name"] for call in row["gold"]] or [tool["function"]["name"] for tool in row["tools"]]
+    return str(names[0]) if names else ""
+
+
+def _request_group(row: Mapping[str, Any]) -> str:
+    said = [str(one.get("content") or "") for one in row.get("messages", ()) if one.get("role") == "user"]
+    request = normalize_request("\n".join(said))
+    same = row.get("request_group") or row.get("conversation") or (f"request: {_hash(request)}" if request else "")
+    return str(same or row.get("row_id", ""))
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def _right_behaviour(row: Mapping[str, Any]) -> str:

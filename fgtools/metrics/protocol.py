@@ -70,9 +70,9 @@ def score_protocol(rows: Sequence[Mapping[str, Any]], replies: Sequence[str], st
     content = [render_first(*pair) for pair in zip(calls, blocks, strict=True)]
     return Protocol(
         scores.tool_accuracy,
-        tc_cer(blocks, golds["tutorial"]),
-        tc_cer(blocks, golds["native"]),
-        tc_cer(content, golds["native"]),
+        tc_cer(blocks, golds["tutorial"], scores.groups),
+        tc_cer(blocks, golds["native"], scores.groups),
+        tc_cer(content, golds["native"], scores.groups),
         scores.ast_match,
     )
 

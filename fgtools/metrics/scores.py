@@ -17,7 +17,8 @@ from typing import Any
 from fgtools.files import InputError
 from fgtools.metrics.behaviours import BEHAVIOURS
 from fgtools.metrics.cer import CerResult, pool_edits
-from fgtools.metrics.intervals import Ratio, Share, bootstrap_ratio, to_json
+from fgtools.metrics.groups import Groups
+from fgtools.metrics.intervals import Ratio, bootstrap_ratio, measure_share, to_json
 from fgtools.metrics.ladder import RowScore, score_row
 
 RATIOS = {
@@ -48,8 +49,7 @@ class ShareOf:
     def __get__(self, scores: Scores | None, owner: type[Scores]) -> Any:
         if scores is None:
             return self
-        facts = self.list_facts(scores)
-        return Share(sum(facts), len(facts))
+        return measure_share(self.list_facts(scores), group_rows(getattr(scores, self.among)))
 
     def list_facts(self, scores: Scores) -> list[bool]:
         """Return the fact of every row that is counted."""
@@ -86,6 +86,11 @@ class Scores:
         """The rows whose right answer is no call, and is known."""
         return tuple(row for row in self.no_call_rows if row.behaviour_gold)
 
+    @cached_property
+    def groups(self) -> Groups:
+        """Which of all rows belong together."""
+        return group_rows(self.rows)
+
     in_grammar = ShareOf("in_grammar")  # the rungs of the ladder come first, as `ladder` defines them
     known_tool = ShareOf("known_tool")
     right_tools = ShareOf("right_tools")
@@ -100,6 +105,7 @@ class Scores:
     false_calls = ShareOf("false_call", "no_call_rows")
     right_behaviour = ShareOf("right_behaviour", "behaviour_rows")
     gold_invalid = ShareOf("gold_invalid", "call_rows")
+    gold_numeric = ShareOf("gold_numeric", "call_rows")
 
     @cached_property
     def cer(self) -> CerResult:
@@ -107,31 +113,39 @@ class Scores:
 
         The tutorial renders its gold in its own notation, whatever the model's: see `protocol` for that figure.
         """
-        return pool_edits(*self.list_counts("cer"))
+        return pool_edits(*self.list_counts("cer"), self.groups_of("cer"))
 
     @cached_property
     def cer_rendered(self) -> CerResult:
         """The same with every parsed reply rendered again: content without format."""
-        return pool_edits(*self.list_counts("cer_rendered"))
+        return pool_edits(*self.list_counts("cer_rendered"), self.groups_of("cer_rendered"))
 
     @cached_property
     def argument_precision(self) -> Ratio:
         """Right arguments among the predicted ones."""
-        return bootstrap_ratio(*self.list_counts("argument_precision"))
+        return bootstrap_ratio(*self.list_counts("argument_precision"), self.groups_of("argument_precision"))
 
     @cached_property
     def argument_recall(self) -> Ratio:
         """Right arguments among the gold ones."""
-        return bootstrap_ratio(*self.list_counts("argument_recall"))
+        return bootstrap_ratio(*self.list_counts("argument_recall"), self.groups_of("argument_recall"))
 
     @cached_property
     def argument_f1(self) -> Ratio:
         """Harmonic mean of precision and recall: twice the right arguments among predicted and gold ones."""
-        return bootstrap_ratio(*self.list_counts("argument_f1"))
+        return bootstrap_ratio(*self.list_counts("argument_f1"), self.groups_of("argument_f1"))
+
+    def rows_of(self, name: str) -> tuple[RowScore, ...]:
+        """Return the rows that one of RATIOS is counted on."""
+        return self.call_rows if name.startswith("cer") else self.rows
+
+    def groups_of(self, name: str) -> Groups:
+        """Return which of the rows that one of RATIOS is counted on belong together."""
+        return group_rows(self.rows_of(name))
 
     def list_counts(self, name: str) -> tuple[list[int], list[int]]:
         """Return the numerators and the denominators of one of RATIOS, row by row."""
-        rows = self.call_rows if name.startswith("cer") else self.rows
+        rows = self.rows_of(name)
         above, below = ([sum(getattr(row, field) for field in fields) for row in rows] for fields in RATIOS[name])
         return above, below
 
@@ -216,6 +230,11 @@ def score(rows: Sequence[Mapping[str, Any]], replies: Sequence[str], style: str 
     if style not in ("native", "tutorial"):
         raise InputError(f"style must be 'native' or 'tutorial', got {style!r}")
     return Scores(tuple(score_row(row, reply, style) for row, reply in zip(rows, replies, strict=True)), style=style)
+
+
+def group_rows(rows: Sequence[RowScore]) -> Groups:
+    """Return which of some rows belong together, by tool and by request."""
+    return Groups(tuple(row.tool_group for row in rows), tuple(row.request_group for row in rows))
 
 
 def require_same_ids(first: Iterable[str], second: Iterable[str]) -> None:

@@ -56,9 +56,12 @@ def render_card(facts: Mapping[str, Mapping[str, Any]], repo_id: str = "", banne
         "## Before and after",
         f"{comparison.n} held-out rows, the same before and after, greedy replies. {comparison.verdict}",
         render_markdown_table(build_comparison_table(comparison)),
-        "Shares carry Wilson intervals, their differences Bonett and Price's, the rest bootstrap intervals over rows. "
-        "AST match follows the rules of the Berkeley Function Calling Leaderboard. Tool accuracy is the tutorial's. "
-        "TC-CER is its error rate, but with the gold in the notation that the model was taught.",
+        "AST match decides; the p of the other measures are corrected for their number, as Holm does. Shares carry "
+        "Wilson intervals, their differences Bonett and Price's, the rest bootstrap intervals; all of them, and the p "
+        "(sign flips of whole groups), keep rows of one tool or one request together. AST match follows the rules of "
+        "the Berkeley Function Calling Leaderboard, but for members of an enum, which are compared to the letter. Tool "
+        "accuracy is the tutorial's. TC-CER is its error rate, but with the gold in the notation that the model was "
+        "taught.",
         *_render_threshold(facts["compare"].get("coverage")),
         "## Data",
         f"{_count_raw(funnel)} from {funnel['origin']}. What became of them:",

@@ -25,7 +25,8 @@ _FORMATS: Mapping[str, Callable[[float], str]] = {
     "share": "{:.1%}".format,
     "rate": "{:.3f}".format,
     "difference": "{:+.3g}".format,
-    "p": lambda p: format_p(p).removeprefix("= "),
+    "design effect": "{:.1f}".format,
+    **dict.fromkeys(("p", "p (Holm)"), lambda p: format_p(p).removeprefix("= ")),
     **dict.fromkeys(("eval loss", "tokens right", "rows right"), "{:.4f}".format),
 }
 """How the numbers of a column are written, by its name; other numbers are written as Python writes them."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas
 
-from fgtools.metrics import Change, Comparison, Scores, Share
+from fgtools.metrics import Change, Comparison, Ratio, Scores, Share
 from fgtools.metrics.behaviours import BEHAVIOURS
 from fgtools.metrics.breakdowns import Parts, require_same_parts
 from fgtools.metrics.coverage import ThresholdChoice
@@ -33,6 +33,7 @@ LABELS = {
     "right_behaviour": "right behaviour, rows without one",
     "tool_accuracy": "tool accuracy (tutorial)",
     "gold_invalid": "gold breaks its own schema, rows with a call",
+    "gold_numeric": "gold holds numbers or dates as text (AST match forgives signs), rows with a call",
     "cer": "TC-CER, gold in the model's notation (lower is better)",
     "cer_rendered": "TC-CER of re-rendered calls, same gold (lower is better)",
     "argument_precision": "arguments: precision",
@@ -53,14 +54,15 @@ _FIGURES = {
 
 
 def build_ladder_table(scores: Scores) -> pandas.DataFrame:
-    """Return every measure of one model with its counts and its 95 % interval, and its rate as a number.
+    """Return every measure of one model with its counts, its 95 % interval and design effect, and its rate as a number.
 
-    The row on golds that break their own schema belongs to it: a reply that copies such a gold has no valid arguments.
+    The rows on golds belong to it: a reply that copies a gold which breaks its own schema has no valid arguments, and
+    AST match forgives the sign of a number that stands as text.
     """
     how = ", constrained replies" if scores.constrained else ""
     measures = [(label, getattr(scores, name)) for name, label in LABELS.items()]
-    rows = [(label, str(measure), measure.rate) for label, measure in measures]
-    return pandas.DataFrame(rows, columns=["measure", f"k/n = value [95 % interval]{how}", "rate"])
+    rows = [(label, str(measure), measure.design.effect, measure.rate) for label, measure in measures]
+    return pandas.DataFrame(rows, columns=["measure", f"k/n = value [95 % interval]{how}", "design effect", "rate"])
 
 
 def build_threshold_table(choice: ThresholdChoice) -> pandas.DataFrame:
@@ -82,17 +84,26 @@ def build_threshold_table(choice: ThresholdChoice) -> pandas.DataFrame:
 
 
 def build_comparison_table(comparison: Comparison) -> pandas.DataFrame:
-    """Return every measure before and after, with the difference and the p of McNemar's exact test.
+    """Return every measure before and after, with the difference, its design effect and its p.
 
     Differences are in percentage points for a share and in the ratio's own unit for a ratio; they are missing where a
-    side has no denominator. What McNemar's test does not apply to has no `fixed`, `broken` and `p`.
+    side has no denominator, and so are the p. The p of the measure that decides is its own, those of the others are
+    Holm's. A ratio has no `fixed` and `broken`.
     """
     rows = [
-        {**_describe_change(change), "fixed": change.fixed, "broken": change.broken, "p": change.p}
+        {
+            **_describe_change(change),
+            "design effect": change.design.effect,
+            "fixed": change.fixed,
+            "broken": change.broken,
+            "p (Holm)": change.p_corrected,
+        }
         for change in comparison.changes
     ]
-    table = pandas.DataFrame(rows).astype({"fixed": "Int64", "broken": "Int64", "p": float})
-    table.loc[table["difference"].isna() | table["p"].isna(), ["fixed", "broken", "p"]] = None
+    table = pandas.DataFrame(rows).astype({"fixed": "Int64", "broken": "Int64", "p (Holm)": float})
+    is_ratio = pandas.Series([isinstance(change.before, Ratio) for change in comparison.changes])
+    table.loc[table["difference"].isna() | is_ratio, ["fixed", "broken"]] = None
+    table.loc[table["difference"].isna(), ["design effect", "p (Holm)"]] = None
     return table
 
 
@@ -117,7 +128,8 @@ def build_forgetting_table(comparison: Comparison, unseen: Comparison | None = N
         unseen: Of the rows whose tools training did not see; None where there are none.
 
     Returns:
-        One row a measure; `reading` is what the evidence says of it.
+        One row a measure; `reading` is what the evidence says of it: of the AST match by its own p, of the others by
+        Holm's over all measures of the same rows.
     """
     may_be_lost = ("false_calls", "right_behaviour", "missed_calls")
     changes = [("evaluation rows", comparison.change(name)) for name in may_be_lost]

@@ -9,10 +9,11 @@ compared.
 from __future__ import annotations
 
 import json
-import unicodedata
 import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
+
+from fgtools.metrics.texts import normalize_request
 
 SIDES = ("train", "eval", "unseen")
 
@@ -98,11 +99,6 @@ def count_leaks(keys: Sequence[RowKey], clusters: Sequence[int], n_eval: int) ->
         else:
             leaks["near"] += cluster in trained
     return leaks
-
-
-def normalize_request(text: str) -> str:
-    """Return a request without case, repeated white space and Unicode's compatibility forms."""
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
 def compute_similarity(first: str, second: str) -> float:

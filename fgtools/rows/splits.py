@@ -12,8 +12,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 
 from fgtools.files import InputError
-from fgtools.rows.duplicates import SIDES, RowKey, build_key, cluster_texts, link_conversations, normalize_request
-from fgtools.rows.store import Row, collect_keys, select_rows
+from fgtools.metrics.texts import normalize_request
+from fgtools.rows.duplicates import SIDES, RowKey, build_key, cluster_texts, link_conversations
+from fgtools.rows.store import Row, collect_keys, label_requests, select_rows
 
 _BY_PROTECTION = ("", *SIDES)
 """What a row may name, the most protected side last; "" for a row that is free to go to any."""
@@ -28,8 +29,8 @@ class Splits:
 
     Attributes:
         train: Rows to train on.
-        eval: Held-out rows.
-        unseen: Rows whose gold calls a tool that no training row declares.
+        eval: Held-out rows. Near duplicates among them, and rows of one conversation, have the same `request_group`.
+        unseen: The same for rows whose gold calls a tool that no training row declares.
         duplicates: Rows with the same group and the same gold as an earlier row.
         conflicts: Groups whose rows have different golds.
         conflict_rows: Rows of the minority in those groups; all rows of a group without a majority.
@@ -132,16 +133,17 @@ def _split_as_given(rows: Sequence[Row], keys: Sequence[RowKey], near: Sequence[
     held_groups = {key.group for key in keys[cut:]}
     sides = {index: "train" if index < cut else "eval" for index in range(len(keys))}
     within, across = _count_near(keys, near, sides)
+    clusters = link_conversations(keys, near)
     return Splits(
         train=select_rows(rows, range(cut)),
-        eval=select_rows(rows, range(cut, len(keys))),
+        eval=_select_held_out(rows, range(cut, len(keys)), clusters),
         duplicates=sum(count - 1 for counter in golds.values() for count in counter.values()),
         conflicts=sum(len(counter) > 1 for counter in golds.values()),
         conflict_rows=sum(counter.total() - max(counter.values()) for counter in golds.values()),
         leaks=sum(key.group in held_groups for key in keys[:cut]),
         near_within=within,
         near_across=across,
-        clusters=tuple(link_conversations(keys, near)),
+        clusters=tuple(clusters),
     )
 
 
@@ -174,7 +176,8 @@ def _split_by_group(
     for index in sorted(sides):
         by_side[sides[index]].append(index)
     return Splits(
-        **{side: select_rows(rows, indices) for side, indices in by_side.items()},
+        train=select_rows(rows, by_side["train"]),
+        **{side: _select_held_out(rows, by_side[side], clusters) for side in ("eval", "unseen")},
         **counts,
         set_aside=set_aside,
         overlaps=len(overlapping),
@@ -183,6 +186,14 @@ def _split_by_group(
         held_out_tools=tuple(sorted(held_out)),
         clusters=tuple(clusters),
     )
+
+
+def _select_held_out(rows: Sequence[Row], indices: Sequence[int], clusters: Sequence[int]) -> Sequence[Row]:
+    """Return held-out rows; those that share a cluster with another of them say so in `request_group`."""
+    sizes = Counter(clusters[index] for index in indices)
+    together = {place: clusters[index] for place, index in enumerate(indices) if sizes[clusters[index]] > 1}
+    labels = {place: f"near duplicates {cluster}" for place, cluster in together.items()}
+    return label_requests(select_rows(rows, indices), labels)
 
 
 def _merge_groups(keys: Sequence[RowKey]) -> tuple[dict[int, str], dict[str, int]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,9 @@ from fgtools.files import DataFileError, read_jsonl
 from fgtools.rows.duplicates import RowKey, build_key
 
 Row = dict[str, Any]
-"""A row: {"row_id", "source", "scenario", "group", "messages", "tools", "gold", "reply"}, see `build.build_rows`."""
+"""A row: {"row_id", "source", "scenario", "group", "messages", "tools", "gold", "reply"}, see `build.build_rows`.
+
+A held-out row that has a near duplicate on its side has "request_group" as well, see `splits`."""
 
 REMEDY = "write it anew with `python -m fgtools prepare`, or notebook 2"
 
@@ -79,6 +81,26 @@ class PackedRows(LazyRows):
 def select_rows(rows: Sequence[Any], indices: Sequence[int]) -> Sequence[Any]:
     """Return some of the rows, in the order of `indices`: lazy rows as lazy rows, others as a tuple."""
     return rows.select(indices) if isinstance(rows, LazyRows) else tuple(rows[index] for index in indices)
+
+
+def label_requests(rows: Sequence[Any], labels: Mapping[int, str]) -> Sequence[Any]:
+    """Return rows of which some have a `request_group`, by which their scores are kept together.
+
+    Args:
+        rows: Rows, not changed; lazy ones stay lazy.
+        labels: Position of a row -> its label.
+    """
+    if not labels:
+        return rows
+    if isinstance(rows, PackedRows):
+        packed = enumerate(rows.packed)
+        return PackedRows([_label_packed(row, labels[place]) if place in labels else row for place, row in packed])
+    return tuple({**row, "request_group": labels[place]} if place in labels else row for place, row in enumerate(rows))
+
+
+def _label_packed(packed: PackedRow, label: str) -> PackedRow:
+    row = json.loads(packed.text) | {"request_group": label}
+    return replace(packed, text=json.dumps(row, ensure_ascii=False, allow_nan=False).encode("utf-8"))
 
 
 def collect_keys(rows: Sequence[Row]) -> Sequence[RowKey]:

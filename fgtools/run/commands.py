@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from fgtools.files import InputError, is_watched, read_json, read_jsonl
 from fgtools.metrics import score as score_replies
+from fgtools.metrics.groups import describe_few_tools
 from fgtools.metrics.intervals import describe_few_rows
 from fgtools.profiles import REAL, adapt_recipe, get_recipe, resolve_profile
 from fgtools.rows import Prepared, RawRows, load_raw_rows, load_rows
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
     from trl import SFTConfig
 
+    from fgtools.metrics import Scores
     from fgtools.profiles import Recipe
     from fgtools.rows.remedies import Coverage
     from fgtools.train import TrainResult
@@ -273,7 +275,7 @@ def evaluate(options: Namespace) -> None:
     if first:
         evaluated.write(out, *names, evaluation.list_inputs(Path(options.rows), options.model))
         print(render_table(build_ladder_table(evaluated.scores)))
-        if few := describe_few_rows(len(rows)):
+        for few in filter(None, _describe_few(evaluated.scores)):
             print(few)
 
 
@@ -323,8 +325,13 @@ def score(options: Namespace) -> None:
         auroc = {name: to_json(share) for name, share in compare_measures(rows, scores, replies).items()}
         values |= {"coverage": choice.to_dict(), "threshold": choice.describe(), "auroc": auroc}
     print(json.dumps(values, ensure_ascii=False, indent=1))
-    if few := describe_few_rows(len(rows)):
+    for few in filter(None, _describe_few(scores)):
         print(few, file=sys.stderr)  # standard output holds JSON alone
+
+
+def _describe_few(scores: Scores) -> tuple[str, str]:
+    """Return a sentence where there are few rows, and one where they are of few tools; "" for each that is not so."""
+    return describe_few_rows(len(scores.rows)), describe_few_tools(scores.groups.n_tools)
 
 
 def export(options: Namespace) -> None:

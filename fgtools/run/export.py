@@ -1,7 +1,7 @@
 """The export of a tuned model: files for llama.cpp, each of which answers the evaluation rows and is scored again.
 
 Knows replies, scores and their comparison; how a file is written and run is `serve`'s. Every figure is made of counts
-over the same rows: a file that lost AST matches by McNemar's exact test is not called good.
+over the same rows: a file that lost AST matches by the comparison's own test is not called good.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from fgtools.calls.tokens import STOP_TOKENS
 from fgtools.files import read_json, read_jsonl, write_text
 from fgtools.metrics import Comparison, Scores, Share, compare, score
+from fgtools.metrics.comparison import WORSE, WORSE_HERE
 from fgtools.metrics.intervals import format_p
 from fgtools.profiles import get_recipe
 from fgtools.rows import load_rows
@@ -90,17 +91,17 @@ class Variant:
 
     @property
     def reading(self) -> str:
-        """LOST where McNemar's exact test at 0.05 shows a loss of AST matches; NOT_SHOWN where there were none."""
+        """LOST where the comparison shows a loss of AST matches; NOT_SHOWN where there were none to lose."""
         change = self.comparison.change("ast_match")
         if not change.before.k:
             return NOT_SHOWN
-        return LOST if change.broken > change.fixed and change.p < 0.05 else KEPT
+        return LOST if change.reading in (WORSE, WORSE_HERE) else KEPT
 
     @property
     def verdict(self) -> str:
         """The reading as a sentence that says what it cannot rule out."""
         change = self.comparison.change("ast_match")
-        counts = f"{change.fixed} gained, {change.broken} lost, McNemar's exact p {format_p(change.p)}"
+        counts = f"{change.fixed} gained, {change.broken} lost, p {format_p(change.p)}"
         if self.reading == NOT_SHOWN:
             return f"not shown: transformers itself matches no row of {change.before.n}"
         if self.reading == LOST:

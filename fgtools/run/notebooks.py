@@ -206,7 +206,8 @@ def render_summary(run: RunFolder) -> str:
     if (run.root / "compare.json").exists():
         comparison = Comparison.from_dict(run.read_json("compare.json"))
         banner = load_settings(run).banner
-        lines += [*([banner] if banner else []), render_table(build_comparison_table(comparison)), ""]
+        table = render_table(build_comparison_table(comparison))
+        lines += [*([banner] if banner else []), table, comparison.verdict, ""]
     if (run.root / "self_check.json").exists():
         lines += [f"self-check  {line}" for line in describe_records(run.read_json("self_check.json"))]
     figures = sorted((run.root / "figures").glob("*.png"))

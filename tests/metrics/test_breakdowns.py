@@ -19,7 +19,10 @@ BASE = score([{"row_id": "r", "tools": TOOLS, "gold": []}], ["no"]).rows[0]
 
 
 def rows_with(field, values):
-    rows = (dataclasses.replace(BASE, row_id=f"r{i}", **{field: value}) for i, value in enumerate(values))
+    rows = (
+        dataclasses.replace(BASE, row_id=f"r{i}", tool_group=f"t{i}", request_group=f"q{i}", **{field: value})
+        for i, value in enumerate(values)
+    )
     return Scores(tuple(rows), constrained=True, style="tutorial")
 
 

@@ -3,6 +3,7 @@
 import json
 import math
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -13,6 +14,7 @@ from fgtools.metrics import Confidence, GeneratedReply, Scores, score
 from fgtools.metrics.coverage import (
     MIN_ANSWERED,
     Outcome,
+    Point,
     ThresholdChoice,
     apply_threshold,
     build_curve,
@@ -178,3 +180,16 @@ def test_an_unknown_confidence_has_no_figures():
     unknown = Confidence.from_dict(None)
     assert not unknown.is_known and math.isnan(unknown.total) and math.isnan(unknown.lower)
     assert not Confidence(3, -math.inf, -1.0).is_known
+
+
+def test_a_thresholds_share_keeps_rows_of_one_tool_together():
+    """Twenty tools with ten rows each, all rows of a tool right or wrong: as many observations as tools."""
+    own = [Outcome(tool < 16, 0.0, f"{tool} {row}") for tool in range(20) for row in range(10)]
+    tools = [replace(one, tool_group=one.group.split()[0], request_group=one.group) for one in own]
+    alone, together = apply_threshold(own, -1.0), apply_threshold(tools, -1.0)
+    assert together == alone and together.right.design.effect == pytest.approx(199 / 19)
+    assert together.right.interval[0] < alone.right.interval[0] - 0.1
+    saved = json.loads(json.dumps(together.to_dict()))
+    assert Point.from_dict(saved).right.interval == together.right.interval
+    outcomes = build_outcomes(ROWS, score(ROWS, RIGHT), [GeneratedReply(text) for text in RIGHT])
+    assert all(one.tool_group and one.request_group for one in outcomes)

@@ -123,7 +123,9 @@ def test_what_has_no_denominator_has_no_rate_and_no_interval():
     nothing, edits = bootstrap_ratio([], []), bootstrap_ratio([2], [0])
     assert (str(nothing), str(edits)) == ("0/0", "2/0")
     assert all(map(math.isnan, (edits.rate, *edits.interval)))
-    assert edits.to_dict() == {"numerator": 2, "denominator": 0, "rate": None, "low": None, "high": None}
+    assert (
+        edits.to_dict().items() >= {"numerator": 2, "denominator": 0, "rate": None, "low": None, "high": None}.items()
+    )
     assert all(map(math.isnan, bootstrap_difference(([], []), ([], []))))
     assert all(map(math.isnan, bootstrap_difference(([1], [1]), ([1], [0]))))
 

@@ -62,6 +62,25 @@ def test_mixed_replies_are_counted_by_hand():
     assert scores.cer.edits == 3 + len(blocks[2])  # "two" -> "one" is three substitutions
 
 
+def test_rows_say_which_tool_and_which_request_they_are_of():
+    asked = [{**one, "messages": [{"role": "user", "content": "Wake  me\u00a0UP"}]} for one in ROWS]
+    asked[1]["messages"] = [{"role": "user", "content": "wake me up"}]
+    asked[2] |= {"conversation": "c"}
+    asked[3] |= {"conversation": "c", "request_group": "near duplicates 3"}
+    rows = score(asked, GOLD).rows
+    assert [one.tool_group for one in rows] == ["one", "two", "one", "one", "one"]  # called first, or declared first
+    assert rows[0].request_group == rows[1].request_group == rows[4].request_group
+    assert [one.request_group for one in rows[2:4]] == ["c", "near duplicates 3"]
+    assert [one.request_group for one in score(ROWS, GOLD).rows] == [f"r{place}" for place in range(5)]
+    assert score(asked, GOLD).groups.n_requests == 3
+
+
+def test_golds_whose_sign_is_forgiven_are_counted():
+    rows = [row(0, ("one", "-5")), row(1, ("one", "Oslo")), row(2)]
+    scores = score(rows, [call("one", "5"), call("one", "oslo"), "no"])
+    assert scores.gold_numeric == Share(1, 2) and scores.ast_match == Share(3, 3) and scores.exact_match == Share(1, 3)
+
+
 def test_chance_is_that_of_drawing_declared_tools():
     assert score(ROWS, GOLD).chance == pytest.approx((1 / 2 + 1 / 2 + 2 / 4) / 3)
     assert score([row(0, ("one", "x"), ("one", "y"))], [""]).chance == pytest.approx(1 / 4)
@@ -129,7 +148,8 @@ def test_a_comparison_pairs_rows_by_id_in_any_order():
 
 def scores_of(hits):
     base = score(ROWS[:1], GOLD[:1]).rows[0]
-    return Scores(tuple(dataclasses.replace(base, row_id=str(i), ast_match=hit) for i, hit in enumerate(hits)))
+    own = [{"row_id": str(place), "tool_group": str(place), "request_group": str(place)} for place in range(len(hits))]
+    return Scores(tuple(dataclasses.replace(base, **one, ast_match=hit) for one, hit in zip(own, hits, strict=True)))
 
 
 @pytest.mark.parametrize(

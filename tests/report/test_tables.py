@@ -48,7 +48,7 @@ def comparison(sides) -> Comparison:
 def test_the_ladder_has_every_rung_with_counts_and_interval():
     table = build_ladder_table(score(four_rows.ROWS, four_rows.WRONG)).set_index("measure")
     assert all(LABELS[name] in table.index for name in LADDER)
-    assert table.loc["AST match"].tolist() == ["1/4 = 25.0% [4.6, 69.9]", 0.25]
+    assert table.loc["AST match"].tolist() == ["1/4 = 25.0% [4.6, 69.9]", 1.0, 0.25]
     assert table.columns[0] == "k/n = value [95 % interval]"
     constrained = dataclasses.replace(score(ROWS, HALF), constrained=True)
     assert build_ladder_table(constrained).columns[1].endswith(", constrained replies")
@@ -70,7 +70,7 @@ def test_an_error_rate_of_nothing_has_no_difference():
     for name in ("cer", "argument_recall", "missed_calls"):
         cells = table.loc[LABELS[name]]
         assert cells[["before", "after", "95 % interval"]].tolist() == ["0/0", "0/0", ""]
-        assert cells[["difference", "fixed", "broken", "p"]].isna().all()
+        assert cells[["difference", "design effect", "fixed", "broken", "p (Holm)"]].isna().all()
 
 
 def test_the_comparison_says_what_was_fixed_and_broken():
@@ -80,9 +80,11 @@ def test_the_comparison_says_what_was_fixed_and_broken():
     assert cells["before"].startswith("1/4 = 25.0%") and cells["after"].startswith("4/4 = 100.0%")
     assert change.low < change.high
     assert cells["95 % interval"] == f"[{100 * change.low:+.1f}, {100 * change.high:+.1f}]"
-    assert cells[["difference", "fixed", "broken", "p"]].tolist() == pytest.approx([75.0, 3, 0, 0.25])
+    assert cells[["difference", "fixed", "broken", "p (Holm)"]].tolist() == pytest.approx([75.0, 3, 0, 0.25])
+    assert cells["design effect"] == change.design.effect
     rates, ratio = four.change("cer"), table.set_index("measure").loc[LABELS["cer"]]
-    assert ratio["difference"] == rates.difference and ratio[["fixed", "broken", "p"]].isna().all()
+    assert ratio["difference"] == rates.difference and ratio[["fixed", "broken"]].isna().all()
+    assert ratio["p (Holm)"] == rates.p_corrected
     assert ratio["95 % interval"] == f"[{rates.low:+.3f}, {rates.high:+.3f}]"
     best = table.sort_values("difference", ascending=False)["measure"].iloc[0]
     assert four.change(next(name for name in LABELS if LABELS[name] == best)).difference == 0.75
@@ -139,7 +141,7 @@ def test_what_was_forgotten_is_said(comparison):
 def test_nothing_forgotten_in_few_rows_is_not_said_to_be_certain(sides):
     rows = tuple(row for row in sides[0].rows if not row.n_gold)[:30]
     row = build_forgetting_table(compare(Scores(rows), Scores(rows))).iloc[0]
-    assert row[["difference", "95 % interval", "reading"]].tolist() == [0.0, "[-8.7, +8.7]", NO_EVIDENCE]
+    assert row[["difference", "95 % interval", "reading"]].tolist() == [0.0, "[-8.8, +8.8]", NO_EVIDENCE]
     calls = Scores(sides[0].call_rows)
     row = build_forgetting_table(compare(calls, calls)).iloc[0]
     assert row[["before", "after", "95 % interval", "reading"]].tolist() == ["0/0", "0/0", "", NOT_COUNTED]

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fgtools.rows.duplicates import THRESHOLD, cluster_texts, compute_similarity, normalize_request
+from fgtools.metrics.texts import normalize_request
+from fgtools.rows.duplicates import THRESHOLD, cluster_texts, compute_similarity
 
 WORDS = "book a flight from oslo to rome for two people on the third of may with a window seat and no luggage".split()
 

@@ -7,9 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fgtools.metrics import score_row
 from fgtools.rows import Splits, split_rows
 from fgtools.rows.duplicates import build_key, cluster_texts, count_leaks, link_conversations
 from fgtools.rows.splits import hold_out, limit_no_call
+from fgtools.rows.store import PackedRows, pack_row
 
 
 def row(name: str, group: str = "", gold: str | None = "f", tools: tuple[str, ...] = ("f",), **fields: object) -> dict:
@@ -116,6 +118,24 @@ def test_conversations_join_the_clusters_of_their_rows():
     keys = [build_key(asking(str(n), "", conversation=name)) for n, name in enumerate(["", "a", "b", "a", "b", "b"])]
     assert link_conversations(keys, [0, 1, 2, 3, 4, 3]) == [0, 1, 1, 1, 1, 1]
     assert link_conversations(keys, [0, 1, 2, 3, 2, 5]) == [0, 1, 2, 1, 2, 2]
+
+
+@pytest.mark.parametrize("by", ["group", "rows"])
+def test_held_out_rows_say_which_of_them_ask_nearly_the_same(by):
+    """Scores keep such rows together, so the split that found them says so in the rows."""
+    same = [asking("a", LONG.format("Oslo"), split="eval"), asking("b", LONG.format("Oslo!"), split="eval")]
+    talk = [asking(name, name * 9, conversation="c1", split="eval") for name in ("x", "y")]
+    alone = asking("z", "Something else altogether, please.", split="eval")
+    rows = [*MANY, *same, *talk, alone]
+    before = copy.deepcopy(rows)
+    for kept in (rows, PackedRows([pack_row(one) for one in rows])):
+        held = {row["row_id"]: row for row in split_rows(kept, n_eval=5, by=by).eval}
+        labels = {name: held[name].get("request_group") for name in "abxyz"}
+        assert labels["a"] == labels["b"] != labels["x"] == labels["y"] and labels["z"] is None
+        assert all(labels[name] for name in "abxy")
+        scored = [score_row(held[name], "").request_group for name in "abxyz"]
+        assert len(set(scored)) == 3 and held["a"].keys() - before[20].keys() == {"request_group"}
+    assert rows == before
 
 
 def test_a_split_of_rows_as_given_counts_near_duplicates_across():

@@ -131,7 +131,7 @@ def _add_run(added: Commands) -> None:
     run.add_argument("--data", help="'sample', a JSONL/JSON/Parquet/CSV file or folder, or a hub data set id")
     tools = "tools for all rows, in place of their own: a Python file, JSON, an MCP server's list, or OpenAPI"
     run.add_argument("--tools", metavar="FILE", help=tools)
-    model = "'standin', a folder, a hub id, a kagglehub handle, or 'real' for Gemma 3 270M from the package index"
+    model = "'standin', a folder or .gguf file, a hub id, a kagglehub handle, or 'real' (Gemma 3 270M, package index)"
     run.add_argument("--model", help=model)
     run.add_argument("--out", default="", help="the run folder (default: runs/offline, runs/real with --model real)")
     run.add_argument("--only", nargs="+", default=[], metavar="STAGE", help="stages to run, such as 02 03")

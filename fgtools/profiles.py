@@ -3,7 +3,7 @@
 The profile says where a run happens, the recipe how it treats data, loss and format; a few numbers belong to a model,
 wherever it runs. What a field means stands in its class's docstring, why it has its value beside the value. A notebook
 parameter of the same name in capitals overrides it; what stays the same in every run is a constant.
-Knows no torch and no other room; reads config.json of a model folder, and looks whether real.json is in it.
+Knows no torch and no room but files; reads a model's config.json or GGUF header, and whether real.json is beside it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fgtools.files import InputError
+from fgtools.files import InputError, read_gguf
 
 DEVELOPER_TEXT = "You are a model that can do function calling with the following functions"
 """The sentence that switches FunctionGemma to calling tools; the template does not add it (FunctionGemma formatting
@@ -258,15 +258,24 @@ REAL_NUMBERS: dict[str, Any] = {
 
 
 def is_standin(model: str) -> bool:
-    """Return whether MODEL names the stand-in or a folder that holds a model of its shape."""
-    file = Path(model) / "config.json"
-    if model == STANDIN or not file.is_file():
-        return model == STANDIN
+    """Return whether MODEL names the stand-in, or a folder or GGUF file that holds a model of its shape."""
+    if model == STANDIN:
+        return True
     try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError:  # not JSON: loading the model will say so
+        is_gguf, file = model.lower().endswith(".gguf"), Path(model, "config.json")
+        config = _read_gguf_shape(Path(model)) if is_gguf else json.loads(file.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # none, or not JSON or GGUF: loading it will say so
         return False
     return isinstance(config, dict) and all(config.get(name) == value for name, value in STANDIN_SHAPE.items())
+
+
+def _read_gguf_shape(path: Path) -> dict[str, Any]:
+    """Return what a GGUF file says of STANDIN_SHAPE's fields."""
+    said = read_gguf(path).metadata
+    names = ("general.architecture", "gemma3.embedding_length", "gemma3.block_count", "tokenizer.ggml.tokens")
+    kind, hidden_size, n_layers, tokens = map(said.get, names)
+    values = f"{kind}_text", hidden_size, n_layers, len(tokens or ())
+    return dict(zip(STANDIN_SHAPE, values, strict=True))
 
 
 def fit_recipe(recipe: str | Recipe, model: str) -> Recipe:

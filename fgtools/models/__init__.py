@@ -3,7 +3,8 @@
 Knows transformers' loaders, hubs and devices; not prompts or rows.
 """
 
-from fgtools.models.load import ModelError, load_model, load_tokenizer
+from fgtools.models.errors import ModelError
+from fgtools.models.load import load_model, load_tokenizer
 from fgtools.models.response import response_template
 from fgtools.models.save import save_model
 

@@ -1,4 +1,4 @@
-"""Weights and tokenizer from kagglehub, the hub, a folder or the offline stand-in.
+"""Weights and tokenizer from kagglehub, the hub, a folder, a GGUF file or the offline stand-in.
 
 Knows files, hubs and transformers' loaders; not prompts or rows. Device and dtype are chosen in `device`, and printed
 here with the reason.
@@ -22,58 +22,78 @@ from transformers import (
 )
 
 from fgtools.calls.tokens import BOS, END_CALL, EOS, ESCAPE, PAD, START_CALL, STOP_TOKENS
-from fgtools.files import FgtoolsError
+from fgtools.files import GgufHeader
 from fgtools.models.attention import describe_attention
 from fgtools.models.device import choose_device_and_dtype, detect_capability
+from fgtools.models.errors import ModelError
 from fgtools.offline import CHECKPOINT
 from fgtools.profiles import FUNCTIONGEMMA
 
 STANDIN = "standin"
 _KAGGLE_HANDLE = re.compile(r"[\w-]+(/[\w.-]+){3,4}\Z")
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+\Z")
+_HUB_GGUF = re.compile(r"([\w-][\w.-]*/[\w.-]+):([^:]+\.gguf)\Z")
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 _NOT_THE_MODELS = frozenset({"_name_or_path", "transformers_version", "use_cache"})
 """Entries of a config that no logit depends on."""
 
 
-class ModelError(FgtoolsError, ValueError):
-    """A model or tokenizer cannot be loaded or does not fit the format; the message says what to do."""
-
-
 def find_model(name: str) -> Path:
-    """Return the local folder of a model; download it if it is not local.
+    """Return where a model lies on this machine; download it if it is not local.
 
     Args:
-        name: "standin", a folder, a kagglehub handle (owner/model/framework/variation, with or without a version) or
-            a hub id (owner/name). A folder of that name comes first.
+        name: "standin", a folder, a GGUF file, a kagglehub handle (owner/model/framework/variation, with or without a
+            version), a hub id (owner/name), or a GGUF file of the hub (owner/name:file.gguf). A folder or file of that
+            name comes first.
 
     Returns:
-        The folder; it holds config.json.
+        A folder that holds config.json, or a GGUF file.
 
     Raises:
         ModelError: Nothing has that name, the download fails, or the folder holds no model.
     """
-    folder = CHECKPOINT if name == STANDIN else Path(name)
-    if folder.is_file():
-        raise ModelError(f"MODEL must be a folder, got the file {name!r}: give the folder it lies in")
-    if not name or not folder.is_dir():
-        if name.startswith((".", "/", "~")):
-            raise ModelError(f"MODEL must be an existing folder, but {name!r} does not exist: check the path")
-        if _KAGGLE_HANDLE.match(name):
-            folder = _fetch_from_kaggle(name)
-        elif _HUB_ID.match(name):
-            folder = _fetch_from_hub(name)
-        else:
-            raise ModelError(
-                f"MODEL must be {STANDIN!r}, an existing folder, a hub id such as 'google/functiongemma-270m-it' or a "
-                f"kagglehub handle such as {FUNCTIONGEMMA!r}, got {name!r}"
-            )
-    _require(folder, "config.json")
-    return folder
+    path = CHECKPOINT if name == STANDIN else Path(name)
+    if path.is_file():
+        if is_gguf(path):
+            return path
+        raise ModelError(f"MODEL must be a folder or a .gguf file, got the file {name!r}: give the folder it lies in")
+    if not name or not path.is_dir():
+        path = _fetch(name)
+    if not is_gguf(path):
+        _require(path, "config.json")
+    return path
+
+
+def is_gguf(path: Path) -> bool:
+    """Return whether a path is that of a GGUF file, by its name."""
+    return path.suffix.lower() == ".gguf" and not path.is_dir()
+
+
+def _fetch(name: str) -> Path:
+    """Download what is no local path; raises ModelError where the name is none of kagglehub's or the hub's."""
+    if found := _HUB_GGUF.match(name):
+        return _fetch_from_hub(*found.groups())
+    if name.startswith((".", "/", "~")) or name.lower().endswith(".gguf"):
+        kind = "GGUF file" if name.lower().endswith(".gguf") else "folder"
+        raise ModelError(f"MODEL must be an existing {kind}, but {name!r} does not exist: check the path")
+    if _KAGGLE_HANDLE.match(name):
+        return _fetch_from_kaggle(name)
+    if _HUB_ID.match(name):
+        return _fetch_from_hub(name)
+    raise ModelError(
+        f"MODEL must be {STANDIN!r}, an existing folder or .gguf file, a hub id such as "
+        f"'google/functiongemma-270m-it', a GGUF file of the hub such as 'owner/name:file.gguf', or a kagglehub handle "
+        f"such as {FUNCTIONGEMMA!r}, got {name!r}"
+    )
 
 
 def _require(folder: Path, file: str) -> None:
     if not (folder / file).is_file():
+        if files := sorted(path.name for path in folder.glob("*.gguf")):
+            raise ModelError(
+                f"MODEL must name one of the {len(files)} GGUF files in {folder.name!r}, and not their folder: give "
+                f"{str(folder / files[0])!r}" + (f", or {', '.join(files[1:4])}" if files[1:] else "")
+            )
         raise ModelError(f"the model folder {folder.name!r} must hold {file}, but does not: check MODEL")
 
 
@@ -99,17 +119,27 @@ def _fetch_from_kaggle(handle: str) -> Path:
         ) from error
 
 
-def _fetch_from_hub(repo_id: str) -> Path:
+def _fetch_from_hub(repo_id: str, file: str = "") -> Path:
+    """Download a repository without its GGUF files, which may be many, or one file of it."""
     import huggingface_hub
     from huggingface_hub.errors import HFValidationError, HTTPError
 
     try:
-        return Path(huggingface_hub.snapshot_download(repo_id))
+        if file:
+            return Path(huggingface_hub.hf_hub_download(repo_id, file))
+        folder = Path(huggingface_hub.snapshot_download(repo_id, ignore_patterns=["*.gguf"]))
     except (OSError, HTTPError, HFValidationError) as error:
+        of = f"{file} of " if file else ""
         raise ModelError(
-            f"the hub could not give {repo_id!r} ({type(error).__name__}): check its name, log in (notebook 1) if it "
-            "is gated and accept its licence, switch the internet on, or give MODEL a local folder"
+            f"the hub could not give {of}{repo_id!r} ({type(error).__name__}): check its name, log in (notebook 1) if "
+            "it is gated and accept its licence, switch the internet on, or give MODEL a local folder"
         ) from error
+    if not (folder / "config.json").is_file():
+        raise ModelError(
+            f"{repo_id!r} of the hub must hold config.json, but does not: where it offers GGUF files, name one, as in "
+            f"'{repo_id}:file.gguf'"
+        )
+    return folder
 
 
 def load_tokenizer(name_or_path: str | Path, chat_template: str | Path = "") -> PreTrainedTokenizerBase:
@@ -143,12 +173,7 @@ def load_tokenizer(name_or_path: str | Path, chat_template: str | Path = "") -> 
         tokenizer.name_or_path = str(folder)
     else:
         folder = find_model(str(name_or_path))
-        _require(folder, "tokenizer_config.json")
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(folder)
-        except (OSError, ValueError) as error:
-            message = f"the tokenizer of {folder.name!r} must load, but {type(error).__name__}: {error}"
-            raise ModelError(message) from error
+        tokenizer = _load_gguf_tokenizer(folder) if is_gguf(folder) else _load_tokenizer(folder)
     tokenizer.chat_template = template or tokenizer.chat_template
     if not tokenizer.chat_template:
         raise ModelError(f"the tokenizer of {folder.name!r} must carry a chat template: copy chat_template.jinja there")
@@ -156,6 +181,53 @@ def load_tokenizer(name_or_path: str | Path, chat_template: str | Path = "") -> 
     if tokenizer.pad_token_id is None:
         raise ModelError(f"the tokenizer of {folder.name!r} must have a pad token, but has none")
     return tokenizer
+
+
+def _load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    _require(folder, "tokenizer_config.json")
+    try:
+        return AutoTokenizer.from_pretrained(folder)
+    except (OSError, ValueError) as error:
+        message = f"the tokenizer of {folder.name!r} must load, but {type(error).__name__}: {error}"
+        raise ModelError(message) from error
+
+
+def _load_gguf_tokenizer(path: Path) -> PreTrainedTokenizerBase:
+    """Return the tokenizer of a GGUF file, with its chat template or this package's."""
+    from fgtools.models.gguf import open_gguf
+    from fgtools.models.gguf_vocabulary import build_tokenizer, choose_template
+
+    header = open_gguf(path)
+    tokenizer = AutoTokenizer.from_pretrained(CHECKPOINT) if _has_standins(header) else build_tokenizer(header, path)
+    tokenizer.chat_template, _ = choose_template(header, _read_template())
+    return tokenizer
+
+
+def _has_standins(header: GgufHeader) -> bool:
+    """Return whether a GGUF file's tokens are the stand-in's, whose way of splitting a text no GGUF file can say."""
+    tokens = header.metadata["tokenizer.ggml.tokens"]
+    own = json.loads((CHECKPOINT / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"]
+    return [text.replace("▁", " ") for text in tokens] == [text for text, _ in own]
+
+
+def _read_template() -> str:
+    return (CHECKPOINT / "chat_template.jinja").read_text(encoding="utf-8")
+
+
+def describe_gguf(path: Path) -> str:
+    """Return what was made of a GGUF file: number formats, vocabulary, control tokens, stop ids and chat template.
+
+    Raises:
+        ModelError: It is no whole Gemma 3 text model with FunctionGemma's control tokens in their places.
+    """
+    from fgtools.models.gguf import build_config, describe_weights, open_gguf
+    from fgtools.models.gguf_vocabulary import describe_vocabulary
+
+    header = open_gguf(path)
+    build_config(header, path)
+    tokenizer = "\ntokenizer: the stand-in's own, for the file holds its tokens" if _has_standins(header) else ""
+    weights, vocabulary = describe_weights(header, path), describe_vocabulary(header, path, _read_template())
+    return f"{weights}\n{vocabulary}{tokenizer}"
 
 
 def require_control_tokens(tokenizer: PreTrainedTokenizerBase, name: str = "") -> None:
@@ -190,14 +262,30 @@ def load_model(name_or_path: str | Path, *, device: str | None = None, quiet: bo
     Raises:
         ModelError: It cannot be loaded, has no weights, or they do not fit its config.
     """
-    folder = find_model(str(name_or_path))
+    path = find_model(str(name_or_path))
+    decision = choose_device_and_dtype(None if device == "cpu" else detect_capability())
+    if is_gguf(path):
+        from fgtools.models.gguf import load_gguf_model
+
+        notes = [] if quiet else [describe_gguf(path)]
+        model: PreTrainedModel = load_gguf_model(path, decision.dtype)
+    else:
+        notes, model = [], _load_folder(path, decision.dtype)
+    if not quiet:
+        notes.append(f"{device or decision.device}, {str(decision.dtype).removeprefix('torch.')}: {decision.reason}")
+        capability = None if device == "cpu" else detect_capability()
+        print(*notes, describe_attention(model.config._attn_implementation, capability), sep="\n")
+    return model.to(device or decision.device).eval()
+
+
+def _load_folder(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
+    """Load the model of a folder; raises ModelError where it has no weights, or they do not fit its config."""
     if not any((folder / file).is_file() for file in _WEIGHTS):
         raise ModelError(
             f"the model folder {folder.name!r} must hold weights ({_WEIGHTS[0]}), but holds none: was it saved whole?"
         )
-    decision = choose_device_and_dtype(None if device == "cpu" else detect_capability())
     try:
-        model, loading = AutoModelForCausalLM.from_pretrained(folder, dtype=decision.dtype, output_loading_info=True)
+        model, loading = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, output_loading_info=True)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"the model {folder.name!r} must load, but {type(error).__name__}: {error}") from error
     if loading["missing_keys"]:
@@ -205,10 +293,7 @@ def load_model(name_or_path: str | Path, *, device: str | None = None, quiet: bo
             f"the weights of {folder.name!r} must hold every layer of its config, but {len(loading['missing_keys'])} "
             f"tensors are missing, such as {min(loading['missing_keys'])}: was it saved whole?"
         )
-    if not quiet:
-        print(f"{device or decision.device}, {str(decision.dtype).removeprefix('torch.')}: {decision.reason}")
-        print(describe_attention(model.config._attn_implementation, None if device == "cpu" else detect_capability()))
-    return model.to(device or decision.device).eval()
+    return model
 
 
 def stop_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:

@@ -128,6 +128,8 @@ def _render_threshold(saved: Mapping[str, Any] | None) -> list[str]:
 def _render_metadata(model: str) -> str:
     """Return the YAML that the hub reads; a base model is named where it is one of the hub."""
     lines = ["---", "license: gemma", "library_name: transformers", "pipeline_tag: text-generation"]
+    if model.lower().endswith(".gguf"):
+        model = model.partition(":")[0] if ":" in model else ""  # a file of the hub has its repository's name before it
     if model.count("/") == 1 and not model.startswith((".", "/")):
         lines.append(f"base_model: {model}")
     elif model.startswith("google/functiongemma/"):
@@ -137,7 +139,8 @@ def _render_metadata(model: str) -> str:
 
 def _public_name(model: str) -> str:
     """Return a model's name without the folders of this machine."""
-    return Path(model).name if Path(model).is_absolute() or model.startswith(".") else model
+    is_local_gguf = model.lower().endswith(".gguf") and ":" not in model
+    return Path(model).name if is_local_gguf or Path(model).is_absolute() or model.startswith(".") else model
 
 
 def _count_raw(funnel: Mapping[str, Any]) -> str:

@@ -167,8 +167,8 @@ def name_files(name: str, constrained: bool = False) -> tuple[str, str]:
 
 
 def list_inputs(rows: Path, model: str) -> list[Path]:
-    """Return the files an evaluation was made from: the rows, and the model where it is a folder."""
-    return [rows, *([Path(model)] if Path(model).is_dir() else [])]
+    """Return the files an evaluation was made from: the rows, and the model where it is a folder or a GGUF file."""
+    return [rows, *([Path(model)] if Path(model).exists() else [])]
 
 
 def generate_run(

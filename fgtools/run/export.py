@@ -7,8 +7,10 @@ over the same rows: a file that lost AST matches by the comparison's own test is
 from __future__ import annotations
 
 import re
+import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -275,7 +277,7 @@ def export_model(
     """Write a model's files into a folder, score them where there are rows, and write export.json.
 
     Args:
-        name: The model, as for models.load.find_model.
+        name: The model, as for models.load.find_model; a GGUF file is written anew in other number formats.
         out: The folder.
         types: Number formats, of profiles.GGUF_TYPES.
         to: "gguf", or "ollama" for a Modelfile beside each file as well.
@@ -300,12 +302,13 @@ def export_model(
     records = read_jsonl(Path(replies_path)) if replies_path else []
     if rows_path:
         llama_version()  # a missing package is told before anything is written
-    files = write_files(model, out, types, base)
     reference, variants = None, []
-    if rows_path:
-        budget = max_new_tokens or _read_budget(replies_path)
-        reference = build_reference(model, rows, recipe, out, records=records, max_new_tokens=budget)
-        variants = [score_file(file, reference, recipe, out) for file in files]
+    with _open_folder(model, out, recipe) as folder:
+        files = write_files(folder, out, types, base)
+        if rows_path:
+            budget = max_new_tokens or _read_budget(replies_path)
+            reference = build_reference(folder, rows, recipe, out, records=records, max_new_tokens=budget)
+            variants = [score_file(file, reference, recipe, out) for file in files]
     if to == "ollama":
         budget = reference.max_new_tokens if reference else max_new_tokens or 256
         write_modelfiles(out, files, budget, max(4096, reference.n_ctx if reference else 0))
@@ -313,6 +316,18 @@ def export_model(
     described = describe_export(files, reference, variants)
     out.write_json("export.json", described, inputs)
     return described
+
+
+@contextmanager
+def _open_folder(model: Path, out: RunFolder, recipe: str) -> Iterator[Path]:
+    """Give the model's folder; of a GGUF file one with the same weights in fp32, which is deleted at the end."""
+    if model.is_dir():
+        yield model
+        return
+    from fgtools.models import load_model, load_tokenizer, save_model
+
+    with tempfile.TemporaryDirectory(dir=out.root, prefix=".model.") as scratch:
+        yield save_model(load_model(model, device="cpu"), load_tokenizer(model), Path(scratch, "model"), recipe)
 
 
 def _read_budget(replies_path: str) -> int:

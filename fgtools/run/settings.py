@@ -47,7 +47,7 @@ class Settings:
         profile: Where it runs.
         recipe: How data, loss and format are treated.
         data: "sample", a path or a hub id.
-        model: "standin", a folder, a hub id or a kagglehub handle.
+        model: "standin", a folder, a GGUF file, a hub id or a kagglehub handle.
         seed: Seed of the shuffle, the split and the training.
         n_total: Raw rows to take; 0: all of a local file.
         n_eval: Rows kept for evaluation.
@@ -65,8 +65,9 @@ class Settings:
 
     @property
     def files(self) -> list[Path]:
-        """The local files and folders that the rows come from; run.json holds their hashes."""
-        return [path for path in map(Path, filter(None, (self.data, self.source.tools))) if path.exists()]
+        """The local files that the rows come from, and a GGUF file that is the model; run.json holds their hashes."""
+        model = self.model if self.model.lower().endswith(".gguf") else ""
+        return [path for path in map(Path, filter(None, (self.data, self.source.tools, model))) if path.exists()]
 
     @property
     def banner(self) -> str:
@@ -117,7 +118,7 @@ def build_settings(
 
     Raises:
         InputError: The recipe is unknown, or a number or `turns` makes no sense.
-        FgtoolsError: The file of tools cannot be used.
+        FgtoolsError: The file of tools, or the GGUF file that is the model, cannot be used.
     """
     profile = resolved.profile
     n_total = n_total or choose_total(data or profile.data)
@@ -127,8 +128,17 @@ def build_settings(
         raise InputError(f"SHAPE must be 'auto' or one of {sorted(SHAPES)}, got {source.shape!r}")
     if source.tools:
         load_tools(source.tools)  # a file that cannot be used is said now, not in a later notebook
+    if model.lower().endswith(".gguf") and ":" not in model:
+        _check_gguf(model)
     chosen = adapt_recipe(get_recipe(recipe), turns=turns)
     return Settings(profile, chosen, data or profile.data, model or profile.model, seed, n_total, n_eval, source)
+
+
+def _check_gguf(model: str) -> None:
+    """Print what is made of a local GGUF file; one that cannot be used is an error now, not in a later notebook."""
+    from fgtools.models.load import describe_gguf, find_model
+
+    print(describe_gguf(find_model(model)))
 
 
 def load_settings(run: RunFolder) -> Settings:

@@ -1,11 +1,15 @@
 """Files: whole writes, hashes of the inputs, and errors that name file and line."""
 
+import contextlib
 import os
 
+import gguf
+import numpy
 import pytest
 
 from fgtools.files import (
     DataFileError,
+    read_gguf,
     read_json,
     read_jsonl,
     replace_folder,
@@ -91,3 +95,38 @@ def test_a_folder_is_replaced_as_a_whole(tmp_path):
     replace_folder(tmp_path / "new", tmp_path / "model")
     assert [path.name for path in (tmp_path / "model").iterdir()] == ["new.bin"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model"]
+
+
+def test_the_header_of_a_gguf_file_is_read_as_the_package_gguf_writes_it(tmp_path):
+    writer = gguf.GGUFWriter(tmp_path / "x.gguf", "arch")
+    writer.add_array("texts", ["a", "é", ""])
+    writer.add_array("numbers", [1.5, -2.0])
+    writer.add_bool("yes", True)
+    writer.add_tensor("flat", numpy.arange(5, dtype=numpy.float32))
+    writer.add_tensor("wide", numpy.arange(6, dtype=numpy.float16).reshape(2, 3))
+    for write in (
+        writer.write_header_to_file,
+        writer.write_kv_data_to_file,
+        writer.write_tensors_to_file,
+        writer.close,
+    ):
+        write()
+    header = read_gguf(tmp_path / "x.gguf")
+    assert header.metadata == {
+        "general.architecture": "arch",
+        "texts": ("a", "é", ""),
+        "numbers": (1.5, -2.0),
+        "yes": True,
+    }
+    assert [(one.name, one.shape, one.type) for one in header.tensors] == [("flat", (5,), 0), ("wide", (2, 3), 1)]
+    content = (tmp_path / "x.gguf").read_bytes()
+    assert content[header.tensors[1].offset :][:4] == b"\0\0\0\x3c"  # 0 and 1 in f16
+    for size in range(len(content) - 100):  # wherever it is cut, and whatever is wrong in it
+        damaged = bytearray(content[: header.tensors[0].offset])
+        damaged[size % len(damaged)] ^= 0xFF
+        for part in (content[:size], bytes(damaged)):
+            (tmp_path / "damaged.gguf").write_bytes(part)
+            with contextlib.suppress(DataFileError):
+                read_gguf(tmp_path / "damaged.gguf")
+    with pytest.raises(DataFileError, match="must exist"):
+        read_gguf(tmp_path / "gone.gguf")

@@ -45,9 +45,11 @@ def test_a_hub_id_is_fetched_through_the_hub(monkeypatch):
     import huggingface_hub
 
     asked = []
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda name: asked.append(name) or str(CHECKPOINT))
+    monkeypatch.setattr(
+        huggingface_hub, "snapshot_download", lambda *how, **more: asked.append((how, more)) or str(CHECKPOINT)
+    )
     assert find_model("google/functiongemma-270m-it") == CHECKPOINT
-    assert asked == ["google/functiongemma-270m-it"]
+    assert asked == [(("google/functiongemma-270m-it",), {"ignore_patterns": ["*.gguf"]})]
 
 
 @pytest.mark.parametrize(
@@ -71,7 +73,7 @@ def test_kaggle_without_network_or_consent_says_what_to_do(monkeypatch, error):
 def test_the_hub_without_network_says_what_to_do(monkeypatch, kind):
     import huggingface_hub
 
-    def refuse(name):
+    def refuse(name, **how):
         raise kind("hf_secret is in this text")
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
@@ -85,7 +87,7 @@ def test_the_hub_without_network_says_what_to_do(monkeypatch, kind):
     [
         ("./nowhere", "must be an existing folder, but './nowhere' does not exist"),
         ("/nowhere/at/all", "does not exist: check the path"),
-        ("functiongemma", "MODEL must be 'standin', an existing folder, a hub id"),
+        ("functiongemma", "MODEL must be 'standin', an existing folder or .gguf file, a hub id"),
         ("", "MODEL must be 'standin'"),
         ("a b/c", "MODEL must be 'standin'"),
     ],
@@ -97,7 +99,7 @@ def test_names_that_are_no_model_are_explained(name, message):
 
 def test_a_file_is_no_folder(tmp_path):
     (tmp_path / "model.safetensors").write_text("x")
-    with pytest.raises(ModelError, match="must be a folder, got the file"):
+    with pytest.raises(ModelError, match=r"must be a folder or a \.gguf file, got the file"):
         find_model(str(tmp_path / "model.safetensors"))
 
 

@@ -109,6 +109,21 @@ def test_the_shape_is_that_of_the_model_in_the_package():
     assert is_standin(str(find_model("standin")))
 
 
+def test_a_gguf_file_of_the_stand_ins_shape_is_the_stand_in(tmp_path):
+    from fgtools.serve.gguf import write_gguf
+
+    path = str(write_gguf(find_model("standin"), tmp_path / "standin.gguf", "q8_0").path)
+    assert is_standin(path) and fit_recipe("native", path).learning_rate == 3e-3
+    assert compose_banner(path, "rows.jsonl").startswith("offline stand-in: a toy model")
+    content = (tmp_path / "standin.gguf").read_bytes()
+    for number, other in enumerate(
+        (content.replace(b"\x06\0\0\0\0\0\0\0gemma3", b"\x06\0\0\0\0\0\0\0llama3"), content[:2000], b"")
+    ):
+        (tmp_path / f"{number}.gguf").write_bytes(other)
+        assert not is_standin(str(tmp_path / f"{number}.gguf"))
+    assert not is_standin("owner/name:standin.gguf") and not is_standin(str(tmp_path / "gone.gguf"))
+
+
 def test_the_banner_says_what_is_true(tmp_path):
     real = write_config(tmp_path / "real", hidden_size=640)
     both = "offline stand-in: a toy model on generated rows; the figures say nothing about FunctionGemma"

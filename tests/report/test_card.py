@@ -66,6 +66,21 @@ def test_the_card_names_no_folder_of_the_machine(comparison):
     assert "/home/me" not in card and "`mine`" in card and "base_model" not in card
 
 
+@pytest.mark.parametrize(
+    ("model", "name", "base"),
+    [
+        ("models/mine.gguf", "`mine.gguf`", ""),
+        ("/home/me/mine.gguf", "`mine.gguf`", ""),
+        ("a/b-GGUF:mine.gguf", "`a/b-GGUF:mine.gguf`", "base_model: a/b-GGUF\n"),
+    ],
+)
+def test_a_gguf_file_is_a_base_model_where_it_is_one_of_the_hub(comparison, model, name, base):
+    given = facts(comparison)
+    given["run"] |= {"model": model}
+    card = render_card(given)
+    assert name in card and (base in card if base else "base_model" not in card) and "/home/me" not in card
+
+
 def test_the_card_says_how_the_saved_weights_were_chosen_where_they_were(comparison):
     given = facts(comparison)
     assert "after step 77 were saved: 12 training rows, held out, chose them" in render_card(given)

@@ -76,6 +76,17 @@ def test_without_rows_nothing_is_scored_and_it_says_so(tmp_path, capsys):
     assert variant["reading"] == "not scored" and variant["tensors"] == {"bf16": 29, "f32": 25}
 
 
+def test_a_gguf_file_is_written_in_other_number_formats(exported, rows, tmp_path, capsys):
+    words = ["--types", "f32", "q8_0", "--rows", str(rows), "--max-new-tokens", "48"]
+    model = exported / "model-f32.gguf"
+    assert main(["export", "--model", str(model), *words, "--out", str(tmp_path)]) == 0
+    assert "model-f32.gguf: weights 100.0% F32; none is quantised" in capsys.readouterr().out
+    for name in ("replies.transformers.jsonl", "replies.q8_0.jsonl"):
+        assert (tmp_path / name).read_text() == (exported / name).read_text()
+    assert {"rows.eval.jsonl", "model-f32.gguf"} == set(read_json(tmp_path / "export.json")["inputs"])
+    assert not [path for path in tmp_path.iterdir() if path.is_dir()]
+
+
 def test_a_missing_server_is_told_before_anything_is_written(rows, tmp_path, monkeypatch, capsys):
     from importlib import metadata
 

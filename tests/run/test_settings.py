@@ -4,17 +4,20 @@ import json
 
 import pytest
 
-from fgtools.files import DataFileError, FgtoolsError
+from fgtools.files import DataFileError, FgtoolsError, sha256_of
 from fgtools.metrics import Confidence, GeneratedReply
+from fgtools.models import ModelError
+from fgtools.offline import CHECKPOINT
 from fgtools.offline.samples import build_samples
 from fgtools.profiles import PROFILES, ResolvedProfile
 from fgtools.prompts.encode import token_budget
 from fgtools.rows import RawRows, load_raw_rows, prepare
 from fgtools.rows.funnel import EmptySetError
-from fgtools.run.evaluation import match_replies
+from fgtools.run.evaluation import list_inputs, match_replies
 from fgtools.run.folder import MissingArtifactError, RunFolder
 from fgtools.run.notebooks import render_summary
 from fgtools.run.settings import SourceOptions, build_settings, load_data, load_settings
+from fgtools.serve.gguf import write_gguf
 
 OFFLINE = ResolvedProfile(PROFILES["offline"], "no GPU is visible")
 
@@ -46,6 +49,22 @@ def test_a_file_of_tools_is_read_at_once_and_kept_in_the_settings(tmp_path):
     assert all(row["tools"].startswith('[{"name": "stop"') for row in load_data(settings).rows)
     with pytest.raises(FgtoolsError, match=r"gone\.py must exist"):
         build_settings(OFFLINE, *given, SourceOptions(tools="gone.py"))
+
+
+def test_a_gguf_file_as_the_model_is_checked_at_once_and_hashed(tmp_path, capsys):
+    path = write_gguf(CHECKPOINT, tmp_path / "x.gguf", "q8_0").path
+    given = "native", "", str(path), 40, 3000, 300
+    settings, run = build_settings(OFFLINE, *given), RunFolder(tmp_path)
+    assert "x.gguf: weights 99.6% Q8_0" in capsys.readouterr().out
+    run.write_json("run.json", settings.to_dict(), settings.files)
+    assert run.read_json("run.json")["inputs"] == {"x.gguf": sha256_of(path)}
+    assert load_settings(run).banner.startswith("offline stand-in")
+    assert list_inputs(tmp_path / "rows", str(path)) == [tmp_path / "rows", path]
+    path.write_bytes(path.read_bytes()[:-1000])
+    with pytest.raises(ModelError, match="it is cut off, download it again"):
+        build_settings(OFFLINE, *given)
+    other = build_settings(OFFLINE, "native", "", "owner/name:x.gguf", 40, 3000, 300)
+    assert other.files == [] and list_inputs(tmp_path / "rows", other.model) == [tmp_path / "rows"]
 
 
 def test_parameters_beat_the_profile():

@@ -214,7 +214,7 @@ def _add_train(added: Commands) -> None:
     train.add_argument("--out", required=True)
     train.add_argument("--seed", type=_parse_count, default=40)
     train.add_argument(
-        "--seeds", type=_parse_count, nargs="+", metavar="SEED", help="train once each, with mean and spread"
+        "--seeds", type=_parse_count, nargs="+", metavar="SEED", help="train once each, scored on the same rows"
     )
     train.add_argument(
         "--arguments", default="", metavar="FILE", help="trl.SFTConfig as JSON, in place of the next five options"

@@ -16,6 +16,7 @@ from fgtools.metrics.behaviours import BEHAVIOURS
 from fgtools.metrics.breakdowns import Parts, require_same_parts
 from fgtools.metrics.coverage import ThresholdChoice
 from fgtools.metrics.protocol import TOKENS_AFTER, TOKENS_BEFORE, Protocol
+from fgtools.metrics.scores import require_same_ids
 from fgtools.report.layout import DECIDES
 
 LABELS = {
@@ -225,20 +226,26 @@ def build_evaluations_table(training: Mapping[str, Any]) -> pandas.DataFrame:
     return table
 
 
-def build_seeds_table(trainings: Mapping[int, Mapping[str, Any]]) -> pandas.DataFrame:
-    """Return how much of a result is luck: the same training with several seeds.
+def build_seeds_table(trainings: Mapping[int, Mapping[str, Any]], scores: Mapping[int, Scores]) -> pandas.DataFrame:
+    """Return how much of a result is luck: the same training with several seeds, scored on the same rows.
 
     Args:
         trainings: Seed -> what train.json holds; two or more.
+        scores: Seed -> the scores of its model on rows that chose no checkpoint.
 
     Returns:
-        One row a seed, with the evaluation figures of the saved step; then their mean and standard deviation.
+        One row a seed; then the mean and the standard deviation of `share`, the AST match.
+
+    Raises:
+        ValueError: The seeds were not scored on the same rows.
     """
-    evaluations = [build_evaluations_table(training) for training in trainings.values()]
-    saved = pandas.concat([table[table["saved"] != ""].tail(1) for table in evaluations])
-    figures = saved[list(_FIGURES.values())].astype(float)
-    summary = pandas.DataFrame([figures.mean(skipna=False), figures.std(skipna=False)])
-    table = pandas.concat([figures, summary], ignore_index=True)
-    table.insert(0, "seed", [*map(str, trainings), "mean", "sd"])
-    table.insert(1, "saved step", pandas.array([*saved["step"], None, None], dtype="Int64"))
+    first, *others = ([row.row_id for row in one.rows] for one in scores.values())
+    for ids in others:
+        require_same_ids(first, ids)
+    rates = pandas.Series([one.ast_match.rate for one in scores.values()])
+    table = pandas.DataFrame({"seed": [*map(str, trainings), "mean", "sd"]})
+    table["saved step"] = pandas.array([one["saved_step"] for one in trainings.values()] + [None] * 2, dtype="Int64")
+    for name in ("right_tool_calls", "ast_match"):
+        table[LABELS[name]] = [*(str(getattr(one, name)) for one in scores.values()), "", ""]
+    table["share"] = [*rates, rates.mean(skipna=False), rates.std(skipna=False)]
     return table

@@ -23,7 +23,7 @@ from fgtools.rows import Prepared, RawRows, load_raw_rows, load_rows
 from fgtools.rows import prepare as prepare_rows
 from fgtools.rows.preparation import describe_sums, load_requests
 from fgtools.run.folder import RunFolder, open_run
-from fgtools.run.processes import LAUNCHED, choose_processes, launch
+from fgtools.run.processes import LAUNCHED, choose_processes, current_process, launch
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -181,12 +181,26 @@ def train(options: Namespace) -> None:
     elif len(options.seeds) < 2:
         raise InputError(f"--seeds takes two or more, got {options.seeds}: use --seed for one")
     else:
-        from fgtools.report.layout import render_table
-        from fgtools.report.tables import build_seeds_table
+        _train_seeds(options)
 
-        root = open_run(options.out).root
-        results = {seed: _train_once(options, seed, open_run(root / f"seed-{seed}")) for seed in options.seeds}
-        print(render_table(build_seeds_table({seed: result.to_dict() for seed, result in results.items()})))
+
+def _train_seeds(options: Namespace) -> None:
+    """Train once with each seed and score every model on the same evaluation rows, which chose no checkpoint."""
+    from fgtools.report.layout import render_table
+    from fgtools.report.tables import build_seeds_table
+    from fgtools.run.training import ROWS, score_trained
+
+    root, rows_eval = open_run(options.out).root, RunFolder(Path(options.rows)).find(ROWS[1])
+    trainings, scores = {}, {}
+    for seed in options.seeds:
+        out = open_run(root / f"seed-{seed}")
+        trainings[seed] = _train_once(options, seed, out).to_dict()
+        scores[seed] = score_trained(out, rows_eval, options.recipe)
+    rank, _ = current_process()
+    if not rank:
+        n = len(scores[seed].rows)
+        print(f"every seed is scored on the same {n} rows of {rows_eval}, none of which chose a checkpoint")
+        print(render_table(build_seeds_table(trainings, scores)))
 
 
 def _train_once(options: Namespace, seed: int, out: RunFolder) -> TrainResult:

@@ -12,15 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 from fgtools.files import sha256_of
 from fgtools.profiles import CHOOSING_FRACTION, CHOOSING_ROWS, FEWEST_CHOOSING_ROWS, Recipe
-from fgtools.rows import Row
+from fgtools.rows import Row, load_rows
 from fgtools.rows.splits import hold_out
 from fgtools.run.folder import MissingArtifactError, RunFolder
-from fgtools.run.processes import launch
+from fgtools.run.processes import current_process, launch
 from fgtools.run.settings import Settings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
     from trl import SFTConfig
+
+    from fgtools.metrics import Scores
 
 ROWS = ("rows.train.jsonl", "rows.eval.jsonl")
 """The files of a run that its training reads."""
@@ -66,6 +68,27 @@ def hold_out_rows(
 def _count_choosing_rows(n_rows: int) -> int:
     """Return how many of the training rows are held out to choose the checkpoint by, where there are enough of them."""
     return min(CHOOSING_ROWS, int(n_rows * CHOOSING_FRACTION))
+
+
+def score_trained(run: RunFolder, rows_path: Path, recipe: str) -> Scores:
+    """Return the scores of a run's trained model, and write them with its replies as notebook 5 does.
+
+    Args:
+        run: The run folder; holds `model`.
+        rows_path: The rows to score it on: not those that chose its checkpoint.
+        recipe: How the model was trained.
+    """
+    from fgtools.models import load_model, load_tokenizer
+    from fgtools.run.evaluation import evaluate, list_inputs, name_files
+
+    folder, (replies_name, scores_name) = str(run.root / "model"), name_files("tuned")
+    model, tokenizer = load_model(folder, quiet=True), load_tokenizer(folder)
+    part = run.root / f"{replies_name}.part"
+    evaluated = evaluate(model, tokenizer, load_rows(rows_path), recipe, part=part)
+    rank, _ = current_process()
+    if not rank:
+        evaluated.write(run, replies_name, scores_name, list_inputs(rows_path, folder))
+    return evaluated.scores
 
 
 def audit_for_training(

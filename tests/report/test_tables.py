@@ -247,13 +247,17 @@ def test_the_evaluations_of_a_training_say_which_weights_were_saved():
     assert list(table["generated calls right"]) == ["", "4/8", "3/8"] and list(table["saved"]) == ["", "saved", ""]
 
 
-def test_several_seeds_are_read_at_their_saved_steps():
-    table = build_seeds_table({3: TRAINING, 4: {**TRAINING, "saved_step": 9}})
+def test_several_seeds_are_scored_on_the_same_rows():
+    trainings = {3: TRAINING, 4: {**TRAINING, "saved_step": 9}}
+    wrong, right = (score(four_rows.ROWS, replies) for replies in (four_rows.WRONG, four_rows.RIGHT))
+    table = build_seeds_table(trainings, {3: wrong, 4: right})
     assert list(table["seed"]) == ["3", "4", "mean", "sd"] and list(table["saved step"][:2]) == [5, 9]
-    assert list(table["eval loss"][:3]) == [1.25, 1.5, 1.375]
-    assert table["eval loss"][3] == pytest.approx(0.125 * 2**0.5)  # of two values a and b: |a - b| / sqrt(2)
-    untaken = build_seeds_table({3: TRAINING, 4: {**TRAINING, "saved_step": 0}})
-    assert untaken["rows right"].isna().tolist() == [False, True, True, True]
+    assert list(table["share"][:3]) == [0.25, 1.0, 0.625]
+    assert table["share"][3] == pytest.approx(0.75 / 2**0.5)  # of two values a and b: |a - b| / sqrt(2)
+    assert list(table["AST match"]) == [str(wrong.ast_match), str(right.ast_match), "", ""]
+    assert list(table[LABELS["right_tool_calls"]])[:2] == [str(wrong.right_tool_calls), str(right.right_tool_calls)]
+    with pytest.raises(ValueError, match="the same rows in the same order"):
+        build_seeds_table(trainings, {3: wrong, 4: Scores(right.rows[:3])})
 
 
 def test_the_table_of_a_threshold_holds_every_tenth_and_the_choice():

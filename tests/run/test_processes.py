@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -19,7 +20,7 @@ from fgtools.models.load import find_model
 from fgtools.profiles import get_recipe, resolve_profile
 from fgtools.prompts import encode_rows
 from fgtools.rows import load_rows
-from fgtools.run import training
+from fgtools.run import commands, training
 from fgtools.run.folder import open_run
 from fgtools.run.processes import LAUNCHED, ONE_GPU, LaunchError, choose_processes, count_gpus, launch
 from fgtools.run.settings import build_settings
@@ -207,6 +208,24 @@ def test_two_processes_generate_what_one_generates_and_write_once(prepared, tmp_
     assert scores[0]["rows"] == scores[1]["rows"]
     assert not list(tmp_path.glob("*.part*"))
     assert capsys.readouterr().out.count("known tool") == 2  # one table an evaluation
+
+
+def test_every_seed_is_scored_on_the_same_rows_which_chose_no_checkpoint(prepared, tmp_path, monkeypatch, capsys):
+    def link_standin(_, seed, out):
+        (out.root / "model").symlink_to(find_model("standin"))
+        return SimpleNamespace(to_dict=lambda: {"saved_step": seed})
+
+    monkeypatch.setattr(commands, "_train_once", link_standin)
+    assert main(["train", *words(prepared, tmp_path, "--seeds", "1", "2")]) == 0
+    rows, shown = load_rows(prepared / ROWS[1]), capsys.readouterr().out
+    assert f"the same {len(rows)} rows" in shown and "mean" in shown.splitlines()[-2]
+    for seed in (1, 2):
+        folder = tmp_path / f"seed-{seed}"
+        scores = json.loads((folder / "scores.tuned.json").read_text())
+        assert [one["row_id"] for one in scores["rows"]] == [row["row_id"] for row in rows]
+        assert f"{scores['ast_match']['k']}/{len(rows)} = " in shown
+        assert set(scores["inputs"]) == {"replies.tuned.jsonl", ROWS[1], "model"}
+        assert len(read_jsonl(folder / "replies.tuned.jsonl")) == len(rows) and not list(folder.glob("*.part*"))
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ from fgtools.offline.samples import build_samples
 from fgtools.profiles import adapt_recipe, get_recipe
 from fgtools.prompts import IGNORED, encode_rows
 from fgtools.prompts.encode import render_completion
-from fgtools.report.tables import build_seeds_table
 from fgtools.rows import build_rows
 from fgtools.run.training import hold_out_rows
 from fgtools.train import TrainingError, train
@@ -298,18 +297,6 @@ def test_a_tokenizer_that_splits_the_marks_of_a_call_is_refused(tmp_path):
 
     with pytest.raises(ModelError, match="the tokenizer must know <start_function_call> as one token, but splits it"):
         train(fresh_model(), Splitting(), ROWS[:8], ROWS[8:12], toy_arguments(), tmp_path / "m")
-
-
-def test_several_seeds_tell_mean_and_spread(tokenizer, tmp_path):
-    def one(seed):
-        config = toy_arguments(n_rows=12, epochs=1, seed=seed)
-        return train(fresh_model(), tokenizer, ROWS[:12], ROWS[12:], config, tmp_path / str(seed)).to_dict()
-
-    table = build_seeds_table({seed: one(seed) for seed in (1, 2, 3)})
-    *losses, mean, deviation = table["eval loss"]
-    assert list(table["seed"]) == ["1", "2", "3", "mean", "sd"] and len(set(losses)) > 1
-    assert mean == pytest.approx(sum(losses) / 3)
-    assert deviation == pytest.approx((sum((x - mean) ** 2 for x in losses) / 2) ** 0.5)
 
 
 def test_rows_that_choose_the_checkpoint_are_not_those_of_the_evaluation():

@@ -8,7 +8,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from fgtools.train import estimate, train
+from fgtools.prompts import encode_rows
+from fgtools.train import build_trainer, estimate, train
 from fgtools.train.arguments import training_arguments
 from fgtools.train.estimate import (
     TellTimeLeft,
@@ -20,6 +21,8 @@ from fgtools.train.estimate import (
     render_duration,
 )
 from tests.toys import fresh_model, small_rows, toy_arguments
+
+ROWS = small_rows(80, 12)
 
 
 def test_the_work_of_a_training_is_counted():
@@ -93,7 +96,7 @@ def test_time_left_is_said_after_the_first_step_and_every_two_minutes(monkeypatc
 def test_measuring_changes_no_result(rank, batch_run, monkeypatch, capsys, tokenizer, tmp_path):
     if rank:
         pytest.importorskip("peft")
-    rows = small_rows(80, 12)
+    rows = ROWS
     for name, size in (("plain", estimate.REAL_PARAMETERS), ("measured", 0)):
         monkeypatch.setattr(estimate, "REAL_PARAMETERS", size)
         config = toy_arguments(n_rows=8, epochs=2)
@@ -102,3 +105,14 @@ def test_measuring_changes_no_result(rank, batch_run, monkeypatch, capsys, token
         assert ("rows/s, about" in said) is (name == "measured")
     ours, theirs = (load_file(tmp_path / name / "model.safetensors") for name in ("plain", "measured"))
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_measuring_leaves_no_gradient_and_no_trace_in_the_log(batch_run, monkeypatch, tokenizer, tmp_path):
+    monkeypatch.setattr(estimate, "REAL_PARAMETERS", 0)
+    arguments = toy_arguments(n_rows=8, output_dir=str(tmp_path))
+    sides = [encode_rows(rows, tokenizer, "native", arguments.max_length) for rows in (ROWS[:8], ROWS[8:])]
+    trainer = build_trainer(fresh_model(), tokenizer, *sides, arguments)
+    before, state = dict(vars(trainer._window)), torch.get_rng_state()
+    assert trainer._estimate().startswith("estimate: about ")
+    assert all(weight.grad is None for weight in trainer.model.parameters())
+    assert vars(trainer._window) == before and torch.equal(torch.get_rng_state(), state)

@@ -93,7 +93,7 @@ def _import_gguf(path: Path) -> ModuleType:
         import gguf
     except ImportError as error:
         raise ModelError(
-            f"{path.name} is read with the package gguf, which is not installed: pip install 'fgtools[gguf]'"
+            f"{path.name} is read with the package gguf, which is not installed: pip install gguf"
         ) from error
     return gguf
 

@@ -21,7 +21,7 @@ from fgtools.calls.tokens import (
     START_CALL,
     START_DECLARATION,
 )
-from fgtools.files import FgtoolsError
+from fgtools.files import DataFileError, FgtoolsError, read_gguf
 
 VISIBLE = frozenset({START_DECLARATION, END_DECLARATION, START_CALL, END_CALL, END_RESPONSE, ESCAPE})
 """Control tokens that must stand in the text of a reply, or the calls in it could not be parsed. llama.cpp leaves out
@@ -141,14 +141,12 @@ def read_vocabulary(path: Path) -> Vocabulary:
     Raises:
         ExportError: The file is no GGUF file, or holds no vocabulary.
     """
-    import gguf
-
     try:
-        fields = gguf.GGUFReader(path).fields
+        said = read_gguf(path).metadata
         names = [f"tokenizer.ggml.{name}" for name in ("model", "tokens", "scores", "token_type")]
-        model, tokens, scores, types = (fields[name].contents() for name in names)
-    except (OSError, ValueError, KeyError, IndexError) as error:
+        model, tokens, scores, types = (said[name] for name in names)
+    except (DataFileError, KeyError) as error:
         raise ExportError(
             f"{path} must be a GGUF file with a vocabulary, but {type(error).__name__}: {error}: give another --base"
         ) from error
-    return Vocabulary(model, tuple(tokens), tuple(scores), tuple(types))
+    return Vocabulary(model, tokens, scores, types)

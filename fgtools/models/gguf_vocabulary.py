@@ -151,7 +151,7 @@ def build_tokenizer(header: GgufHeader, path: Path) -> PreTrainedTokenizerFast:
             f"the vocabulary of {path.name} must have no token twice, but {len(pieces) - len(ids)} are: it cannot be "
             "read as a tokenizer"
         )
-    merges = _build_merges(pieces, ids, scores, types)
+    merges = _build_merges(pieces, scores, types)
     tokenizer = Tokenizer(BPE(vocab=ids, merges=merges, unk_token=_UNK, fuse_unk=True, byte_fallback=True))
     tokenizer.normalizer = normalizers.Replace(" ", _SPACE)
     tokenizer.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")
@@ -171,29 +171,24 @@ def build_tokenizer(header: GgufHeader, path: Path) -> PreTrainedTokenizerFast:
     )
 
 
-def _build_merges(
-    pieces: Sequence[str], ids: dict[str, int], scores: Sequence[float], types: Sequence[int]
-) -> list[tuple[str, str]]:
+def _build_merges(pieces: Sequence[str], scores: Sequence[float], types: Sequence[int]) -> list[tuple[str, str]]:
     """Return the merges, the first to be made first.
 
     Args:
         pieces: The tokens' texts, by id.
-        ids: Their ids, by text.
         scores: Their scores; tokens that are found in the text before it is split count as the highest ordinary one.
         types: Their types; control tokens and bytes are parts and results of no merge.
     """
     highest = max((score for score, kind in zip(scores, types, strict=True) if kind == _NORMAL), default=0.0)
+    parts = {text for text, kind in zip(pieces, types, strict=True) if kind not in (_CONTROL, _BYTE)}
     merges: list[tuple[float, int, int, str, str]] = []
     for text, score, kind in zip(pieces, scores, types, strict=True):
         if kind in (_CONTROL, _BYTE):
             continue
-        pairs = []
+        score = highest if kind == _USER_DEFINED else score
         for cut in range(1, len(text)):
-            left, right = ids.get(text[:cut]), ids.get(text[cut:])
-            if left is not None and right is not None and not {types[left], types[right]} & {_CONTROL, _BYTE}:
-                pairs.append((left, right))
-        for left, right in sorted(pairs):
-            parts = pieces[left], pieces[right]
-            merges.append((highest if kind == _USER_DEFINED else score, *map(len, parts), *parts))
+            left, right = text[:cut], text[cut:]
+            if left in parts and right in parts:
+                merges.append((score, len(left), len(right), left, right))
     merges.sort(key=lambda merge: merge[:3], reverse=True)
     return [(left, right) for *_, left, right in merges]

@@ -47,6 +47,9 @@ _FIELDS = {
 _PATTERN, _BASE, _LOCAL_BASE = "attention.sliding_window_pattern", "rope.freq_base", "rope.freq_base_swa"
 _SCALING, _FACTOR, _SOFT_CAP = "rope.scaling.type", "rope.scaling.factor", "final_logit_softcapping"
 
+_OTHER_NAMES = {"rope.global.freq_base": _BASE, "rope.local.freq_base": _LOCAL_BASE}
+"""How Ollama's converter calls what llama.cpp's calls otherwise."""
+
 _REPEATED = {"attention.value_length": "head_dim", "rope.dimension_count": "head_dim", "vocab_size": "vocab_size"}
 """What a file may say once more, and which field of the config it must equal."""
 
@@ -133,6 +136,7 @@ def build_config(header: GgufHeader, path: Path) -> Gemma3TextConfig:
     """
     prefix = f"{_ARCHITECTURE}."
     said = {name.removeprefix(prefix): value for name, value in header.metadata.items() if name.startswith(prefix)}
+    said = {_OTHER_NAMES.get(name, name): value for name, value in said.items()}
     missing = [name for name in (*_FIELDS, _BASE) if name not in said]
     known = {*_FIELDS, *_REPEATED, _PATTERN, _BASE, _LOCAL_BASE, _SCALING, _FACTOR, _SOFT_CAP}
     if missing or (odd := sorted(set(said) - known)):

@@ -130,10 +130,11 @@ def build_tokenizer(header: GgufHeader, path: Path) -> PreTrainedTokenizerFast:
     """
     said = {name: header.metadata.get(f"tokenizer.ggml.{name}") for name in ("model", "scores", "token_type")}
     tokens, _ = read_tokens(header, path)
-    if said["model"] != "llama" or header.metadata.get("tokenizer.ggml.add_space_prefix", True):
+    if said["model"] != "llama" or header.metadata.get("tokenizer.ggml.add_space_prefix", False):
         raise ModelError(
             f"the vocabulary of {path.name} must be SentencePiece's byte pairs without a space before the text "
-            f"(tokenizer.ggml.model llama), as Gemma's, got {said['model']!r}: give a file of FunctionGemma"
+            f"(tokenizer.ggml.model llama), as Gemma's, got {said['model']!r}: give a file that "
+            "was converted with tokenizer.model beside it, or the model's transformers folder"
         )
     scores, types = said["scores"] or (), said["token_type"] or ()
     if not len(tokens) == len(scores) == len(types):

@@ -35,10 +35,9 @@ def spoil(f32, monkeypatch):
     """Give a function that changes what the header of every GGUF file says; None takes a value away."""
 
     def change(**values):
-        said = {**read_gguf(f32).metadata, **values}
-        header = dataclasses.replace(
-            read_gguf(f32), metadata={key: value for key, value in said.items() if value is not None}
-        )
+        whole = read_gguf(f32)
+        said = {key: value for key, value in {**whole.metadata, **values}.items() if value is not None}
+        header = dataclasses.replace(whole, metadata=said)
         monkeypatch.setattr("fgtools.models.gguf.read_gguf", lambda path: header)
         return header
 
@@ -124,6 +123,16 @@ def test_positions_may_be_scaled_and_layers_listed_one_by_one(spoil):
     assert config.rope_parameters["sliding_attention"] == {"rope_type": "default", "rope_theta": 10000.0}
     assert [name[:4] for name in config.layer_types] == ["slid", "full", "full", "slid"]
     assert config.final_logit_softcapping == 30.0
+    ollamas = spoil(
+        **{
+            "gemma3.rope.freq_base": None,
+            "gemma3.rope.freq_base_swa": None,
+            "gemma3.rope.global.freq_base": 5e5,
+            "gemma3.rope.local.freq_base": 2e4,
+        }
+    )
+    bases = {name: one["rope_theta"] for name, one in build_config(ollamas, FILE).rope_parameters.items()}
+    assert bases == {"full_attention": 5e5, "sliding_attention": 2e4}
     large = spoil(**{"gemma3.block_count": 62, "gemma3.attention.sliding_window_pattern": None})
     config = build_config(large, FILE)
     assert config.query_pre_attn_scalar == 64 // 4
@@ -140,7 +149,7 @@ def test_positions_may_be_scaled_and_layers_listed_one_by_one(spoil):
         ({"tokenizer.ggml.tokens": ("<pad>", "<eos>")}, "got 2 tokens for 2,177 rows"),
         ({"gemma3.context_length": None}, r"gemma3\.context_length is missing: convert the model with llama\.cpp"),
         ({"gemma3.rope.freq_base": None}, r"gemma3\.rope\.freq_base is missing"),
-        ({"gemma3.rope.local.freq_base": 10000.0}, r"gemma3\.rope\.local\.freq_base is not known here"),
+        ({"gemma3.vision.block_count": 27}, r"gemma3\.vision\.block_count is not known here"),
         ({"gemma3.attention.value_length": 64}, r"attention\.value_length equal to 32, got 64"),
         ({"gemma3.rope.scaling.type": "yarn"}, "scale positions linearly or not at all, .* got 'yarn'"),
         ({"gemma3.block_count": 5}, r"13 are missing or unknown, such as blk\.4\.attn_k\.weight \(missing\)"),

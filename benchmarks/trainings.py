@@ -8,7 +8,7 @@ One pass over the rows in steps of 16 rows, optimizer, evaluations and saving in
   installed; evaluations, saves and the best model at the end, as often as ours evaluates
 - trl alone: the same with neither evaluations nor saves
 - tutorial: its own arguments: batches of 2, 8 of them a step, checkpointing, loss on every token of rows cut at 512,
-  weights as they are loaded, an evaluation every 10 steps
+  weights as they are loaded, an evaluation every 10 steps, checkpoints as TRL writes them by default
 
 The ways of TRL get rows that are encoded already, which is time they do not pay for. Knows how to train; not how it is
 timed.
@@ -147,8 +147,9 @@ def train_trl(work: Workload, folder: Path, clock: Clock, epochs: int = 1, evalu
     """Train with SFTTrainer at its best settings; return the model."""
     model = build_model(work.shape, work.device)
     ours = training_arguments("native", epochs=epochs, batch_size=ROWS_A_STEP, n_rows=len(work.rows[0]))
-    often = ("eval_strategy", "eval_steps", "eval_on_start", "save_strategy", "save_steps", "save_total_limit")
-    watched = {name: getattr(ours, name) for name in often} | {"load_best_model_at_end": True}
+    watched = {name: getattr(ours, name) for name in ("eval_strategy", "eval_steps", "eval_on_start")}
+    watched |= {"save_strategy": "steps", "save_steps": ours.eval_steps, "save_total_limit": 2}
+    watched |= {"load_best_model_at_end": True}  # for which TRL needs a checkpoint at every evaluation
     arguments = SFTConfig(
         **_plain_arguments(work, folder, ours),
         **(watched if evaluate else {"eval_strategy": "no", "save_strategy": "no"}),
@@ -167,10 +168,9 @@ def train_tutorial(work: Workload, folder: Path, clock: Clock) -> Any:
     model = build_model(work.shape, work.device)
     model.to(choose_device_and_dtype(detect_capability(model.device)).dtype)
     tutorial = training_arguments("tutorial", n_rows=len(work.rows[0]))
-    often = ("eval_strategy", "eval_steps", "save_strategy", "save_steps", "save_total_limit")
     arguments = SFTConfig(
         **_plain_arguments(work, folder, tutorial),
-        **{name: getattr(tutorial, name) for name in often},
+        **{name: getattr(tutorial, name) for name in ("eval_strategy", "eval_steps")},
         per_device_train_batch_size=tutorial.per_device_train_batch_size,
         gradient_accumulation_steps=tutorial.gradient_accumulation_steps,
         gradient_checkpointing=True,

@@ -28,8 +28,8 @@ def toy_arguments(
     from fgtools.train.arguments import copy_arguments, training_arguments
 
     steps = math.ceil(math.ceil(n_rows / batch_size) * epochs)
-    if recipe == "native":  # evaluations and checkpoints of so short a training, which by default has hardly any
-        changes = {**dict.fromkeys(("eval_steps", "save_steps"), max(1, round(steps / 6))), **changes}
+    if recipe == "native":  # evaluations of so short a training, which by default has hardly any
+        changes = {"eval_steps": max(1, round(steps / 6)), **changes}
     numbers = {"learning_rate": 2e-3, "epochs": epochs, "batch_size": batch_size, "precision": precision}
     arguments = training_arguments(recipe, seed=1, n_rows=n_rows, **numbers)
     return copy_arguments(arguments, **{"warmup_steps": 0.1, "gradient_checkpointing": False, **changes})

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from transformers import PreTrainedModel
 
 from fgtools.files import InputError
@@ -31,6 +32,13 @@ def add_adapters(model: PreTrainedModel, rank: int) -> Any:
         raise InputError("LORA_RANK needs the package peft, which is not installed: pip install peft") from error
     settings = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM")
     return get_peft_model(model, settings)
+
+
+def count_adapter_weights(model: PreTrainedModel, rank: int) -> int:
+    """Return how many weights the adapters of `add_adapters` have: two matrices at every linear layer but the head."""
+    head = model.get_output_embeddings()
+    layers = [layer for layer in model.modules() if isinstance(layer, torch.nn.Linear) and layer is not head]
+    return sum(rank * (layer.in_features + layer.out_features) for layer in layers)
 
 
 def merge_adapters(model: Any) -> PreTrainedModel:

@@ -12,7 +12,8 @@ from fgtools.train.arguments import (
     summarize_arguments,
     training_arguments,
 )
-from fgtools.train.checkpoints import Choice, choose_checkpoint, remove_checkpoints
+from fgtools.train.checkpoints import remove_checkpoints
+from fgtools.train.choice import Choice, choose_checkpoint
 from fgtools.train.trainer import build_trainer
 from fgtools.train.training import TrainResult, describe_training, train
 

@@ -26,7 +26,6 @@ from fgtools.profiles import (
     KEPT_CHECKPOINTS,
     LOG_ENTRIES,
     LORA_LEARNING_RATE,
-    UNCHOSEN_CHECKPOINTS,
     Recipe,
     fit_recipe,
     is_standin,
@@ -63,7 +62,7 @@ _LABELLED_ENGINE = {
 
 _DECIDE_NO_WEIGHT = frozenset(
     "output_dir run_name project report_to logging_dir disable_tqdm log_level log_level_replica log_on_each_node "
-    "push_to_hub do_train do_eval do_predict local_rank".split()
+    "push_to_hub do_train do_eval do_predict local_rank save_strategy save_steps save_total_limit".split()
 )
 
 
@@ -106,13 +105,13 @@ def training_arguments(
         max_length: Budget of one training text, in tokens; 0: the recipe's.
         precision: "fp32", "bf16" or "fp16", which sets bf16 and fp16; "auto": what the GPU computes fastest in.
         lora_rank: Rank of the adapters that are to be trained; 0 for the weights.
-        n_rows: Training rows, which decide whether the steps are few, and over which logging, evaluations and
-            checkpoints are spread; None: every 10 steps.
+        n_rows: Training rows: they decide whether steps are few, and how far apart logs and evaluations are; None: 10.
         output_dir: Folder of the checkpoints.
 
     Returns:
         The SFTConfig. Rows of an optimizer step are per_device_train_batch_size x gradient_accumulation_steps, for any
-        number of processes. gradient_checkpointing False means: only where the longest row does not fit otherwise.
+        number of processes. gradient_checkpointing False means: only where the longest row does not fit otherwise;
+        save_steps 0: checkpoints come at every evaluation where they are small, else by time (`saving`).
 
     Raises:
         ValueError: A number is negative, or a name unknown.
@@ -177,7 +176,6 @@ def _translate_recipe(recipe: Recipe, n_rows: int | None) -> dict[str, Any]:
     steps = 0 if n_rows is None else count_steps(n_rows, rows_of_step, recipe.epochs)
     log = recipe.log_steps or (max(1, steps // LOG_ENTRIES) if steps else 10)
     evaluate = recipe.eval_steps or max(EVALUATION_STEPS, log * max(1, round(steps / EVALUATIONS / log)))
-    saves = EVALUATIONS if recipe.choose_best or recipe.eval_steps else UNCHOSEN_CHECKPOINTS
     return {
         "learning_rate": recipe.learning_rate,
         "lr_scheduler_type": recipe.scheduler,
@@ -195,7 +193,7 @@ def _translate_recipe(recipe: Recipe, n_rows: int | None) -> dict[str, Any]:
         "eval_steps": evaluate,
         "eval_on_start": True,
         "save_strategy": "steps",
-        "save_steps": evaluate * max(1, round(steps / saves / evaluate)),
+        "save_steps": 0,  # the trainer decides: see `saving`
         "save_total_limit": KEPT_CHECKPOINTS,
         "load_best_model_at_end": recipe.choose_best,
         "metric_for_best_model": default_metric(recipe.engine) if recipe.choose_best else None,

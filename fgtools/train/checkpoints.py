@@ -1,8 +1,9 @@
-"""Checkpoints of a training: whose they are, which are complete, where to go on, and which one is saved.
+"""Checkpoints of a training: whose they are, which are complete, where to go on, and how they are written.
 
 Knows the folders that transformers' trainer writes, and one file of its own in each, written last: a checkpoint without
 it was interrupted while it was written, and does not count. That file names the training by a hash of all that decides
-it, so that no other training goes on from it.
+it, so that no other training goes on from it, and the step whose weights were the best by then; these lie in a file
+beside the checkpoints (`best`), unless they are the checkpoint's own. When one is due is decided in `saving`.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,17 +19,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate import PartialState
-from transformers import PreTrainedTokenizerBase, TrainerCallback
+from safetensors import SafetensorError
+from transformers import TrainerCallback
 
 from fgtools.files import FgtoolsError, read_json, write_text
-from fgtools.generate import generate_replies
-from fgtools.metrics import score
-from fgtools.models.load import fingerprint_model, hash_weights
-from fgtools.models.lora import merge_adapters
-from fgtools.profiles import CONFIRMED_ROWS, Recipe, get_recipe
+from fgtools.models.load import fingerprint_model
 from fgtools.prompts import Encoded
-from fgtools.prompts.encode import longest_completion, token_budget
-from fgtools.train.arguments import TrainingError
+from fgtools.train.best import BestWeights, anywhere
+from fgtools.train.saving import Saving, choose_pause, estimate_seconds, render_duration
 
 if TYPE_CHECKING:
     from fgtools.train.restarts import RestartableTrainer
@@ -49,6 +48,7 @@ class Checkpoint:
         seconds: How long the training had taken by then.
         precision: The format it computed in, which may not be the one it began with.
         updates: The optimizer steps until then that could change the weights.
+        best: The step whose weights were the best by then; 0: none were kept.
     """
 
     folder: Path
@@ -56,6 +56,7 @@ class Checkpoint:
     seconds: float
     precision: str
     updates: int
+    best: int
 
 
 def identify_training(numbers: Mapping[str, Any], sides: Sequence[Sequence[Encoded]], model: torch.nn.Module) -> str:
@@ -90,18 +91,17 @@ def find_checkpoint(folder: Path, identity: str, resume: bool) -> Checkpoint | N
     """
     found = []
     for path in sorted(folder.glob("checkpoint-*")):
-        mark = path / _MARK
-        if not mark.is_file():
-            if PartialState().is_main_process:
-                shutil.rmtree(path)
-            continue
-        saved = read_json(mark)
-        if saved["identity"] != identity:
+        saved = read_json(path / _MARK) if (path / _MARK).is_file() else {}
+        if saved and saved["identity"] != identity:
             raise CheckpointError(
                 f"{folder.name!r} must hold checkpoints of this training alone, but {path.name} is another's (other "
                 "rows, numbers or model): give another --out, or delete that folder if it is not needed"
             )
-        found.append(Checkpoint(path, *(saved[name] for name in ("step", "seconds", "precision", "updates"))))
+        if not saved or not _has_best(folder, saved):
+            if PartialState().is_main_process:
+                shutil.rmtree(path)
+            continue
+        found.append(Checkpoint(path, *(saved[name] for name in ("step", "seconds", "precision", "updates", "best"))))
     PartialState().wait_for_everyone()
     if not found:
         return None
@@ -114,109 +114,139 @@ def find_checkpoint(folder: Path, identity: str, resume: bool) -> Checkpoint | N
     return newest
 
 
-class MarkWhole(TrainerCallback):
-    """Marks a checkpoint as complete once all of it is written.
-
-    `clock` tells the seconds that the training has taken, `count_updates` the steps that could change the weights.
-    """
-
-    def __init__(
-        self, identity: str, precision: str, clock: Callable[[], float], count_updates: Callable[[], int]
-    ) -> None:
-        self.identity, self.precision, self.clock, self.count_updates = identity, precision, clock, count_updates
-
-    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Write the mark, from one process, after all have written their parts."""
-        PartialState().wait_for_everyone()
-        if state.is_world_process_zero:
-            mark = {"identity": self.identity, "step": state.global_step, "seconds": self.clock()}
-            mark |= {"precision": self.precision, "updates": self.count_updates()}
-            write_text(Path(args.output_dir) / f"checkpoint-{state.global_step}" / _MARK, json.dumps(mark) + "\n")
+def _has_best(folder: Path, saved: Mapping[str, Any]) -> bool:
+    """Return whether the best weights that a mark names are there."""
+    return saved["best"] in (0, saved["step"]) or BestWeights(folder).file_of(saved["best"]).is_file()
 
 
-@dataclass(frozen=True)
-class Choice:
-    """The checkpoint whose weights the model holds.
+class CheckpointWriter:
+    """Writes the checkpoints of a training, each whole or not at all, and deletes older ones when a new one is whole.
 
     Attributes:
-        step: The optimizer step it was written after.
-        candidates: The checkpoints that were compared by generating: {"step", "right", "rows"} each, `right` counting
-            replies whose calls match; empty where there was no choice.
+        saving: When they are due.
+        written: How many were written since the training began or went on.
+        failed: How many could not be written.
+        seconds: How long writing took in all, failures included.
     """
 
-    step: int
-    candidates: tuple[dict[str, int], ...] = ()
+    def __init__(self, folder: Path, saving: Saving, best: BestWeights, limit: int | None) -> None:
+        self.folder, self.saving, self.best, self.limit = folder, saving, best, limit
+        self.written = self.failed = self.last_step = 0
+        self.seconds = 0.0
+        self._pause = choose_pause(estimate_seconds(saving.n_bytes))
+        self._since = time.perf_counter()
+
+    def begin(self, step: int) -> None:
+        """Count the time from here: the training begins, or goes on after `step`."""
+        self.last_step, self._since = step, time.perf_counter()
+
+    def is_due(self, pauses: int = 1) -> bool:
+        """Return whether so many of the pauses between two checkpoints have gone by since the last one."""
+        return time.perf_counter() - self._since >= pauses * self._pause
+
+    def write(self, mark: Mapping[str, Any], write_parts: Callable[[], None]) -> None:
+        """Write a checkpoint; a failure is printed, and the training goes on.
+
+        Args:
+            mark: The content of its mark: identity, step, seconds, precision, updates.
+            write_parts: Writes what transformers' trainer writes, in every process its own part.
+        """
+        began, step = time.perf_counter(), mark["step"]
+        folder, is_first = self.folder / f"checkpoint-{step}", PartialState().is_main_process
+        reason = _attempt(write_parts)
+        if anywhere(bool(reason)):
+            reason = reason or "another process failed"
+        elif is_first:
+            reason = _attempt(lambda: self._finish(folder, mark))
+        took = time.perf_counter() - began
+        self.seconds += took
+        if reason:
+            self.failed += 1
+            if is_first:
+                shutil.rmtree(folder, ignore_errors=True)
+                lost = f"after step {self.last_step}" if self.last_step else "so far"
+                print(
+                    f"no checkpoint after step {step}: {reason}; the training goes on, and a kill loses all that was "
+                    f"done {lost}",
+                    flush=True,
+                )
+        else:
+            self.written, self.last_step, self._pause = self.written + 1, step, choose_pause(took)
+            if is_first and self.written == 1 and self.saving.when == "time":
+                print(
+                    f"checkpoint after step {step}: took {render_duration(took)}, so one follows every "
+                    f"{render_duration(self._pause)}, and a kill loses at most that",
+                    flush=True,
+                )
+        self.tidy()
+        self._since = time.perf_counter()
+
+    def _finish(self, folder: Path, mark: Mapping[str, Any]) -> None:
+        best = self.best.step
+        if best not in (0, mark["step"]):
+            self.best.save()
+        write_text(folder / _MARK, json.dumps({**mark, "best": best}) + "\n")
+
+    def tidy(self) -> None:
+        """Delete complete checkpoints beyond `limit`, oldest first, and files of best weights that none names."""
+        if not PartialState().is_main_process:
+            return
+        marks = {path.parent: read_json(path) for path in self.folder.glob(f"checkpoint-*/{_MARK}")}
+        ordered = sorted(marks, key=lambda folder: marks[folder]["step"])
+        for folder in ordered[: -self.limit] if self.limit and self.limit > 0 else []:
+            shutil.rmtree(folder, ignore_errors=True)
+            del marks[folder]
+        needed = {self.best.file_of(mark["best"]) for mark in marks.values()} | {self.best.needed_file}
+        for path in self.folder.glob("best-*"):
+            if path not in needed:
+                path.unlink(missing_ok=True)
 
 
-def choose_checkpoint(
-    trainer: RestartableTrainer,
-    tokenizer: PreTrainedTokenizerBase,
-    rows: Sequence[Mapping[str, Any]],
-    recipe: str | Recipe = "native",
-) -> Choice:
-    """Leave the better one of the best and the last checkpoint in the model, ready to be saved.
-
-    The best one of several evaluations owes some of its lead to luck, and the last has had the whole schedule: so both
-    answer some of the rows by generating, and at a tie the last one stays. Without load_best_model_at_end in the
-    arguments the last one stays at once. Adapters are merged, and the weights get the format they were loaded in.
-
-    Args:
-        trainer: The trainer, after its `train`.
-        tokenizer: Its tokenizer.
-        rows: Row dicts that were held out; the first CONFIRMED_ROWS are answered.
-        recipe: "native", "tutorial" or a Recipe.
-
-    Returns:
-        The Choice.
-
-    Raises:
-        TrainingError: The training has changed no weight; its checkpoints are deleted.
-    """
-    folder, last, best = Path(trainer.args.output_dir), trainer.state.global_step, trainer.state.best_global_step
-    choice = Choice(last)
-    if trainer.task.arguments.load_best_model_at_end and best != last and (folder / f"checkpoint-{best}").is_dir():
-        rows, recipe = rows[:CONFIRMED_ROWS], get_recipe(recipe)
-        budget = token_budget(longest_completion(rows, tokenizer, recipe))
-        candidates = []
-        for step in (last, best):
-            _load_weights(trainer, step)
-            replies = generate_replies(trainer.task.model, tokenizer, rows, max_new_tokens=budget)
-            right = score(rows, replies, style=recipe.call_style).ast_match
-            candidates.append({"step": step, "right": right.k, "rows": right.n})
-        better = best if candidates[1]["right"] > candidates[0]["right"] else last
-        _load_weights(trainer, better)
-        choice = Choice(better, tuple(candidates))
-    model = merge_adapters(trainer.task.model)
-    model.zero_grad(set_to_none=True)
-    model.to(trainer.task.dtype)
-    if hash_weights(model, trainer.task.dtype) == trainer.task.start:
-        remove_checkpoints(trainer)
-        raise TrainingError(_explain_no_change(trainer))
-    return choice
+def _attempt(write: Callable[[], None]) -> str:
+    """Write something; return why it failed, or "". torch's and safetensors' writers have errors of their own."""
+    try:
+        write()
+    except (OSError, RuntimeError, MemoryError, SafetensorError) as error:
+        return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+    return ""
 
 
-def _explain_no_change(trainer: RestartableTrainer) -> str:
-    steps, updates = trainer.state.global_step, trainer.updates.count
-    if updates:
-        kind = str(trainer.task.dtype).removeprefix("torch.")
-        reason = f"{updates} optimizer steps with rates up to {trainer.updates.largest_rate:.2g} left all {kind} values"
-        remedy = "raise LEARNING_RATE (--learning-rate)"
-    elif trainer.task.warmup_from_zero and trainer.task.arguments.learning_rate:
-        reason = f"its {steps} steps had learning rate 0, with which the tutorial's warm-up begins, and left all"
-        remedy = "take more rows or EPOCHS (--epochs), or the recipe native"
-    else:
-        reason = f"its {steps} optimizer steps had learning rate 0 and left all"
-        remedy = "raise LEARNING_RATE (--learning-rate)"
-    return (
-        f"a training must change the weights, but {reason} as they were: {remedy}; the model was not saved, and an "
-        "older one is as it was"
-    )
+class SaveWhenDue(TrainerCallback):
+    """Asks for a checkpoint when one is due; where several processes train, the first one decides."""
 
+    def __init__(self, writer: CheckpointWriter) -> None:
+        self.writer = writer
 
-def _load_weights(trainer: RestartableTrainer, step: int) -> None:
-    """Load the weights of a checkpoint; those in the model are the last one's until another is loaded."""
-    if (folder := Path(trainer.args.output_dir) / f"checkpoint-{step}").is_dir():
-        trainer._load_from_checkpoint(str(folder))
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Count the time from here."""
+        self.writer.begin(state.global_step)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Ask after a step; an evaluation comes first. After the last step only save_steps asks."""
+        when, last, due = self.writer.saving.when, state.global_step >= state.max_steps, False
+        if when == "steps":
+            due = state.global_step % state.save_steps == 0
+        elif when == "evaluation":
+            due = control.should_evaluate and not last
+        elif when == "time":
+            due = not last and self._is_time(args, state, control)
+        control.should_save |= anywhere(due and state.is_world_process_zero)
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Ask after a pass."""
+        when, last = self.writer.saving.when, state.global_step >= state.max_steps
+        control.should_save |= when == "epoch" or (when == "evaluation" and control.should_evaluate and not last)
+
+    def _is_time(self, args: Any, state: Any, control: Any) -> bool:
+        """Return whether a checkpoint by time is due after this step.
+
+        It waits for a step that is logged, so that the log of a training that goes on has the entries of an unbroken
+        one, but no longer than the pause once more; and never between the last step of a pass and what follows it.
+        """
+        if "epoch" in (args.eval_strategy.value, args.logging_strategy.value) and float(state.epoch).is_integer():
+            return False
+        waits = args.logging_strategy.value == "steps" and not control.should_log
+        return self.writer.is_due(pauses=2 if waits else 1)
 
 
 def remove_checkpoints(trainer: RestartableTrainer) -> None:

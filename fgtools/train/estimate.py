@@ -20,6 +20,7 @@ from trl import SFTConfig
 from fgtools.profiles import REAL_PARAMETERS
 from fgtools.train.arguments import count_steps, rows_per_step
 from fgtools.train.plan import split_by_tokens
+from fgtools.train.saving import render_duration
 
 _FORWARD_SHARE = 1 / 3
 """Work of reading a row without a gradient, in parts of a training step's: the backward pass costs two forward ones."""
@@ -132,14 +133,6 @@ def describe_estimate(work: Work, tokens_per_second: float, cores: int) -> str:
         "shorter with fewer or shorter rows (N_TOTAL, MAX_LENGTH), fewer passes (EPOCHS), adapters in place of all "
         "weights (LORA_RANK), or on a GPU"
     )
-
-
-def render_duration(seconds: float) -> str:
-    """Return a time for people: "40 s", "26 min" or "3 h 05 min"."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 class TellTimeLeft(TrainerCallback):

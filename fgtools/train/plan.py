@@ -13,6 +13,7 @@ import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -29,15 +30,17 @@ from fgtools.models.device import (
     weights_precision,
 )
 from fgtools.models.half import describe_large_norms
+from fgtools.models.lora import count_adapter_weights
 from fgtools.profiles import WINDOW_STEPS, Recipe
 from fgtools.prompts import IGNORED, Encoded
 from fgtools.train.arguments import TrainingError, copy_arguments, default_metric, rows_per_step
+from fgtools.train.saving import Saving, Sizes, measure_room, plan_saving
 
 CPU_ACTIVATIONS = 96 * 2**20
 """Bytes of activations of one micro-batch on a CPU: room for some 16 rows of the stand-in, and for less than one row of
 FunctionGemma's shape, which gains nothing from a second row and loses its padding."""
 
-STATE_BYTES = 12  # that a trained parameter needs beside its weight: an fp32 gradient and AdamW's two states
+STATES = 3  # of the size of a trained weight, that it needs beside itself: its gradient and AdamW's two states
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,8 @@ class Plan:
         precision: The format of the computation.
         micro_batches: How a step is cut; the `trl` engine takes the checkpointing alone.
         world: Processes.
-        metric: The figure of an evaluation by which the best checkpoint is known; None: none is.
+        metric: The figure of an evaluation by which the best weights are known; None: none are.
+        saving: When checkpoints are written.
         notes: What differs from the arguments, and why.
     """
 
@@ -75,6 +79,7 @@ class Plan:
     micro_batches: MicroBatches
     world: int
     metric: str | None
+    saving: Saving
     notes: tuple[str, ...] = ()
 
     def describe(self) -> str:
@@ -85,13 +90,20 @@ class Plan:
             f"engine {self.engine}: {self.engine_reason}",
             f"precision {self.precision.name}: {self.precision.reason}",
             *([f"activations {kept}: {micro.reason}"] if self.engine == "labelled" else []),
+            self.saving.reason,
             *self.notes,
         ]
         return "\n".join(lines)
 
 
 def plan_training(
-    arguments: SFTConfig, recipe: Recipe, model: PreTrainedModel, rows: Sequence[Encoded], world: int, patience: bool
+    arguments: SFTConfig,
+    recipe: Recipe,
+    model: PreTrainedModel,
+    rows: Sequence[Encoded],
+    world: int,
+    patience: bool,
+    lora_rank: int = 0,
 ) -> Plan:
     """Return how a training is computed.
 
@@ -102,9 +114,11 @@ def plan_training(
         rows: The training rows.
         world: Processes it runs in.
         patience: Whether it stops where its evaluations get no better.
+        lora_rank: Rank of the adapters that are trained; 0: the weights are.
 
     Raises:
-        TrainingError: The rows of a step cannot be shared out among the processes.
+        TrainingError: The rows of a step cannot be shared out among the processes, the GPU's memory does not hold what
+            training needs beside the model, or the disk does not hold the tuned model.
     """
     engine, reason = choose_engine(recipe, model)
     notes = []
@@ -114,25 +128,32 @@ def plan_training(
             f"the rows of a step must share out among the processes, but {n_rows} do not among {world}: change "
             "BATCH_SIZE or the number of processes"
         )
+    sizes = measure_sizes(model, lora_rank)
+    saving = plan_saving(arguments, sizes, *measure_room(Path(arguments.output_dir)))
     lengths = [len(row.input_ids) for row in rows]
     labels = sum(label != IGNORED for row in rows for label in row.labels)
     micro = choose_micro_batches(
         model.config.get_text_config(),
         max(lengths),
         labels / sum(lengths),
-        free_activation_bytes(model),
+        free_activation_bytes(model.device, sizes.trained),
         arguments.gradient_checkpointing or None,
     )
     size, share = arguments.per_device_train_batch_size, n_rows // world
     if engine == "trl" and math.gcd(size, share) != size:
         notes.append(f"batches of {math.gcd(size, share)} rows, not {size}: a process has {share} rows of a step")
-    compared = arguments.load_best_model_at_end or patience
+    compared = arguments.load_best_model_at_end or patience or saving.when == "best"
     metric = (arguments.metric_for_best_model or default_metric(engine)) if compared else None
     if engine == "trl" and metric in ("eval_choice", "eval_exact_match", "choice", "exact_match"):
         metric = default_metric(engine)
         notes.append(f"metric_for_best_model {metric}: the engine 'trl' does not count whole rows")
     if arguments.load_best_model_at_end and not recipe.choose_best:
         notes.append("load_best_model_at_end: the evaluation rows choose the checkpoint, so they flatter its scores")
+    return Plan(engine, reason, plan_precision(arguments, model), micro, world, metric, saving, tuple(notes))
+
+
+def plan_precision(arguments: SFTConfig, model: PreTrainedModel) -> Precision:
+    """Return the format that a training computes in: the arguments', unless the weights themselves decide it."""
     precision = choose_precision(detect_capability(model.device))
     asked = "bf16" if arguments.bf16 else "fp16" if arguments.fp16 else "fp32"
     if model.dtype != torch.float32:
@@ -141,7 +162,7 @@ def plan_training(
         precision = Precision(asked, "asked for by name")
     if precision.name == "fp16" and model.dtype == torch.float32 and (beyond := describe_large_norms(model)):
         precision = Precision("fp32", beyond)
-    return Plan(engine, reason, precision, micro, world, metric, tuple(notes))
+    return precision
 
 
 def choose_engine(recipe: Recipe, model: PreTrainedModel) -> tuple[str, str]:
@@ -174,6 +195,8 @@ def translate_arguments(arguments: SFTConfig, plan: Plan, resumed: bool) -> SFTC
         "max_length": None,  # the rows fit
         "dataset_kwargs": {"skip_prepare_dataset": True},
         "load_best_model_at_end": False,  # choose_checkpoint does it
+        "save_strategy": "no",  # SaveWhenDue asks for checkpoints
+        "save_total_limit": None,  # CheckpointWriter deletes older ones, once a new one is complete
         "metric_for_best_model": plan.metric,
         "greater_is_better": arguments.greater_is_better if plan.metric == asked else labelled,
         "eval_on_start": arguments.eval_on_start and not resumed,
@@ -227,18 +250,53 @@ def choose_micro_batches(
     tokens = int(TRAINING_SHARE * free_bytes / per_token)
     if checkpointing is None and tokens < longest:
         smaller = choose_micro_batches(config, longest, label_share, free_bytes, checkpointing=True)
-        return MicroBatches(smaller.tokens, True, f"the longest row, {longest} tokens, does not fit without")
+        reason = f"the longest row, {longest} tokens, does not fit without"
+        if smaller.tokens < longest:
+            reason += ", and by the estimate not even so: lower MAX_LENGTH or set LORA_RANK if a step fails"
+        return MicroBatches(smaller.tokens, True, reason)
     reason = f"{tokens} tokens of about {per_token / 2**20:.1f} MiB fit the {free_bytes / 2**30:.1f} GiB left for them"
     return MicroBatches(max(1, tokens), bool(checkpointing), reason)
 
 
-def free_activation_bytes(model: torch.nn.Module) -> int | None:
-    """Return the memory of a model's GPU that training leaves for activations, in bytes; None on a CPU."""
-    free = free_memory_bytes(next(model.parameters()).device)
-    if free is None:
-        return None
-    trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
-    return max(0, free - STATE_BYTES * trained)
+def saved_dtype(model: PreTrainedModel) -> torch.dtype:
+    """Return the format that a model is saved in: the one it was loaded in, though training may have widened it."""
+    loaded = getattr(model.config, "dtype", None)
+    return loaded if model.dtype == torch.float32 and isinstance(loaded, torch.dtype) else model.dtype
+
+
+def measure_sizes(model: PreTrainedModel, lora_rank: int) -> Sizes:
+    """Return what a training of a model writes, and how much of it is trained.
+
+    Args:
+        model: The model, without adapters.
+        lora_rank: Rank of the adapters that are to be trained; 0: the weights are.
+    """
+    n_weights = sum(weight.numel() for weight in model.parameters())
+    trained = sum(weight.nbytes for weight in model.parameters() if weight.requires_grad)
+    written = sum(weight.nbytes for weight in model.parameters())
+    if lora_rank:
+        written = trained = torch.float32.itemsize * count_adapter_weights(model, lora_rank)
+    return Sizes(n_weights * saved_dtype(model).itemsize, written, trained)
+
+
+def free_activation_bytes(device: torch.device, trained_bytes: int) -> int | None:
+    """Return the memory of a GPU that training leaves for activations, in bytes; None on a CPU.
+
+    Args:
+        device: Where the model is.
+        trained_bytes: Size of the weights that are trained.
+
+    Raises:
+        TrainingError: It does not even hold gradients and AdamW's states.
+    """
+    free, needed = free_memory_bytes(device), STATES * trained_bytes
+    if free is not None and free < needed:
+        raise TrainingError(
+            "the GPU's memory must hold gradients and AdamW's states of the trained weights beside the model, "
+            f"{needed / 2**30:.1f} GiB, but {free / 2**30:.1f} GiB are free: set LORA_RANK (--lora-rank), such as 16, "
+            "or end other programs on the GPU"
+        )
+    return None if free is None else free - needed
 
 
 def plan_steps(lengths: Sequence[int], rows_per_step: int, seed: int, epoch: int) -> list[list[int]]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from datasets import Dataset
@@ -27,11 +27,15 @@ from fgtools.models.device import Precision
 from fgtools.profiles import FIRST_STEPS, SKIPPED_STEPS
 from fgtools.prompts import Encoded, EncodedRows
 from fgtools.train.arguments import TrainingError, rows_per_step
-from fgtools.train.checkpoints import Checkpoint, MarkWhole, find_checkpoint, remove_checkpoints
+from fgtools.train.best import BestWeights
+from fgtools.train.checkpoints import Checkpoint, CheckpointWriter, SaveWhenDue, find_checkpoint, remove_checkpoints
 from fgtools.train.divergence import StopDiverged
 from fgtools.train.estimate import TellTimeLeft, is_real_size
 from fgtools.train.loss import restore_forward
 from fgtools.train.plan import Plan, translate_arguments
+
+if TYPE_CHECKING:
+    from fgtools.train.choice import Choice
 
 
 class NotFinite(FgtoolsError, RuntimeError):
@@ -49,12 +53,12 @@ class RequireFinite(TrainerCallback):
 
 
 class LastStep(TrainerCallback):
-    """Evaluates and saves after the last step; older transformers do so only when it falls on the interval."""
+    """Evaluates after the last step; older transformers do so only when it falls on the interval."""
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Ask for both."""
+        """Ask for it."""
         if state.global_step >= state.max_steps:
-            control.should_evaluate = control.should_save = True
+            control.should_evaluate = True
 
 
 class OneLine(TrainerCallback):
@@ -177,11 +181,15 @@ class RestartableTrainer(SFTTrainer):
     """SFTTrainer with TRL's own loss and batches, and a `train` that needs no arguments."""
 
     def __init__(self, task: Task) -> None:
-        self.task, self.started, self.seconds = task, False, 0.0
+        self.task, self.started, self.seconds, self.keeping_seconds = task, False, 0.0, 0.0
+        self.choice: Choice | None = None
+        folder, limit = Path(task.arguments.output_dir), task.arguments.save_total_limit
+        self.best = BestWeights(folder)
+        self.writer = CheckpointWriter(folder, task.plan.saving, self.best, limit)
         own: list[TrainerCallback] = [LastStep(), RequireFinite(), StopDiverged()]
         own += [] if is_watched() else [OneLine()]
         own += [TellTimeLeft(rows_per_step(task.arguments))] if is_real_size(task.model) else []
-        own += [MarkWhole(task.identity, task.plan.precision.name, self._clock, lambda: self.updates.count)]
+        own += [SaveWhenDue(self.writer)]  # after those that ask for evaluations
         super().__init__(
             model=task.model,
             args=translate_arguments(task.arguments, task.plan, resumed=task.checkpoint is not None),
@@ -247,6 +255,44 @@ class RestartableTrainer(SFTTrainer):
         """Build every part of this trainer anew: format and checkpoint are decided when it is built."""
         self.__init__(replace(self.task, **changes))  # type: ignore[misc]
 
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        """Keep the weights of an evaluation that is better than all before; after the last step they are there."""
+        is_best = super()._determine_best_metric(metrics, trial)
+        if is_best:
+            began, step = time.perf_counter(), self.state.global_step
+            self.state.best_global_step = step
+            if step >= self.state.max_steps:
+                self.best.step = step
+            elif self.task.arguments.load_best_model_at_end:
+                self.best.keep(dict(self._trained()), step)
+                self.writer.tidy()
+            self.keeping_seconds += time.perf_counter() - began
+            self.control.should_save |= self.task.plan.saving.when == "best"
+        return is_best
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """Write a checkpoint whole or not at all, with the best weights so far; none of weights that are not finite."""
+        for name, weight in self._trained():
+            if not weight.isfinite().all():
+                raise NotFinite(f"the weights {name} are not finite after step {self.state.global_step}")
+        mark = {"identity": self.task.identity, "step": self.state.global_step, "seconds": self._clock()}
+        mark |= {"precision": self.task.plan.precision.name, "updates": self.updates.count}
+        self.writer.write(mark, lambda: super(RestartableTrainer, self)._save_checkpoint(model, trial))
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """Load the weights of a checkpoint, and those that were the best by then."""
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        checkpoint = self.task.checkpoint
+        if checkpoint and checkpoint.best == checkpoint.step:
+            self.best.keep(dict(self._trained()), checkpoint.step)
+        elif checkpoint and checkpoint.best:
+            self.best.load(checkpoint.best)
+
+    def put_weights(self, best: bool) -> None:
+        """Put the best weights into the model, or those of the last step; what was there is kept in their place."""
+        if best != self.best.in_model:
+            self.best.exchange(dict(self._trained()))
+
     def _fused_kernels(self) -> AbstractContextManager[str]:
         """Return the context of faster kernels, which says what was decided; TRL's own trainer has none."""
         return nullcontext("")
@@ -268,22 +314,22 @@ class RestartableTrainer(SFTTrainer):
         set_every_seed(task.arguments.seed)
         if self.args.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.args.device)
-        with varied_shapes(self.args.device), self._fused_kernels() as line:
-            for said in (line, self._estimate()):
-                if said and self.is_world_process_zero():
-                    print(said, flush=True)
-            try:
+        try:
+            with varied_shapes(self.args.device), self._fused_kernels() as line:
+                for said in (line, self._estimate()):
+                    if said and self.is_world_process_zero():
+                        print(said, flush=True)
                 return super().train(resume_from_checkpoint=str(task.checkpoint.folder) if task.checkpoint else None)
-            except torch.OutOfMemoryError as error:
-                reason = str(error).partition("\n")[0]
-                raise TrainingError(
-                    f"a step of this training must fit the memory, but {reason}: lower MAX_LENGTH or BATCH_SIZE "
-                    "(--max-length, --batch-size), or set LORA_RANK (--lora-rank); checkpoints and an older model are "
-                    "as they were"
-                ) from error
-            finally:
-                self.seconds = self._clock()
-                restore_forward(task.model)
+        except torch.OutOfMemoryError as error:
+            reason = str(error).partition("\n")[0]
+            raise TrainingError(
+                f"a step of this training must fit the memory, but {reason}: lower MAX_LENGTH or BATCH_SIZE "
+                "(--max-length, --batch-size), or set LORA_RANK (--lora-rank); checkpoints and an older model are "
+                "as they were"
+            ) from error
+        finally:
+            self.seconds = self._clock()
+            restore_forward(task.model)
 
 
 def raise_warmup(scheduler: LRScheduler, n_warmup: int) -> LRScheduler:

@@ -35,7 +35,7 @@ from fgtools.train.checkpoints import Checkpoint, find_checkpoint, identify_trai
 from fgtools.train.estimate import choose_measured_rows, describe_estimate, is_real_size, measure_speed, plan_work
 from fgtools.train.fused import fused_kernels
 from fgtools.train.loss import LabelSums, patch_forward, restore_forward
-from fgtools.train.plan import Plan, choose_engine, plan_steps, plan_training, split_by_tokens
+from fgtools.train.plan import Plan, choose_engine, plan_steps, plan_training, saved_dtype, split_by_tokens
 from fgtools.train.restarts import CountSkips, NotFinite, RestartableTrainer, Side, Task, TellEpoch
 
 
@@ -84,12 +84,12 @@ def build_trainer(
     budget = arguments.max_length
     sides = check_side(train_set, "training", budget), check_side(dev_set, "evaluation", budget)
     require_vocabulary(model, tokenizer, sides)
-    loaded = getattr(model.config, "dtype", None)  # an earlier trainer may have widened the weights to fp32
-    dtype = loaded if model.dtype == torch.float32 and isinstance(loaded, torch.dtype) else model.dtype
+    dtype = saved_dtype(model)
     start = hash_weights(model, dtype)
     if recipe.master_weights == "fp32":
         model.float()
-    plan = plan_training(arguments, recipe, model, sides[0].rows, PartialState().num_processes, bool(patience))
+    world = PartialState().num_processes
+    plan = plan_training(arguments, recipe, model, sides[0].rows, world, bool(patience), lora_rank)
     numbers = {**deciding_values(arguments), "engine": engine, "patience": patience, "lora_rank": lora_rank}
     numbers |= {name: getattr(recipe, name) for name in ("name", "loss", "master_weights", "warmup_from_zero")}
     identity = identify_training(numbers, [side.rows for side in sides], model)
@@ -352,13 +352,7 @@ class LabelledPositionsTrainer(RestartableTrainer):
         self.callback_handler.eval_dataloader = dataloader
         sums = torch.zeros(5, dtype=torch.float64, device=self.args.device)
         for inputs in dataloader:
-            inputs = self._prepare_inputs(inputs)
-            with torch.no_grad(), self.compute_loss_context_manager():
-                read = self._read(self.model, inputs)
-            rows = read.labels > 0
-            whole = rows & (read.right == read.labels)
-            counts = (read.loss, read.right.sum(), read.labels.sum(), whole.sum(), rows.sum())
-            sums += torch.stack([count.double() for count in counts])
+            sums += self._count_right(self._prepare_inputs(inputs))
             self.control = self.callback_handler.on_prediction_step(self.args, self.state, self.control)
         if self.args.world_size > 1:
             sums = self.accelerator.reduce(sums, "sum")
@@ -374,6 +368,25 @@ class LabelledPositionsTrainer(RestartableTrainer):
         }
         named = {f"{metric_key_prefix}_{name}": value for name, value in metrics.items()}
         return EvalLoopOutput(predictions=None, label_ids=None, metrics=named, num_samples=int(rows))
+
+    def _count_right(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """Return loss, right labels, labels, right rows and rows of a batch; half by half where memory runs out."""
+        try:
+            with torch.no_grad(), self.compute_loss_context_manager():
+                read = self._read(self.model, inputs)
+            rows = read.labels > 0
+            whole = rows & (read.right == read.labels)
+            counts = (read.loss, read.right.sum(), read.labels.sum(), whole.sum(), rows.sum())
+            return torch.stack([count.double() for count in counts])
+        except torch.OutOfMemoryError:
+            half = len(inputs["labels"]) // 2
+            if not half:
+                raise
+        torch.cuda.empty_cache()
+        print(f"out of memory: an evaluation batch is read again in parts of {half} rows", flush=True)
+        self.tokens = min(self.tokens, half * inputs["labels"].shape[1])  # later evaluations have smaller batches
+        parts = [{name: values[rows] for name, values in inputs.items()} for rows in (slice(half), slice(half, None))]
+        return self._count_right(parts[0]) + self._count_right(parts[1])
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add token accuracy, speed, padding and memory to the entries of the training loss."""

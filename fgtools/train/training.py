@@ -22,7 +22,8 @@ from fgtools.models.load import require_control_tokens
 from fgtools.profiles import Recipe
 from fgtools.prompts import IGNORED, encode_rows
 from fgtools.train.arguments import DEFAULT_OUTPUT, describe_arguments
-from fgtools.train.checkpoints import Choice, choose_checkpoint, remove_checkpoints
+from fgtools.train.checkpoints import remove_checkpoints
+from fgtools.train.choice import Choice, choose_checkpoint
 from fgtools.train.restarts import RestartableTrainer
 from fgtools.train.trainer import build_trainer
 
@@ -44,6 +45,9 @@ class TrainResult:
         tokens: Tokens seen in all epochs, padding left out.
         label_tokens: Those of them that carried a label.
         seconds: Wall-clock time of the training loop, evaluations and checkpoints included, breaks left out.
+        checkpoints: Checkpoints written on the way, since a break if there was one.
+        checkpoints_failed: Checkpoints that could not be written.
+        checkpoint_seconds: What writing them and copying the best weights took of `seconds`.
         peak_memory_bytes: Largest memory in use: of the GPU's allocator, or of the process on a CPU.
         engine: "labelled" or "trl".
         precision: "fp32", "bf16" or "fp16", as it ended.
@@ -70,6 +74,9 @@ class TrainResult:
     tokens: int
     label_tokens: int
     seconds: float
+    checkpoints: int
+    checkpoints_failed: int
+    checkpoint_seconds: float
     peak_memory_bytes: int
     engine: str
     precision: str
@@ -111,6 +118,9 @@ def describe_training(trainer: RestartableTrainer, choice: Choice) -> TrainResul
         tokens=round(passes * sum(len(row.input_ids) for row in rows.rows)),
         label_tokens=round(passes * sum(label != IGNORED for row in rows.rows for label in row.labels)),
         seconds=trainer.seconds,
+        checkpoints=trainer.writer.written,
+        checkpoints_failed=trainer.writer.failed,
+        checkpoint_seconds=trainer.writer.seconds + trainer.keeping_seconds,
         peak_memory_bytes=peak_memory_bytes(trainer.args.device),
         engine=task.plan.engine,
         precision=task.plan.precision.name,

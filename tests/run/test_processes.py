@@ -288,6 +288,7 @@ def test_the_command_and_the_notebooks_calls_give_the_same(prepared, tmp_path):
     for told in (one, two):
         for name in ("seconds", "tokens_per_second", "peak_memory_bytes"):
             assert told.pop(name) > 0
+        assert told.pop("checkpoint_seconds") >= 0
         del told["arguments"]["output_dir"]
         told["history"] = [{k: v for k, v in entry.items() if k not in TIMED} for entry in told["history"]]
     assert one == two

@@ -23,6 +23,7 @@ from fgtools.train import (
 )
 from fgtools.train.arguments import SHOWN, check_arguments, deciding_values, rows_per_step
 from fgtools.train.plan import MicroBatches, Plan, translate_arguments
+from fgtools.train.saving import Saving
 from tests.toys import fresh_model, small_rows, toy_arguments
 
 
@@ -118,11 +119,11 @@ def test_a_number_that_makes_no_sense_is_named(name, value):
 
 @pytest.mark.parametrize(
     ("n_rows", "steps"),
-    [(2700, (3, 57, 57)), (16, (1, 10, 10)), (200, (1, 11, 11)), (60, (1, 11, 11)), (None, (10, 10, 10))],
+    [(2700, (3, 57)), (16, (1, 10)), (200, (1, 11)), (60, (1, 11)), (None, (10, 10))],
 )
 def test_logging_and_evaluations_are_spread_over_the_training(n_rows, steps):
     arguments = training_arguments(n_rows=n_rows)
-    assert (arguments.logging_steps, arguments.eval_steps, arguments.save_steps) == steps
+    assert (arguments.logging_steps, arguments.eval_steps) == steps
     tutorial = training_arguments("tutorial", n_rows=n_rows)
     assert (tutorial.logging_steps, tutorial.eval_steps) == (10, 10)
 
@@ -218,7 +219,7 @@ def test_names_and_places_decide_no_weight(tmp_path):
 
 def plan(engine="labelled", precision="fp32", world=1, metric="eval_choice", checkpointing=False):
     micro = MicroBatches(100, checkpointing, "")
-    return Plan(engine, "", Precision(precision, ""), micro, world, metric)
+    return Plan(engine, "", Precision(precision, ""), micro, world, metric, Saving("evaluation", 1, ""))
 
 
 @pytest.mark.parametrize(

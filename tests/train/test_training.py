@@ -172,7 +172,7 @@ def test_the_better_of_best_and_last_checkpoint_by_generating_is_saved(
     rows = [row for row in ROWS if row["gold"]]
     texts = {"gold": [render_completion(row) for row in rows[8:]], "none": [""] * len(rows[8:])}
     replies = iter([texts[of_last], texts[of_best]])
-    monkeypatch.setattr("fgtools.train.checkpoints.generate_replies", lambda *_, **__: next(replies))
+    monkeypatch.setattr("fgtools.train.choice.generate_replies", lambda *_, **__: next(replies))
     result = train(fresh_model(), tokenizer, rows[:8], rows[8:], second_is_best, tmp_path / "model")
     counts = {"gold": len(rows[8:]), "none": 0}
     assert result.candidates == tuple(

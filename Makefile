@@ -6,7 +6,7 @@ PY := $(VENV)/bin/python
 RUN_DIR ?= runs/offline
 TARGET_NOTEBOOKS := notebooks/*.ipynb
 
-.PHONY: run real test check notebooks standin clean
+.PHONY: run real test-real test check notebooks standin clean
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python >= 3.11 is needed, got " + sys.version.split()[0] + ": pass one with make PYTHON=python3.12")'
@@ -20,6 +20,9 @@ run: $(VENV)/.ready  ## the six notebooks, end to end, on the offline default
 
 real: $(VENV)/.ready  ## the same on real weights and real rows: Gemma 3 270M, fetched once; see docs/real.md
 	$(PY) -m fgtools run --model real
+
+test-real: $(VENV)/.ready  ## after `make real`: exactness on its tuned model and rows, about a quarter of an hour
+	$(PY) -m pytest -p no:randomly -s tests/real --real runs/real
 
 test: $(VENV)/.ready check  ## style, then all tests in two processes: units, the papermill chains, strict nbval
 	OMP_NUM_THREADS=1 $(PY) -m pytest -p no:randomly -n 2 --dist loadfile --no-loadscope-reorder

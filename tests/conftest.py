@@ -14,8 +14,17 @@ SLOWEST = ("test_notebooks.py", "test_chains.py")
 """Files that run for minutes: they start first, so that two processes end at about the same time."""
 
 
-def pytest_collection_modifyitems(items):
+def pytest_addoption(parser):
+    text = "a run folder with a tuned model and its rows: the slow tests of tests/real run on it"
+    parser.addoption("--real", metavar="RUN", default="", help=text)
+
+
+def pytest_collection_modifyitems(config, items):
     items.sort(key=lambda item: item.path.name not in SLOWEST)
+    if not config.getoption("--real"):
+        for item in items:
+            if item.get_closest_marker("slow"):
+                item.add_marker(pytest.mark.skip(reason="needs --real RUN, a run folder with a tuned model"))
 
 
 @pytest.fixture(scope="session")

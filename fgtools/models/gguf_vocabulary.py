@@ -51,7 +51,8 @@ STOP_IDS = tuple(number for number, text in _PLACES.items() if text in STOP_TOKE
 
 _UNUSED = re.compile(r"<unused\d+>")
 _SPECIAL = frozenset({PAD, EOS, BOS, _UNK, START_RESPONSE, START_TURN, END_TURN, "<start_of_image>"})
-"""Tokens that FunctionGemma leaves out of decoded text; a call's marks stay in it."""
+"""Tokens that FunctionGemma leaves out of decoded text; a call's marks stay in it. GGUF's types do not say: a file of
+Gemma 3 270M calls 6,249 tokens control tokens."""
 
 _NORMAL, _CONTROL, _USER_DEFINED, _BYTE = 1, 3, 4, 6
 """GGUF's types of tokens."""

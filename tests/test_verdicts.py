@@ -21,7 +21,7 @@ def test_the_evaluation_page_shows_the_verdicts_of_its_results_file():
 
 
 def test_verdicts_that_take_rows_as_independent_fire_where_tools_differ():
-    trials = 60
+    trials = 40
     counts = count_verdicts(14, 2.0, trials, numpy.random.default_rng(1))
     assert counts["rows"] > 0.15 * trials and counts["any_rows"] > 0.3 * trials
     assert max(counts["groups"], counts["any_groups"]) < 0.12 * trials

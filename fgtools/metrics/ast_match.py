@@ -223,7 +223,7 @@ def find_value_error(value: Any, gold: Any, spec: Any = None, nested: bool = Fal
     if _kind(value) != _kind(gold) and not _are_numbers(value, gold, spec):
         return TYPE_NESTED if nested else TYPE_SIMPLE
     if isinstance(gold, str):
-        same = value == gold if _is_choice(gold, spec) else _plain(value) == _plain(gold)
+        same = value == gold or (not _is_choice(gold, spec) and _plain(value) == _plain(gold))
         return "" if same else VALUE_STRING
     if isinstance(gold, (list, tuple)):
         if len(value) != len(gold):
@@ -249,8 +249,9 @@ def holds_numeric_text(value: Any, spec: Any = None) -> bool:
         spec: The parameter's schema.
     """
     if isinstance(value, str):
-        numeric = len(value) <= _LONGEST_NUMERIC and _NUMERIC.fullmatch(value) and any(map(str.isdigit, value))
-        return bool(numeric) and not _is_choice(value, spec)
+        if len(value) > _LONGEST_NUMERIC or not _NUMERIC.fullmatch(value) or not any(map(str.isdigit, value)):
+            return False
+        return not _is_choice(value, spec)
     if isinstance(value, (list, tuple)):
         items = spec.get("items") if isinstance(spec, Mapping) else None
         return any(holds_numeric_text(item, items) for item in value)

@@ -43,6 +43,11 @@ LABELS = {
 }
 """What a measure is called in tables and figures, in the order of the ladder's table."""
 
+DECIDES_NOTE = (
+    f"{DECIDES} decides, named beforehand, by its own p; the p of the others are corrected for their number (Holm)."
+)
+"""What a table of a comparison is read with, where no text stands beside it."""
+
 RIGHT = "right"
 """What a row without an error is called."""
 

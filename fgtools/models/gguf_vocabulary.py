@@ -18,14 +18,10 @@ from transformers import PreTrainedTokenizerFast
 
 from fgtools.calls.tokens import (
     BOS,
-    END_CALL,
-    END_DECLARATION,
-    END_RESPONSE,
+    CONTROL_IDS,
     END_TURN,
     EOS,
-    ESCAPE,
     PAD,
-    START_CALL,
     START_DECLARATION,
     START_RESPONSE,
     START_TURN,
@@ -35,16 +31,8 @@ from fgtools.files import GgufHeader
 from fgtools.models.errors import ModelError
 
 _UNK = "<unk>"
-_PLACES = {
-    **dict(enumerate((PAD, EOS, BOS, _UNK))),
-    **dict(
-        enumerate(
-            (START_DECLARATION, END_DECLARATION, START_CALL, END_CALL, START_RESPONSE, END_RESPONSE, ESCAPE), start=46
-        )
-    ),
-    **dict(enumerate((START_TURN, END_TURN), start=105)),
-}
-"""Ids of FunctionGemma's control tokens."""
+_PLACES = {number: text for text, number in CONTROL_IDS.items()}
+"""FunctionGemma's control tokens by their ids."""
 
 STOP_IDS = tuple(number for number, text in _PLACES.items() if text in STOP_TOKENS)
 """Ids that end a reply: 1, 50 and 106."""

@@ -77,16 +77,16 @@ class Steps:
 
     def capture(self) -> None:
         """Capture a step as a CUDA graph; what the steps read and write is then as it was before."""
-        ids, positions = self.ids.clone(), self.positions.clone()
-        stream, current = torch.cuda.Stream(), torch.cuda.current_stream()
-        stream.wait_stream(current)
-        with torch.cuda.stream(stream):  # libraries choose and load their kernels at first use, which no graph can hold
-            self.step()
-        current.wait_stream(stream)
-        self._restore(ids, positions)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-            self.step()
+        ids, positions, graph = self.ids.clone(), self.positions.clone(), torch.cuda.CUDAGraph()
+        with torch.cuda.device(self.ids.device):
+            stream, current = torch.cuda.Stream(), torch.cuda.current_stream()
+            stream.wait_stream(current)
+            with torch.cuda.stream(stream):  # at first use libraries choose and load kernels, which no graph can hold
+                self.step()
+            current.wait_stream(stream)
+            self._restore(ids, positions)
+            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+                self.step()
         self.graph = graph
 
     def _restore(self, ids: Tensor, positions: Tensor) -> None:
@@ -166,21 +166,25 @@ class Graphs:
             if not self.told:
                 self._tell(f"plain steps, since a CUDA graph pays from {PAYS_FROM} tokens on and at most {left} follow")
             return None
+        found = self._capture(cache, ids, positions)
+        if isinstance(found, Steps):
+            return found
+        self.is_on = False
+        self._tell(f"plain steps, since no CUDA graph can be used here: {found}")
+        if cache.model.device.type == "cuda":
+            torch.cuda.empty_cache()
+        return None
+
+    def _capture(self, cache: KVCache, ids: Sequence[int], positions: Sequence[int]) -> Steps | str:
+        """Return captured steps, or why there are none; what a failure leaves in memory is free when this returns."""
         try:
             start = time.perf_counter()
             steps = Steps(cache, ids, positions, count_slots(max(positions) + 1, cache.n_slots))
             steps.capture()
             steps.capture_seconds = time.perf_counter() - start
-            reason = self._find_fault(steps)
+            return self._find_fault(steps) or steps
         except RuntimeError as error:  # torch's errors of CUDA and of memory are RuntimeErrors
-            reason = str(error).partition("\n")[0]
-        if not reason:
-            return steps
-        self.is_on = False
-        self._tell(f"plain steps, since no CUDA graph can be used here: {reason}")
-        if cache.model.device.type == "cuda":  # not freed above, where an error's traceback still refers to tensors
-            torch.cuda.empty_cache()
-        return None
+            return str(error).partition("\n")[0] or type(error).__name__
 
     def _find_fault(self, steps: Steps) -> str:
         """Return what is wrong with the first steps, "" if nothing is; later ones are not checked."""

@@ -1,6 +1,8 @@
 """Decoding steps of fixed shape give what plain steps give; what cannot be captured is decoded plainly."""
 
+import contextlib
 import random
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -219,3 +221,40 @@ def test_looks_at_the_tokens_are_few(random_model, uncaptured, monkeypatch):
     monkeypatch.setattr(Steps, "run", lambda steps, *count: runs.append(1) or plain(steps, *count))
     answer(random_model, [[2, 5], [2, 7, 9]], (), [41, 41])
     assert len(runs) == 40 // STEPS + 1 and decoding.STEPS == STEPS  # one more for the check
+
+
+class FakeStream:
+    def wait_stream(self, other):
+        pass
+
+
+def test_a_capture_warms_up_elsewhere_and_leaves_what_steps_read_as_it_was(random_model, monkeypatch):
+    """The order of torch's calls, with made-up streams and a graph that repeats the step it saw."""
+    calls = []
+
+    @contextlib.contextmanager
+    def enter(name):
+        calls.append(name)
+        yield
+
+    for name in ("Stream", "current_stream"):
+        monkeypatch.setattr(torch.cuda, name, FakeStream)
+    monkeypatch.setattr(torch.cuda, "device", lambda device: enter("device"))
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: enter("warm-up"))
+    monkeypatch.setattr(torch.cuda, "graph", lambda graph, **_: enter("capture"))
+    step = Steps.step
+    monkeypatch.setattr(Steps, "step", lambda steps: calls.append("step") or step(steps))
+    replayed = SimpleNamespace(replay=lambda: calls.append("replay") or step(steps))
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: replayed)
+    prompts = [[2, 5, 9], [2, 7]]
+    with torch.inference_mode():
+        cache = KVCache(random_model, 2, 40)
+        for number in (0, 1):
+            read_group(cache, prompts, [number])
+        steps = Steps(cache, [11, 12], [3, 2], 40)
+        wanted = Steps(cache, [11, 12], [3, 2], 40).run()
+        calls.clear()
+        steps.capture()
+        assert calls == ["device", "warm-up", "step", "capture", "step"] and steps.graph is replayed
+        steps._restore(torch.tensor([[11], [12]]), torch.tensor([[3], [2]]))  # a real capture computes nothing
+        assert steps.run() == wanted and calls[5:] == ["replay"] * STEPS

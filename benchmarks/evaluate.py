@@ -33,9 +33,10 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import pandas
 import torch
+from transformers.utils.logging import disable_progress_bar
 
 from benchmarks.generations import WAYS, Way, draw_prompts, run_loop
-from benchmarks.limits import OutOfTime, time_limit
+from benchmarks.limits import TimeLimit
 from benchmarks.profile import profile_operators
 from benchmarks.records import CPU_AIMS, EVALUATION_AIMS, compare_aims, render_aims, write_section
 from benchmarks.shapes import SHAPES, build_model, name_device, synchronize
@@ -66,7 +67,7 @@ def measure_way(way: Way, model: Any, prompts: Sequence, budgets: Sequence[int],
     """
     device = model.device.type
     replies: dict[int, list[int]] = {}
-    first, outcome = None, {}
+    first = None
 
     def answer(number: int, ids: list[int]) -> None:
         nonlocal first
@@ -78,11 +79,10 @@ def measure_way(way: Way, model: Any, prompts: Sequence, budgets: Sequence[int],
     synchronize(device)
     started = time.perf_counter()
     try:
-        with time_limit(limit), torch.inference_mode():
+        with TimeLimit(limit) as within, torch.inference_mode():
             way(model, prompts, budgets, answer)
             synchronize(device)
-    except OutOfTime:
-        outcome = {"over": True}
+        outcome = {"over": True} if within.over else {}
     except Exception as error:  # another library's: whatever it raises, the other ways go on
         outcome = {"failed": f"{type(error).__name__}: {error}"[:300]}
     seconds = time.perf_counter() - started
@@ -209,6 +209,28 @@ def render_results(results: dict[str, Any]) -> str:
     return render_markdown_table(pandas.DataFrame(rows, columns=list(columns)))
 
 
+def render_ways(result: Mapping[str, Any]) -> str:
+    """Write the Markdown table of docs/evaluation.md of what was measured on a GPU."""
+    lines = [
+        "| rows | way | s | rows/s | first reply, s | tokens as the loop's | ours is |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for kind, known in result["kinds"].items():
+        alike = "tool lists shared by three rows" if kind == "shared" else "none shared"
+        for name, one in known["ways"].items():
+            if "failed" in one:
+                lines.append(f"| {alike} | {name} | failed: {one['failed']} |" + " |" * 4)
+                continue
+            seconds = f"{one['seconds']:.1f}"
+            if "over" in one:
+                seconds = f"over {one['seconds']:.0f}, {one['rows']} of {result['rows']} answered"
+            first = "" if one["first_reply_seconds"] is None else f"{one['first_reply_seconds']:.2f}"
+            ratio = f"{one['ours_over_this']:.2f}x" if "ours_over_this" in one else ""
+            cells = [seconds, f"{one['rows_per_second']:.1f}", first, f"{one['same_as_loop']}/{one['compared']}", ratio]
+            lines.append(f"| {alike} | {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
 def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shape", choices=[*SHAPES, "standin"], default="full")
@@ -263,7 +285,7 @@ def compare_kinds(options: argparse.Namespace, keep: Callable[[dict[str, Any]], 
 
         print(kind, measure_kind(kind, model, options.rows, options, keep_kind), flush=True)
     result["aims"] = compare_aims(EVALUATION_AIMS, read_aims(result))
-    print(render_aims(result["aims"], "an H100, FunctionGemma's shape"))
+    print(render_aims(result["aims"], f"an H100, FunctionGemma's shape; here {where}"))
     keep(result)
     return result
 
@@ -288,6 +310,7 @@ def read_aims(result: Mapping[str, Any]) -> dict[str, float | None]:
 def main() -> None:
     options = parse_options()
     quiet_libraries()
+    disable_progress_bar()
     if options.threads:
         torch.set_num_threads(options.threads)
     name = options.shape if options.device == "cpu" else f"{options.shape} on a GPU"

@@ -1,7 +1,7 @@
 """All that is measured on a GPU, in one process: whole trainings, evaluations and profiles.
 
 `python -m benchmarks.gpu FOLDER [--shape full|small|standin] [--device cpu|cuda] [--rows N] [--epoch-of N]
-[--train-limit SECONDS] [--evaluate-limit SECONDS] [--part-limit SECONDS] [--data FILE] [--tokenizer FOLDER]`
+[--total SECONDS] [--train-limit SECONDS] [--evaluate-limit SECONDS] [--data FILE] [--tokenizer FOLDER]`
 
 Importing torch, transformers and TRL takes longer than a short measurement, so all parts share a process. FOLDER gets
 gpu.json, which holds every figure as soon as it is known, and a log of each part. A part that exceeds its time, or
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import json
 import os
 import sys
@@ -23,9 +24,11 @@ from typing import Any, TextIO
 os.environ.setdefault("FGTOOLS_BATCH", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+import torch
+from transformers.utils.logging import disable_progress_bar
 
 from benchmarks import evaluate, profile, whole
-from benchmarks.limits import OutOfTime, time_limit
+from benchmarks.limits import TimeLimit
 from benchmarks.records import (
     EVALUATION_AIMS,
     TRAINING_AIMS,
@@ -35,8 +38,11 @@ from benchmarks.records import (
     write_section,
 )
 from benchmarks.shapes import SHAPES, SHARED, count_tokens
-from benchmarks.trainings import load_workload
+from benchmarks.trainings import ROWS_A_STEP, load_workload
 from fgtools.run.session import quiet_libraries
+
+SHARES = {"evaluate": 0.24, "whole": 0.65, "profile": 0.11}
+"""The parts in their order, and the share of the time that each may take."""
 
 
 class Tee:
@@ -68,16 +74,16 @@ def run_part(name: str, part: Callable[[], Any], folder: Path, limit: float) -> 
     with (folder / f"{name}.log").open("w", encoding="utf-8") as log, contextlib.redirect_stdout(Tee(sys.stdout, log)):
         started = time.perf_counter()
         print(f"--- {name}, at most {limit:.0f} s")
+        result = None
         try:
-            with time_limit(limit):
-                return part()
-        except OutOfTime:
-            print(f"{name}: over {limit:.0f} s, ended; its figures until then are written")
+            with TimeLimit(limit) as within:
+                result = part()
+            if within.over:
+                print(f"{name}: over {limit:.0f} s, ended; its figures until then are written")
         except Exception as error:  # the other parts are worth their time all the same
             print(f"{name}: failed: {type(error).__name__}: {error}")
-        finally:
-            print(f"--- {name}: {time.perf_counter() - started:.0f} s")
-    return None
+        print(f"--- {name}: {time.perf_counter() - started:.0f} s")
+    return result
 
 
 def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -92,7 +98,7 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=4, help="training steps that are profiled")
     parser.add_argument("--train-limit", type=float, default=50, help="seconds of each way; the long pass has twice")
     parser.add_argument("--evaluate-limit", type=float, default=15, help="seconds of each way to answer")
-    parser.add_argument("--part-limit", type=float, default=260, help="seconds of each part")
+    parser.add_argument("--total", type=float, default=500, help="seconds in all; each part may take its share")
     parser.add_argument("--data", default=str(SHARED / "dev.jsonl"), help="JSON lines; without it, the offline sample")
     parser.add_argument("--tokenizer", default=str(SHARED / "tokenizer"), help="a folder; without it, the stand-in's")
     return parser.parse_args(arguments)
@@ -100,7 +106,10 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def main() -> None:
     options = parse_options()
+    if options.device == "cuda" and not torch.cuda.is_available():
+        raise SystemExit("a GPU must be visible to torch, but none is: check nvidia-smi, or give --device cpu")
     quiet_libraries()
+    disable_progress_bar()
     options.folder.mkdir(parents=True, exist_ok=True)
     file = options.folder / "gpu.json"
     machine = describe_machine(options.device)
@@ -110,10 +119,10 @@ def main() -> None:
     started = time.perf_counter()
 
     parts = {"evaluate": measure_evaluation, "whole": measure_whole, "profile": measure_profile}
-    known = {
-        name: run_part(name, lambda part=part: part(options, file), options.folder, options.part_limit) or {}
-        for name, part in parts.items()
-    }
+    known = {}
+    for name, share in SHARES.items():
+        part = functools.partial(parts[name], options, file)
+        known[name] = run_part(name, part, options.folder, share * options.total) or {}
     measured = evaluate.read_aims(known["evaluate"]) if known["evaluate"] else {}
     aims = compare_aims(TRAINING_AIMS + EVALUATION_AIMS, whole.read_aims(known["whole"]) | measured)
     write_section(file, "aims", aims)
@@ -150,7 +159,7 @@ def measure_evaluation(options: argparse.Namespace, file: Path) -> dict[str, Any
 
 def measure_profile(options: argparse.Namespace, file: Path) -> dict[str, Any]:
     """Profile a training step and a decoding step."""
-    n_rows = options.steps * 16 + 4
+    n_rows = options.steps * ROWS_A_STEP + 4
     work, _ = load_workload(options.shape, options.device, n_rows, 4, options.data, options.tokenizer)
     known: dict[str, Any] = {}
 

@@ -11,7 +11,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, ClassVar
 from unittest import mock
 
 AGAIN = 10.0
@@ -19,33 +19,58 @@ AGAIN = 10.0
 
 
 class OutOfTime(BaseException):
-    """The time limit has passed; no `except Exception` of a library holds it back."""
+    """A time limit has passed; no `except Exception` of a library holds it back."""
+
+    def __init__(self, limit: TimeLimit) -> None:
+        super().__init__(f"over {limit.seconds:.0f} s")
+        self.limit = limit
 
 
-@contextmanager
-def time_limit(seconds: float) -> Iterator[None]:
-    """End the body by raising OutOfTime in it once a time has passed; the main thread alone can be ended so.
+class TimeLimit:
+    """Ends the body of a `with` statement once a time has passed, and goes on after it; in the main thread alone.
 
     Python looks at signals between its own instructions: a call into a library's compiled code ends first. Limits may
-    lie within each other: an outer one that passes while an inner one lasts is told as the inner one, then as itself.
+    lie within each other: where an outer one passes, the body of the outer one is ended.
 
-    Args:
+    Attributes:
         seconds: The limit, above 0.
+        over: Whether the body was ended.
     """
 
-    def end(*_: Any) -> None:
-        raise OutOfTime
+    _active: ClassVar[list[TimeLimit]] = []  # the outermost first
+    _handler: ClassVar[Any] = None
 
-    started, handler = time.monotonic(), signal.signal(signal.SIGALRM, end)
-    outer, _ = signal.setitimer(signal.ITIMER_REAL, 0)
-    signal.setitimer(signal.ITIMER_REAL, min(seconds, outer) if outer else seconds, AGAIN)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, handler)
-        if outer:
-            signal.setitimer(signal.ITIMER_REAL, max(0.001, outer - (time.monotonic() - started)), AGAIN)
+    def __init__(self, seconds: float) -> None:
+        self.seconds, self.over, self._deadline = seconds, False, 0.0
+
+    def __enter__(self) -> TimeLimit:
+        if not self._active:
+            TimeLimit._handler = signal.signal(signal.SIGALRM, self._end)
+        self._deadline = time.monotonic() + self.seconds
+        self._active.append(self)
+        self._set_timer()
+        return self
+
+    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> bool:
+        self._active.remove(self)
+        self._set_timer()
+        if not self._active:
+            signal.signal(signal.SIGALRM, self._handler)
+        self.over = isinstance(error, OutOfTime) and error.limit is self
+        return self.over
+
+    @classmethod
+    def _set_timer(cls) -> None:
+        first = min((one._deadline for one in cls._active), default=None)
+        left = 0.0 if first is None else max(0.001, first - time.monotonic())
+        signal.setitimer(signal.ITIMER_REAL, left, AGAIN if left else 0.0)
+
+    @classmethod
+    def _end(cls, *_: Any) -> None:
+        now = time.monotonic()
+        passed = [limit for limit in cls._active if limit._deadline <= now]
+        if passed:
+            raise OutOfTime(passed[0])
 
 
 class Stopwatch:

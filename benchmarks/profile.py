@@ -26,6 +26,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import torch
 from transformers import TrainerCallback
+from transformers.utils.logging import disable_progress_bar
 
 from benchmarks.generations import draw_prompts, run_ours
 from benchmarks.records import write_section
@@ -299,6 +300,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="also write the JSON object there")
     options = parser.parse_args()
     quiet_libraries()
+    disable_progress_bar()
     device = ("cuda" if torch.cuda.is_available() else "cpu") if options.device == "auto" else options.device
     n_rows = options.steps * ROWS_A_STEP + 4
     work, origin = load_workload(options.shape, device, n_rows, 4, options.data, options.tokenizer)

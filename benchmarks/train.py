@@ -39,6 +39,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import torch
 from transformers import Gemma3ForCausalLM
+from transformers.utils.logging import disable_progress_bar
 from trl import SFTConfig, SFTTrainer
 
 from benchmarks.records import CPU_AIMS, TRAINING_AIMS, compare_aims, describe_machine, render_aims, write_section
@@ -246,6 +247,7 @@ def parse_options() -> argparse.Namespace:
 def main() -> None:
     options = parse_options()
     quiet_libraries()
+    disable_progress_bar()
     torch.set_num_threads(options.threads)
     if options.whole:
         print(json.dumps(compare_whole(options)))
@@ -267,7 +269,7 @@ def compare_whole(options: argparse.Namespace) -> dict[str, Any]:
     result = run_whole(work, options.limit, options.epoch_of, lambda name, one: write_section(file, name, one))
     aims = compare_aims(TRAINING_AIMS, read_aims(result))
     write_section(file, "aims", aims)
-    print(render_aims(aims, "an H100, FunctionGemma's shape"))
+    print(render_aims(aims, "an H100, FunctionGemma's shape; here " + machine["device"]))
     return {"benchmark": "whole", "machine": machine, "origin": origin, **result, "aims": aims}
 
 

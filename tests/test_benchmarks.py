@@ -1,9 +1,24 @@
 """The benchmarks run, end with one JSON object, and compare equal things."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from benchmarks.evaluate import load_random_model, measure_way, render_ways, summarize_ways
+from benchmarks.generations import WAYS, draw_prompts, run_continuous
+from benchmarks.gpu import run_part
+from benchmarks.limits import Stopwatch, TimeLimit
+from benchmarks.profile import classify_kernel, render_profile, subtract_profiles, summarize_trace
+from benchmarks.records import TRAINING_AIMS, compare_aims, write_section
+from benchmarks.whole import compare_ways, read_aims, render_whole
 
 ROOT = Path(__file__).parents[1]
 
@@ -33,9 +48,240 @@ def test_a_step_of_ours_is_faster_and_its_gradients_are_equal():
 def test_replies_of_ours_come_faster_and_are_those_of_the_loop(tmp_path):
     kept = tmp_path / "evaluate.json"
     options = ("--shape", "standin", "--rows", "9", "--repeats", "1", "--worst-case", "--out", str(kept))
+    options += ("--ways", "ours", "loop")
     result = last_object("benchmarks.evaluate", *options)
     assert result["identical"] is True and set(result["kinds"]) == {"shared", "unshared"}
     assert all(one["distinct_reply_tokens"] > 50 for one in result["kinds"].values())
     assert min(result["ratio"], result["ratio_unshared"]) > 1.5  # 3 to 6 on a quiet machine
     assert 0 < result["scoring_10000_seconds"] < 15  # about 1 on a quiet machine
     assert json.loads(kept.read_text()) == {"standin": result}
+
+
+def test_all_that_a_gpu_is_asked_runs_in_one_process_and_writes_as_it_goes(tmp_path):
+    out = tmp_path / "out"
+    sizes = "--rows 8 --eval-rows 2 --epoch-of 8 --answered 3 --steps 1 --train-limit 60 --evaluate-limit 60".split()
+    command = [ROOT / "benchmarks" / "gpu.sh", "run", tmp_path, out, "--shape", "standin", "--device", "cpu", *sizes]
+    outcome = subprocess.run(
+        command, capture_output=True, text=True, check=False, env={**os.environ, "PYTHON": sys.executable}
+    )
+    assert outcome.returncode == 0, outcome.stderr[-2000:]
+    assert {"gpu.json", "evaluate.log", "whole.log", "profile.log"} <= {path.name for path in out.iterdir()}
+    result = json.loads((out / "gpu.json").read_text())
+    assert result["machine"]["torch"] and str(tmp_path) not in (out / "gpu.json").read_text()
+    assert set(result["whole"]["ways"]) == {"ours", "trl", "trl alone", "tutorial"}
+    assert all(one["steps"] == 1 and one["held_out_loss"] > 0 for one in result["whole"]["ways"].values())
+    assert result["whole"]["ways"]["ours"]["evaluation_seconds"] > 0 < result["whole"]["ways"]["trl"]["saving_seconds"]
+    assert result["whole"]["ways"]["trl alone"]["evaluation_seconds"] == 0
+    assert set(result["whole"]["ratios"]) == {"trl", "trl alone", "tutorial"}
+    assert all(one["last_pass"] > 0 for one in result["whole"]["steady"].values())
+    for kind in result["evaluate"]["kinds"].values():
+        assert set(kind["ways"]) == {"ours", "batched", "loop", "continuous"}
+        assert all(one["same_as_loop"] == one["compared"] == 3 for one in kind["ways"].values())
+    assert "aten::mm" in result["profile"]["training"]["operators"]
+    assert len(result["aims"]) == 8 and result["aims"][4]["met"] is None  # 8 rows say nothing of 13,000
+    assert render_whole(result["whole"]) in (out / "whole.log").read_text()
+    assert render_ways(result["evaluate"]).count("3/3") == 8
+
+
+def test_a_script_called_wrongly_says_how_it_is_called():
+    outcome = subprocess.run([ROOT / "benchmarks" / "gpu.sh", "pack"], capture_output=True, text=True, check=False)
+    assert outcome.returncode == 2 and "benchmarks/gpu.sh pack FOLDER" in outcome.stderr
+
+
+def test_a_time_limit_ends_what_holds_back_every_exception():
+    def never_ends():
+        while True:
+            try:
+                time.sleep(0.01)
+            except Exception:
+                continue
+
+    with TimeLimit(0.1) as within:
+        never_ends()
+    assert within.over and signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+    with TimeLimit(60) as within:
+        pass
+    assert not within.over and signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+
+
+def test_an_outer_time_limit_ends_the_outer_body_and_an_inner_one_its_own_alone():
+    begun = []
+    with TimeLimit(0.3) as outer:
+        for number in range(3):
+            begun.append(number)
+            with TimeLimit(0.1 if number == 0 else 60) as inner:
+                time.sleep(10)
+            assert inner.over and number == 0
+    assert outer.over and begun == [0, 1]
+
+
+def test_a_stopwatch_counts_a_call_within_a_call_once():
+    class Parent:
+        def save(self):
+            time.sleep(0.02)
+
+        def train(self):
+            self.save()
+            time.sleep(0.02)
+
+    class Child(Parent):
+        def save(self):
+            super().save()
+
+    watch = Stopwatch()
+    with watch.watch({"training": [(Child, "train")], "saving": [(Child, "save")]}):
+        Child().train()
+        Child().save()
+    assert watch.seconds["training"] >= 0.04 and 0.02 <= watch.seconds["saving"] < 0.04
+    assert vars(Child)["save"].__name__ == "save" and "train" not in vars(Child)
+
+
+def answer_some(n_rows, then):
+    def way(model, prompts, budgets, on_reply):
+        for number in range(n_rows):
+            on_reply(number, [number])
+        then()
+
+    return way
+
+
+def test_a_way_that_runs_out_of_time_or_fails_is_told_with_what_it_did():
+    model = SimpleNamespace(device=SimpleNamespace(type="cpu"))
+    late = measure_way(answer_some(2, lambda: time.sleep(10)), model, [[1]] * 3, [1] * 3, 0.2)
+    assert late["over"] and late["rows"] == 2 and 0.2 <= late["seconds"] < 5 and late["first_reply_seconds"] < 0.2
+    broken = measure_way(answer_some(1, lambda: 1 / 0), model, [[1]], [1], 5)
+    assert broken["failed"].startswith("ZeroDivisionError") and "over" not in broken
+    whole = measure_way(answer_some(3, lambda: None), model, [[1]] * 3, [1] * 3, 5)
+    figures = summarize_ways({"ours": [whole], "loop": [late], "batched": [broken]})
+    assert figures["loop"]["rows"] == 2 and figures["loop"]["compared"] == 2 and figures["ours"]["same_as_loop"] == 2
+    assert figures["loop"]["rows_per_second"] == pytest.approx(2 / late["seconds"], abs=0.01)
+    assert figures["loop"]["ours_over_this"] > 1 and "ours_over_this" not in figures["batched"]
+    table = render_ways({"rows": 3, "kinds": {"shared": {"ways": figures}}})
+    assert "over 0, 2 of 3 answered" in table and "failed: ZeroDivisionError" in table
+
+
+def test_continuous_batching_is_really_ended():
+    model = load_random_model("standin", "cpu", "fp32")
+    prompts, budgets = draw_prompts(3, model.config.vocab_size, shared=True)
+    before = threading.active_count()
+    take = measure_way(run_continuous, model, prompts, [4000] * 3, 4)
+    assert "over" in take and take["rows"] == 0, take
+    assert threading.active_count() == before
+    assert "over" not in measure_way(WAYS["ours"], model, prompts, budgets, 60)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        ("matrix products", "nvjet_tst_256x128_64x4_1x2_h_bz_coopA_NNT"),
+        ("matrix products", "sm90_xmma_gemm_bf16bf16_bf16f32_f32_tn_n_tilesize128x128x64_warpgroupsize1x1x1"),
+        (
+            "matrix products",
+            "void cutlass::Kernel2<cutlass_80_tensorop_bf16_s16816gemm_relu_bf16_64x64_32x6_tn>",
+        ),
+        ("matrix products", "turing_fp16_s1688gemm_fp16_128x128_ldg8_f2f_tn"),
+        ("matrix products", "void cublasLt::splitKreduce_kernel<32, 16, int, float, __nv_bfloat16>"),
+        ("attention", "void pytorch_flash::flash_bwd_dq_dk_dv_loop_seqk_parallel_kernel<Flash_bwd_kernel_traits<256>>"),
+        ("attention", "fmha_cutlassF_bf16_aligned_64x128_rf_sm80(PyTorchMemEffAttention::AttentionKernel<cutlass::>)"),
+        ("attention", "cudnn_generated_fort_native_sdpa_sm90_flash_fprop_wgmma_f16_knob_7_64x128x128_4x1x1_kernel0_0"),
+        (
+            "copies and casts",
+            "void at::native::vectorized_elementwise_kernel<4, at::native::bfloat16_copy_kernel_cuda"
+            "(at::TensorIteratorBase&)::{lambda(float)#1}, std::array<char*, 2ul> >",
+        ),
+        ("copies and casts", "Memcpy DtoD (Device -> Device)"),
+        ("copies and casts", "Memset (Device)"),
+        (
+            "element-wise",
+            "void at::native::vectorized_elementwise_kernel<4, at::native::BinaryFunctor<float, float, float, "
+            "at::native::binary_internal::MulFunctor<float> >, std::array<char*, 3ul> >",
+        ),
+        (
+            "element-wise",
+            "void at::native::elementwise_kernel<128, 2, at::native::gpu_kernel_impl_nocast<at::native::CUDAFunctor_add"
+            "<float> >(at::TensorIteratorBase&, at::native::CUDAFunctor_add<float> const&)::{lambda(int)#1}>",
+        ),
+        (
+            "reductions",
+            "void at::native::reduce_kernel<512, 1, at::native::ReduceOp<float, at::native::MeanOps<float, float, "
+            "float, float>, unsigned int, float, 4, 4> >",
+        ),
+        (
+            "optimizer",
+            "void at::native::(anonymous namespace)::multi_tensor_apply_kernel<at::native::(anonymous namespace)::"
+            "FusedOptimizerTensorListMetadata<4>, at::native::(anonymous namespace)::FusedAdamMathFunctor<float, 4>>",
+        ),
+        ("norms, gates and positions in one kernel", "_rms_norm_forward_kernel"),
+        ("norms, gates and positions in one kernel", "_geglu_tanh_backward_kernel"),
+        ("other", "a_kernel_of_next_year"),
+    ],
+)
+def test_kernels_are_told_by_their_names(kind, name):
+    assert classify_kernel(name) == kind
+
+
+def test_a_trace_is_summed_by_kind_and_time_without_annotations():
+    events = [
+        {"cat": "kernel", "name": "nvjet_tst_64x64", "ts": 0.0, "dur": 4000.0},
+        {"cat": "kernel", "name": "void at::native::vectorized_elementwise_kernel<4>", "ts": 3000.0, "dur": 2000.0},
+        {"cat": "gpu_memcpy", "name": "Memcpy HtoD (Pageable -> Device)", "ts": 9000.0, "dur": 1000.0},
+        {"cat": "gpu_user_annotation", "name": "Optimizer.step#AdamW.step", "ts": 0.0, "dur": 10000.0},
+        {"cat": "cuda_runtime", "name": "cudaLaunchKernel", "ts": 0.0, "dur": 5.0},
+        {"cat": "cuda_driver", "name": "cuLaunchKernelEx", "ts": 1.0, "dur": 5.0},
+        {"cat": "cuda_runtime", "name": "cudaGraphLaunch", "ts": 1.0, "dur": 5.0},
+        {"cat": "cuda_runtime", "name": "cudaMemcpyAsync", "ts": 1.0, "dur": 5.0},
+        {"cat": "cuda_runtime", "name": "cudaStreamSynchronize", "ts": 1.0, "dur": 5.0},
+        {"cat": "cpu_op", "name": "aten::mm", "ts": 1.0, "dur": 5.0},
+        {"ph": "M", "name": "process_name"},
+    ]
+    summary = summarize_trace(events, 2)
+    assert summary["kinds"] == {"matrix products": 2.0, "element-wise": 1.0, "copies and casts": 0.5}
+    assert summary["busy_ms"] == 3.0  # the first two overlap
+    assert summary["kernels"] == 2 and summary["launches"] == 2
+    long = {**summarize_trace(events, 1), "wall_ms": 20.0}
+    short = {**summarize_trace(events[:1] + events[4:5], 1), "wall_ms": 8.0}
+    decoding = subtract_profiles(long, short, 4)
+    assert decoding["kinds"] == {"matrix products": 0.0, "element-wise": 0.5, "copies and casts": 0.25}
+    assert decoding["wall_ms"] == 3.0 and decoding["launches"] == 0.75
+    training = {"tokens_a_step": 10, "wall_ms": 12.0, **summary}
+    table = render_profile({"training": training, "decoding": decoding})
+    assert "| matrix products | 2.00 | 0.00 |" in table and "| 25% | 17% |" in table
+
+
+def test_an_aim_that_a_lower_bound_does_not_show_is_not_known():
+    ended, cut_off = {"ratio": 2.5, "at_least": False}, {"ratio": 4.0, "at_least": True}
+    measured = read_aims({"ratios": {"trl": ended, "trl alone": cut_off, "tutorial": cut_off}})
+    assert measured["whole_over_trl"] == 2.5 and measured["whole_over_trl_alone"] == 4.0
+    assert measured["whole_over_tutorial"] is None and measured["epoch_seconds"] is None
+    aims = {aim["name"]: aim["met"] for aim in compare_aims(TRAINING_AIMS, {**measured, "epoch_seconds": 90.0})}
+    assert aims["whole_over_trl"] is False and aims["whole_over_trl_alone"] is True
+    assert aims["whole_over_tutorial"] is None and aims["epoch_seconds"] is True
+    assert compare_aims(TRAINING_AIMS, {"epoch_seconds": 90.5})[4]["met"] is False
+
+
+def test_a_whole_training_that_was_ended_or_failed_stands_in_the_table():
+    figures = {"steps_per_second": 1.0, "evaluation_seconds": 0.0, "saving_seconds": 0.0, "peak_gib": 1.0}
+    ended = {**figures, "seconds": 10.0, "tokens_per_second": 5, "held_out_loss": 1.0}
+    cut_off = {**figures, "seconds": 50.0, "over": True, "estimated_seconds": 100, "held_out_loss": None}
+    ways = {"ours": ended, "trl": cut_off, "tutorial": {"failed": "OutOfMemoryError: no", "seconds": 1.0}}
+    ratios = compare_ways(ways)
+    assert ratios == {"trl": {"ratio": 5.0, "at_least": True}}
+    table = render_whole({"ways": ways, "ratios": ratios})
+    assert "| over 50, about 100 s by its steps |" in table and "over 5.00x" in table and "failed: OutOf" in table
+    assert compare_ways({"ours": cut_off, "trl": ended}) == {}
+
+
+def test_a_part_that_fails_or_runs_out_of_time_leaves_the_next_one_its_turn(tmp_path, capsys):
+    assert run_part("first", lambda: 1 / 0, tmp_path, 5) is None
+    assert run_part("second", lambda: time.sleep(10), tmp_path, 0.1) is None
+    assert run_part("third", lambda: 3, tmp_path, 5) == 3
+    assert "first: failed: ZeroDivisionError" in (tmp_path / "first.log").read_text()
+    assert "second: over 0 s" in capsys.readouterr().out
+
+
+def test_a_results_file_keeps_its_other_sections(tmp_path):
+    file = tmp_path / "gpu.json"
+    write_section(file, "machine", {"device": "CPU"})
+    write_section(file, "whole", {"rows": 1})
+    write_section(file, "whole", {"rows": 2})
+    assert json.loads(file.read_text()) == {"machine": {"device": "CPU"}, "whole": {"rows": 2}}

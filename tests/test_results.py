@@ -4,8 +4,11 @@ import json
 from pathlib import Path
 
 from benchmarks.evaluate import render_results as render_speed
+from benchmarks.evaluate import render_ways
+from benchmarks.profile import render_profile
 from benchmarks.seeds import render_results
 from benchmarks.train import render_results as render_training
+from benchmarks.whole import render_whole
 from fgtools.report.layout import render_markdown_table
 from fgtools.run.export import build_export_table
 
@@ -48,3 +51,17 @@ def test_the_serving_page_shows_the_tables_of_its_results_file():
         assert render_markdown_table(build_export_table(export)) in page
     lost = {variant["type"] for variant in results["gemma_3_270m"]["variants"] if variant["reading"] == "lost"}
     assert lost == {"q4_0"} and "`q4_0` lost every match" in page
+
+
+def test_the_pages_show_what_a_gpu_measured_and_nothing_before():
+    file = ROOT / "results" / "gpu.json"
+    training, evaluation = (
+        (ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("training.md", "evaluation.md")
+    )
+    if not file.exists():
+        assert "<!-- made from results/gpu.json" not in training + evaluation
+        return
+    result = json.loads(file.read_text())
+    assert result["machine"]["device"] in training and result["machine"]["device"] in evaluation
+    assert render_whole(result["whole"]) in training and render_profile(result["profile"]) in training
+    assert render_ways(result["evaluate"]) in evaluation

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from fgtools.rows import load_rows
 from fgtools.run.folder import RunFolder
 
 
@@ -21,7 +20,7 @@ class RealRun:
 @pytest.fixture(scope="session")
 def real(request):
     run = RunFolder(Path(request.config.getoption("--real")))
-    train, *held = (load_rows(run.find(f"rows.{side}.jsonl")) for side in ("train", "eval", "unseen"))
+    train, *held = (run.read_rows(f"rows.{side}.jsonl") for side in ("train", "eval", "unseen"))  # none may be unseen
     return RealRun(run.find("model"), train, [row for rows in held for row in rows])
 
 

@@ -41,8 +41,11 @@ from benchmarks.shapes import SHAPES, SHARED, count_tokens
 from benchmarks.trainings import ROWS_A_STEP, load_workload
 from fgtools.run.session import quiet_libraries
 
-SHARES = {"evaluate": 0.24, "whole": 0.65, "profile": 0.11}
+SHARES = {"evaluate": 0.27, "whole": 0.62, "profile": 0.11}
 """The parts in their order, and the share of the time that each may take."""
+
+EXACT_ROWS = 8
+"""Rows that are also answered in fp32, one by one and by ours."""
 
 
 class Tee:
@@ -150,11 +153,19 @@ def measure_whole(options: argparse.Namespace, file: Path) -> dict[str, Any]:
 
 
 def measure_evaluation(options: argparse.Namespace, file: Path) -> dict[str, Any]:
-    """Measure evaluations, in the format that fgtools chooses for the device."""
+    """Measure evaluations in the format that fgtools chooses for the device, and a GPU's replies in fp32 too.
+
+    In bf16 two ways may round otherwise and so write other tokens; in fp32 they must be the same.
+    """
     arguments = ["--shape", options.shape, "--device", options.device, "--rows", str(options.answered)]
     arguments += ["--limit", str(options.evaluate_limit), "--repeats", "1"]
     own = evaluate.parse_options(arguments)
-    return evaluate.compare_kinds(own, lambda known: write_section(file, "evaluate", known))
+    result = evaluate.compare_kinds(own, lambda known: write_section(file, "evaluate", known))
+    if options.device == "cuda":
+        exact = [*arguments, "--dtype", "fp32", "--rows", str(EXACT_ROWS), "--ways", "ours", "loop"]
+        own = evaluate.parse_options(exact)
+        evaluate.compare_kinds(own, lambda known: write_section(file, "evaluate in fp32", known))
+    return result
 
 
 def measure_profile(options: argparse.Namespace, file: Path) -> dict[str, Any]:

@@ -12,9 +12,10 @@ from types import SimpleNamespace
 
 import pytest
 
+from benchmarks import evaluate
 from benchmarks.evaluate import load_random_model, measure_way, render_ways, summarize_ways
 from benchmarks.generations import WAYS, draw_prompts, run_continuous
-from benchmarks.gpu import run_part
+from benchmarks.gpu import measure_evaluation, run_part
 from benchmarks.limits import Stopwatch, TimeLimit
 from benchmarks.profile import classify_kernel, render_profile, subtract_profiles, summarize_trace
 from benchmarks.records import TRAINING_AIMS, compare_aims, write_section
@@ -285,3 +286,21 @@ def test_a_results_file_keeps_its_other_sections(tmp_path):
     write_section(file, "whole", {"rows": 1})
     write_section(file, "whole", {"rows": 2})
     assert json.loads(file.read_text()) == {"machine": {"device": "CPU"}, "whole": {"rows": 2}}
+
+
+def test_on_a_gpu_few_rows_are_also_answered_in_fp32(tmp_path, monkeypatch):
+    asked = []
+
+    def compare_kinds(options, keep):
+        keep({"rows": options.rows})
+        asked.append(options)
+        return {"rows": options.rows}
+
+    monkeypatch.setattr(evaluate, "compare_kinds", compare_kinds)
+    options = SimpleNamespace(shape="full", device="cuda", answered=300, evaluate_limit=15)
+    assert measure_evaluation(options, tmp_path / "gpu.json") == {"rows": 300}
+    assert [(one.dtype, one.rows, len(one.ways), one.limit) for one in asked] == [
+        ("auto", 300, 4, 15.0),
+        ("fp32", 8, 2, 15.0),
+    ]
+    assert set(json.loads((tmp_path / "gpu.json").read_text())) == {"evaluate", "evaluate in fp32"}

@@ -16,6 +16,7 @@ import argparse
 import json
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -25,6 +26,7 @@ from transformers import Gemma3TextConfig
 from transformers.models.gemma3.modeling_gemma3 import Gemma3DecoderLayer, Gemma3RMSNorm, apply_rotary_pos_emb
 
 from benchmarks.tensor_cores import PRODUCTS, TensorCores
+from fgtools.files import write_text
 
 # A training step of an H100, measured with torch 2.11: 16 rows, bf16 autocast, plain kernels, a shape seen before.
 H100 = {"tokens": 10_300, "elementwise": 0.085, "attention": 0.013, "products": 0.012, "launches": 4552}
@@ -205,6 +207,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=3000)
     parser.add_argument("--epochs", type=float, default=2)
+    parser.add_argument("--out", default="", help="also write the JSON object there: results/estimate.json")
     options = parser.parse_args()
     torch.manual_seed(0)
     layer = count_layer()
@@ -216,6 +219,8 @@ def main() -> None:
     result["checkpoints_as_they_were"] = OLD_CHECKPOINTS * CHECKPOINT_BYTES / DISK
     print(render_estimate(result))
     print(f"seven checkpoints of 3.2 GB, as it was: {result['checkpoints_as_they_were']:.0f} s more")
+    if options.out:
+        write_text(Path(options.out), json.dumps(result, indent=1) + "\n")
     print(json.dumps(result))
 
 

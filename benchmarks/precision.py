@@ -14,7 +14,7 @@ The parts, each of which can be run alone and is added to --out under the model'
 
 - losses: nats a label of each row
 - activations: largest absolute value by layer: the residual stream, every norm's output, every product's factors
-- gradients: of --gradient-rows rows together, with a scaler's 65,536 and without
+- gradients: of --gradient-rows rows together, without a scaler and with the scale that one comes to
 - steps: loss of each of the first optimizer steps (AdamW, rate 5e-5, clipped at 1; fp16 with torch's GradScaler)
 - replies: replies with fp16 products over an fp32 residual stream, as evaluations on a T4 have them, and in fp32
 
@@ -61,6 +61,7 @@ WAYS = {
 }
 """Format of the products, and whether the norms after attention and MLP return fp32, by way."""
 
+STEP_WAYS = ("fp32", "fp16", "bf16")
 PARTS = ("losses", "activations", "gradients", "steps", "replies")
 SCALE = 65536.0
 """What a gradient scaler multiplies the loss by at first."""
@@ -172,21 +173,26 @@ def compute_gradients(model: nn.Module, rows: Sequence[Encoded], way: str, scale
 
 
 def measure_gradients(model: nn.Module, rows: Sequence[Encoded]) -> dict[str, Any]:
-    """Return by way and scale the gradients' norm, what is not finite, what underflows, and the distance to fp32's."""
+    """Return by way the gradients' norm, what is not finite, what underflows, and the distance to fp32's.
+
+    fp16 without a scaler, and with the scale that a scaler comes to: SCALE, halved until every gradient is finite.
+    """
     exact = {name: one.clone() for name, one in compute_gradients(model, rows, "fp32", 1.0).items()}
-    results: dict[str, Any] = {"n_rows": len(rows), "ways": {}}
+    results: dict[str, Any] = {"n_rows": len(rows), "n_tokens": sum(len(row.input_ids) for row in rows), "ways": {}}
     for way in WAYS:
-        for scale in (1.0, SCALE) if WAYS[way][0] == "fp16" else (1.0,):
+        for scaled in (False, True) if WAYS[way][0] == "fp16" else (False,):
+            scale = SCALE if scaled else 1.0
             taken = compute_gradients(model, rows, way, scale)
-            figures = {
-                part: compare_gradients(
-                    {name: one for name, one in taken.items() if ("embed" in name) == of}, exact, scale
-                )
-                for part, of in (("body", False), ("embedding", True))
-            }
-            label = f"{way}, scale {scale:,.0f}" if WAYS[way][0] == "fp16" else way
-            results["ways"][label] = figures
-            print(f"gradients, {label}: {json.dumps(figures)}", flush=True)
+            while scaled and not all(one.isfinite().all() for one in taken.values()):
+                scale /= 2
+                taken = compute_gradients(model, rows, way, scale)
+            embedding = {name: one for name, one in taken.items() if "embed" in name}
+            body = {name: one for name, one in taken.items() if name not in embedding}
+            parts = {"body": body, "embedding": embedding}
+            figures = {part: compare_gradients(these, exact, scale) for part, these in parts.items()}
+            label = f"{way}, {'scaled' if scaled else 'no scaler'}" if WAYS[way][0] == "fp16" else way
+            results["ways"][label] = {"scale": scale, **figures}
+            print(f"gradients, {label}: {json.dumps(results['ways'][label])}", flush=True)
     model.zero_grad(set_to_none=True)
     return results
 
@@ -194,17 +200,11 @@ def measure_gradients(model: nn.Module, rows: Sequence[Encoded]) -> dict[str, An
 def compare_gradients(taken: dict[str, Tensor], exact: dict[str, Tensor], scale: float) -> dict[str, float]:
     """Return how some gradients, divided by their scale, differ from fp32's."""
     total = sum(one.numel() for one in taken.values())
-    infinite = sum((~one.isfinite()).sum().item() for one in taken.values())
     lost = sum(((one == 0) & (exact[name] != 0)).sum().item() for name, one in taken.items())
-    square = sum(exact[name].double().square().sum().item() for name in taken)
-    apart = sum((one.double() / scale - exact[name].double()).square().sum().item() for name, one in taken.items())
-    norm = math.sqrt(sum((one.double() / scale).square().sum().item() for one in taken.values()))
-    return {
-        "norm": norm,
-        "not_finite": infinite / total,
-        "underflowed": lost / total,
-        "distance": math.sqrt(apart / square),
-    }
+    norms = [torch.linalg.vector_norm(one).item() / scale for one in taken.values()]
+    apart = [torch.linalg.vector_norm(one / scale - exact[name]).item() for name, one in taken.items()]
+    whole = math.hypot(*(torch.linalg.vector_norm(exact[name]).item() for name in taken))
+    return {"norm": math.hypot(*norms), "underflowed": lost / total, "distance": math.hypot(*apart) / whole}
 
 
 def take_steps(rows: Sequence[Encoded], way: str, options: argparse.Namespace) -> dict[str, Any]:
@@ -289,9 +289,43 @@ def run_parts(options: argparse.Namespace, add: Callable[[str, Any], None]) -> N
     del model
     if "steps" in options.parts:
         ways = {}
-        for way in WAYS:
+        for way in STEP_WAYS:
             ways[way] = take_steps(encoded, way, options)
             add("steps", {"rows_a_step": options.step_rows, "learning_rate": LEARNING_RATE, "ways": dict(ways)})
+
+
+def render_results(results: dict[str, Any]) -> str:
+    """Write the Markdown tables of docs/training.md from results/precision.json: losses, gradients, values, steps."""
+    heads = (
+        ("weights", "format", "loss, nats a label", "from fp32's"),
+        ("weights", "format", "scale", "layers: off by", "lost", "embedding: off by", "lost"),
+        ("weights", "residual stream", "result of a norm", "result of a product", "factor of a product"),
+    )
+    tables = [["| " + " | ".join(head) + " |", "|---" * len(head) + "|"] for head in heads]
+    for name, parts in results.items():
+        for way, one in parts["losses"]["ways"].items():
+            tables[0].append(f"| {name} | {way} | {one['whole']:.4f} | {one['difference']:+.2%} |")
+        for way, one in parts["gradients"]["ways"].items():
+            if way != "fp32":
+                sides = [one["body"], one["embedding"]]
+                off = [f"{side['distance']:.1%} | {side['underflowed']:.2%}" for side in sides]
+                tables[1].append(f"| {name} | {way} | {one['scale']:,.0f} | {off[0]} | {off[1]} |")
+        largest = {kind: max(by_layer) for kind, by_layer in parts["activations"]["fp32"].items()}
+        norms = max(value for kind, value in largest.items() if "norm" in kind)
+        products = [max(value for kind, value in largest.items() if kind.endswith(end)) for end in (" out", " in")]
+        cells = [f"{value:,.0f}" for value in (largest["residual stream"], norms, *products)]
+        tables[2].append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n\n".join("\n".join(lines) for lines in tables)
+
+
+def render_steps(steps: dict[str, Any]) -> str:
+    """Write the Markdown table of the losses of the first optimizer steps."""
+    ways = steps["ways"]
+    lines = ["| step | " + " | ".join(ways) + " |", "|---" * (1 + len(ways)) + "|"]
+    for step in range(0, len(ways["fp32"]["losses"]), 1):
+        if step % 5 == 4 or not step:
+            lines.append(f"| {step + 1} | " + " | ".join(f"{one['losses'][step]:.4f}" for one in ways.values()) + " |")
+    return "\n".join(lines)
 
 
 def main() -> None:

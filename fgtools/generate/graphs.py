@@ -18,6 +18,7 @@ from torch import Tensor
 from fgtools.generate.choice import log_probabilities, logits_cap
 from fgtools.generate.kv_cache import KVCache
 from fgtools.generate.progress import announce
+from fgtools.models.half import products_dtype
 
 STEPS = 4
 """Steps between two looks at the chosen tokens. A look lets the GPU wait for the CPU; steps after the last token of the
@@ -190,7 +191,7 @@ class Graphs:
         """Return what is wrong with the first steps, "" if nothing is; later ones are not checked."""
         if self.is_checked:
             return ""
-        difference, allowed = steps.measure_difference(), TOLERANCE.get(steps.cache.model.dtype, 0.02)
+        difference, allowed = steps.measure_difference(), TOLERANCE.get(products_dtype(steps.cache.model), 0.02)
         if not difference <= allowed:  # nan neither
             return f"it differs from plain steps by {difference:.2g}, {allowed:g} is allowed"
         self.is_checked = True

@@ -9,7 +9,6 @@ import hashlib
 import json
 import logging
 import os
-import re
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,8 +31,8 @@ _FILE_PARAMETERS = ("DATA", "TOOLS", "BENCHMARK")
 """Parameters that may name a file or folder."""
 
 
-_PROGRESS = re.compile(r"estimate: |replies: |step +\d+/\d")
-"""How lines of a notebook begin that are shown while it runs: how long it takes, and where it is."""
+_PROGRESS = ("estimate: ", "step ")
+"""How lines of a notebook begin that are shown while it runs: how long a training takes, and where it is."""
 
 
 class PipelineError(FgtoolsError, ValueError):
@@ -124,7 +123,7 @@ class _ShowProgress(logging.Handler):
         from tqdm import tqdm
 
         for line in record.getMessage().splitlines():
-            if _PROGRESS.match(line):
+            if line.startswith(_PROGRESS):
                 tqdm.write(f"  {line}")
                 sys.stdout.flush()
 

@@ -9,6 +9,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,8 +32,8 @@ _FILE_PARAMETERS = ("DATA", "TOOLS", "BENCHMARK")
 """Parameters that may name a file or folder."""
 
 
-_PROGRESS = ("estimate: ", "step ")
-"""How lines of a notebook begin that are shown while it runs: how long a training takes, and where it is."""
+_PROGRESS = re.compile(r"estimate: |replies: |step +\d+/\d")
+"""How lines of a notebook begin that are shown while it runs: how long it takes, and where it is."""
 
 
 class PipelineError(FgtoolsError, ValueError):
@@ -123,7 +124,7 @@ class _ShowProgress(logging.Handler):
         from tqdm import tqdm
 
         for line in record.getMessage().splitlines():
-            if line.startswith(_PROGRESS):
+            if _PROGRESS.match(line):
                 tqdm.write(f"  {line}")
                 sys.stdout.flush()
 

@@ -75,6 +75,7 @@ def render_plan(parameters: Mapping[str, Any], own_data: bool) -> str:
             "anew before it starts",
             f"  5 evaluation  about 3 min   the same {replies} replies by the tuned model",
             "  1, 2 and 6    about 2 min   set-up, data, model card",
+            *(["N_TOTAL takes fewer rows, so all of it is shorter"] if parameters.get("N_TOTAL") else []),
             "shorter: -p EPOCHS 1",
         ]
     )

@@ -145,4 +145,4 @@ def render_duration(seconds: float) -> str:
 
 def _describe_steps(steps: float) -> str:
     """Return a number of steps in words; below 1 it is a share of all steps, as in transformers."""
-    return f"{steps:.0%} of the steps" if steps < 1 else "step" if steps == 1 else f"{steps:g} steps"
+    return f"{steps:.0%} of the steps" if steps < 1 else "1 step" if steps == 1 else f"{steps:g} steps"

@@ -25,7 +25,7 @@ REPLIES = {"a": GeneratedReply("1", Confidence(3, -0.5, -0.25)), "b": GeneratedR
 
 
 def test_a_killed_evaluation_generates_only_what_is_missing(model, tokenizer, tmp_path, monkeypatch, capsys):
-    part, plain = tmp_path / "replies.jsonl.part", generate._generate_batch
+    part, plain = tmp_path / "replies.jsonl.part", generate._answer_batch
     whole = evaluation.evaluate(model, tokenizer, ROWS, "native", max_new_tokens=24)
 
     def killed(*args):
@@ -34,13 +34,13 @@ def test_a_killed_evaluation_generates_only_what_is_missing(model, tokenizer, tm
                 raise KeyboardInterrupt
             yield ended
 
-    monkeypatch.setattr(generate, "_generate_batch", killed)
+    monkeypatch.setattr(generate, "_answer_batch", killed)
     with pytest.raises(KeyboardInterrupt):
         evaluation.evaluate(model, tokenizer, ROWS, "native", max_new_tokens=24, part=part)
     assert len(part.read_text().splitlines()) == 1 + 4
     part.write_text(part.read_text() + '{"row_id": "cut sh')
     sizes = []
-    monkeypatch.setattr(generate, "_generate_batch", lambda *args: sizes.append(len(args[1])) or plain(*args))
+    monkeypatch.setattr(generate, "_answer_batch", lambda *args: sizes.append(len(args[1])) or plain(*args))
     again = evaluation.evaluate(model, tokenizer, ROWS, "native", max_new_tokens=24, part=part)
     assert again.replies == whole.replies and sizes == [6]
     for one, other in zip(again.generated, whole.generated, strict=True):  # in other batches: fp32 to 1e-4
@@ -111,8 +111,8 @@ def test_a_model_is_known_by_its_weights(model):
 
 
 def test_another_chat_template_begins_anew(model, tokenizer, tmp_path, monkeypatch):
-    part, sizes, plain = tmp_path / "replies.jsonl.part", [], generate._generate_batch
-    monkeypatch.setattr(generate, "_generate_batch", lambda *args: sizes.append(len(args[1])) or plain(*args))
+    part, sizes, plain = tmp_path / "replies.jsonl.part", [], generate._answer_batch
+    monkeypatch.setattr(generate, "_answer_batch", lambda *args: sizes.append(len(args[1])) or plain(*args))
     other = copy.deepcopy(tokenizer)
     other.chat_template = tokenizer.chat_template.replace("developer", "system")
     assert other.chat_template != tokenizer.chat_template

@@ -242,12 +242,13 @@ def test_what_is_changed_on_the_arguments_holds_in_every_process(processes, run_
     arguments = training_arguments(settings, epochs=1, n_rows=88, output_dir=run.root / "model.checkpoints")
     arguments.per_device_train_batch_size, arguments.gradient_accumulation_steps = 2, 4
     arguments.lr_scheduler_type, arguments.weight_decay, arguments.warmup_steps = "linear", 0.7, 0
-    arguments.hub_token = "hf_secret"
+    arguments.hub_token, arguments.eval_steps, arguments.save_steps = "hf_secret", 4, 4
     if processes == 1:
         monkeypatch.setattr(training, "launch", lambda command, _, words: main([command, *words]))
     run_training(run, settings, arguments, settings.recipe, processes=processes)
     result, steps = run.read_json("train.json"), -(-len(load_rows(run.root / ROWS[0])) // 8)
     assert (result["processes"], result["steps"]) == (processes, steps)  # too few rows to hold any out
+    assert result["checkpoints"] == steps // 4 > 0 and not list(run.root.glob("model.checkpoints/*"))
     assert {"model.safetensors", "tools.json"} <= {path.name for path in (run.root / "model").iterdir()}
     told = result["arguments"]
     named = {"lr_scheduler_type": "linear", "output_dir": "model.checkpoints"}

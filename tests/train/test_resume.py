@@ -2,6 +2,7 @@
 
 import json
 import os
+import pathlib
 import signal
 import subprocess
 import sys
@@ -80,17 +81,26 @@ def test_a_killed_training_goes_on_to_the_same_losses_and_weights(recipe, step, 
     assert not (tmp_path / "cut" / "model.checkpoints").exists()
 
 
-def test_a_training_killed_twice_and_in_the_midst_of_a_save_goes_on(tokenizer, tmp_path):
+def test_a_training_killed_twice_and_in_the_midst_of_a_save_goes_on(tokenizer, tmp_path, monkeypatch):
     whole = run(tokenizer, tmp_path / "whole")
     folder = tmp_path / "cut"
     folder.mkdir()
     kill(tokenizer, folder, 5)
-    kill(tokenizer, folder, 9, resume=True)
-    newest = max((folder / "model.checkpoints").glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
-    (newest / "whole.json").unlink()
-    (newest / "optimizer.pt").write_bytes(b"half of")
+    plain = torch.save
+
+    def save(value, path, **options):
+        if "checkpoint-8" in str(path):
+            pathlib.Path(path).write_bytes(b"half of")
+            raise KeyboardInterrupt
+        return plain(value, path, **options)
+
+    with monkeypatch.context() as broken, pytest.raises(KeyboardInterrupt):
+        broken.setattr(torch, "save", save)
+        run(tokenizer, folder, resume=True)
+    there = {path.name: (path / "whole.json").is_file() for path in (folder / "model.checkpoints").glob("checkpoint-*")}
+    assert there == {"checkpoint-6": True, "checkpoint-8": False}  # the older one is still there
     resumed = run(tokenizer, folder, resume=True)
-    assert told(resumed.history) == told(whole.history)
+    assert told(resumed.history) == told(whole.history) and resumed.resumed_at == 6
 
 
 def test_train_called_again_after_an_interruption_goes_on(tokenizer, tmp_path):

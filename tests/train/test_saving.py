@@ -9,12 +9,15 @@ import torch
 from safetensors.torch import load_file
 from transformers import TrainerCallback
 
+from fgtools.models.lora import add_adapters, count_adapter_weights
+from fgtools.profiles import get_recipe
 from fgtools.prompts import encode_rows
 from fgtools.prompts.encode import render_completion
 from fgtools.train import TrainingError, build_trainer, choose_checkpoint, train, training_arguments
 from fgtools.train import best as best_weights
 from fgtools.train.best import BestWeights
 from fgtools.train.checkpoints import CheckpointWriter, SaveWhenDue, find_checkpoint
+from fgtools.train.plan import choose_micro_batches, measure_sizes, plan_training
 from fgtools.train.saving import Saving, Sizes, choose_pause, estimate_seconds, measure_room, plan_saving
 from fgtools.train.trainer import LabelledPositionsTrainer
 from tests.toys import fresh_model, small_rows, toy_arguments
@@ -23,6 +26,11 @@ pytestmark = pytest.mark.usefixtures("batch_run")
 ROWS = sorted((row for row in small_rows(80, 40) if row["gold"]), key=lambda row: len(str(row)))[:6]
 SMALL, LARGE = Sizes(10**6, 10**6, 10**6), Sizes(10**9, 10**9, 10**9)
 PLENTY = 10**12
+
+
+@pytest.fixture(scope="module")
+def encoded(tokenizer):
+    return encode_rows(ROWS, tokenizer).encoded
 
 
 class Stop(TrainerCallback):
@@ -357,6 +365,67 @@ def test_how_long_a_checkpoint_took_decides_when_the_next_is_due(tmp_path, monke
     assert writer.is_due() and (writer.written, writer.seconds) == (1, 5)
     mark = json.loads((tmp_path / "checkpoint-7" / "whole.json").read_text())
     assert mark["best"] == 0 and find_checkpoint(tmp_path, "i", True).step == 7
+
+
+@pytest.mark.parametrize(("rank", "fits"), [(0, False), (16, True)])
+def test_a_gpu_too_small_for_the_optimizers_states_is_told_before_the_first_step(rank, fits, encoded, monkeypatch):
+    model = fresh_model()
+    trained = sum(weight.nbytes for weight in model.parameters())
+    monkeypatch.setattr("fgtools.train.plan.free_memory_bytes", lambda _: 3 * trained - 1)
+    options = (toy_arguments(n_rows=4), get_recipe("native"), model, encoded, 1, False, rank)
+    if fits:
+        assert plan_training(*options).micro_batches.tokens > 100
+        return
+    with pytest.raises(
+        TrainingError, match=r"gradients and AdamW's states .* set LORA_RANK \(--lora-rank\), such as 16"
+    ):
+        plan_training(*options)
+
+
+def test_a_row_that_may_not_fit_even_with_checkpointing_is_told(encoded):
+    shape = fresh_model().config
+    assert "by the estimate not even so: lower MAX_LENGTH" in choose_micro_batches(shape, 2048, 0.1, 10**5).reason
+
+
+def test_the_weights_of_adapters_are_counted_as_peft_makes_them():
+    wanted = count_adapter_weights(fresh_model(), 4)
+    adapted = add_adapters(fresh_model(), 4)
+    assert wanted == sum(weight.numel() for weight in adapted.parameters() if weight.requires_grad)
+    assert measure_sizes(fresh_model(), 4).weights == 4 * wanted
+
+
+def test_memory_that_runs_out_in_an_evaluation_halves_its_batches(encoded, tokenizer, tmp_path, monkeypatch, capsys):
+    trainer = build_trainer(fresh_model(), tokenizer, encoded, encoded, toy_arguments(output_dir=str(tmp_path)))
+    trainer.tokens = 10**6
+    wanted, plain = trainer.evaluate(), trainer._read
+    seen = []
+
+    def read(model, inputs):
+        seen.append(len(inputs["labels"]))
+        if seen[-1] > 2:
+            raise torch.OutOfMemoryError("fake")
+        return plain(model, inputs)
+
+    monkeypatch.setattr(trainer, "_read", read)
+    got = trainer.evaluate()
+    assert seen == [6, 3, 1, 2, 3, 1, 2] and got["eval_exact_match"] == wanted["eval_exact_match"]
+    assert got["eval_loss"] == pytest.approx(wanted["eval_loss"], rel=1e-5)
+    assert "out of memory: an evaluation batch is read again in parts of 3 rows" in capsys.readouterr().out
+    seen.clear()
+    trainer.evaluate()
+    assert max(seen) <= 2  # smaller ones from the start
+    monkeypatch.setattr(trainer, "_read", fail(torch.OutOfMemoryError("always")))
+    with pytest.raises(torch.OutOfMemoryError, match="always"):
+        trainer.evaluate()
+
+
+def test_memory_that_runs_out_before_the_first_step_says_what_to_lower(encoded, tokenizer, tmp_path, monkeypatch):
+    trainer = build_trainer(fresh_model(), tokenizer, encoded, encoded, toy_arguments(output_dir=str(tmp_path)))
+    monkeypatch.setattr(trainer, "_fused_kernels", fail(torch.OutOfMemoryError("CUDA out of memory.")))
+    with pytest.raises(
+        TrainingError, match=r"fit the memory, but CUDA out of memory\.: lower MAX_LENGTH or BATCH_SIZE"
+    ):
+        trainer.train()
 
 
 def test_the_tutorials_checkpoints_are_the_trainers_own_too():

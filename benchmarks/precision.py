@@ -15,7 +15,8 @@ The parts, each of which can be run alone and is added to --out under the model'
 - losses: nats a label of each row
 - activations: largest absolute value by layer: the residual stream, every norm's output, every product's factors
 - gradients: of --gradient-rows rows together, without a scaler and with the scale that one comes to
-- steps: loss of each of the first optimizer steps (AdamW, rate 5e-5, clipped at 1; fp16 with torch's GradScaler)
+- steps: loss of each of the first optimizer steps (AdamW, rate 5e-5, clipped at 1; fp16 with
+  torch's GradScaler, from the trainer's first scale and from torch's)
 - replies: replies with fp16 products over an fp32 residual stream, as evaluations on a T4 have them, and in fp32
 
 On a CPU fp16 products are computed as tensor cores compute them (see benchmarks/tensor_cores.py). The last line is one
@@ -47,6 +48,7 @@ from fgtools.generate import generate_replies
 from fgtools.models import load_model, load_tokenizer
 from fgtools.models.device import Precision
 from fgtools.models.half import AFTER_PRODUCTS, bound_norms, fp16_products, measure_difference
+from fgtools.profiles import FIRST_SCALE
 from fgtools.prompts import IGNORED, Encoded, encode_row
 from fgtools.prompts.encode import encode_prompt, longest_completion, token_budget
 from fgtools.rows import load_rows
@@ -61,7 +63,10 @@ WAYS = {
 }
 """Format of the products, and whether the norms after attention and MLP return fp32, by way."""
 
-STEP_WAYS = ("fp32", "fp16", "bf16")
+STEP_WAYS = {"fp32": ("fp32", 1.0), "fp16": ("fp16", FIRST_SCALE), "bf16": ("bf16", 1.0)}
+STEP_WAYS["fp16, torch's first scale"] = ("fp16", 65536.0)
+"""The way of a training's first steps, and the first scale of its losses, which fp16 alone has."""
+
 PARTS = ("losses", "activations", "gradients", "steps", "replies")
 SCALE = 65536.0
 """What a gradient scaler multiplies the loss by at first."""
@@ -207,12 +212,13 @@ def compare_gradients(taken: dict[str, Tensor], exact: dict[str, Tensor], scale:
     return {"norm": math.hypot(*norms), "underflowed": lost / total, "distance": math.hypot(*apart) / whole}
 
 
-def take_steps(rows: Sequence[Encoded], way: str, options: argparse.Namespace) -> dict[str, Any]:
+def take_steps(rows: Sequence[Encoded], name: str, options: argparse.Namespace) -> dict[str, Any]:
     """Return the loss of each of the first optimizer steps of a training, and the steps that the scaler skipped."""
+    way, first_scale = STEP_WAYS[name]
     model = load_model(options.model, device=options.device, quiet=True).float().train()
     patch_forward(model)
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=0.0, fused=True)
-    scaler = torch.amp.GradScaler(model.device.type, enabled=WAYS[way][0] == "fp16")
+    scaler = torch.amp.GradScaler(model.device.type, init_scale=first_scale, enabled=WAYS[way][0] == "fp16")
     losses, skipped = [], 0
     for step in range(options.steps):
         size = options.step_rows
@@ -231,7 +237,7 @@ def take_steps(rows: Sequence[Encoded], way: str, options: argparse.Namespace) -
         skipped += scaler.is_enabled() and scaler.get_scale() < before
         optimizer.zero_grad(set_to_none=False)
         losses.append(total)
-        print(f"steps, {way}: step {step + 1} loss {total:.5f}", flush=True)
+        print(f"steps, {name}: step {step + 1} loss {total:.5f}", flush=True)
     return {"losses": losses, "skipped": int(skipped), "last_scale": scaler.get_scale()}
 
 
@@ -289,8 +295,8 @@ def run_parts(options: argparse.Namespace, add: Callable[[str, Any], None]) -> N
     del model
     if "steps" in options.parts:
         ways = {}
-        for way in STEP_WAYS:
-            ways[way] = take_steps(encoded, way, options)
+        for name in STEP_WAYS:
+            ways[name] = take_steps(encoded, name, options)
             add("steps", {"rows_a_step": options.step_rows, "learning_rate": LEARNING_RATE, "ways": dict(ways)})
 
 
@@ -319,12 +325,13 @@ def render_results(results: dict[str, Any]) -> str:
 
 
 def render_steps(steps: dict[str, Any]) -> str:
-    """Write the Markdown table of the losses of the first optimizer steps."""
+    """Write the Markdown table of the losses of the first optimizer steps, the skipped ones last."""
     ways = steps["ways"]
     lines = ["| step | " + " | ".join(ways) + " |", "|---" * (1 + len(ways)) + "|"]
-    for step in range(0, len(ways["fp32"]["losses"]), 1):
-        if step % 5 == 4 or not step:
+    for step in range(len(ways["fp32"]["losses"])):
+        if step % 5 == 4 or step < 3:
             lines.append(f"| {step + 1} | " + " | ".join(f"{one['losses'][step]:.4f}" for one in ways.values()) + " |")
+    lines.append("| skipped | " + " | ".join(str(one["skipped"]) for one in ways.values()) + " |")
     return "\n".join(lines)
 
 

@@ -388,11 +388,9 @@ CHEAP_CHECKPOINT_BYTES, DISK_BYTES_PER_SECOND = 2**26, 200e6  # written at every
 LORA_LEARNING_RATE = 2e-4  # of an adapter, which starts from zero: official recipes take 1e-4 to 2e-4
 FIRST_STEPS = 20  # steps within which an fp16 loss that is not finite makes the training start again in fp32
 MEASURED_ROWS = 4  # shortest rows of a training, by which fused kernels are compared with plain ones before it starts
-SKIPPED_STEPS = 12  # steps fp16's scaler may skip: it is then down from 65,536 to 16, and gradients still overflow
-DIVERGED_NATS, DIVERGED_SHARE = (
-    0.5,
-    0.25,
-)  # a loss that is higher than its start by more has left it: train/divergence.py
+FIRST_SCALE = 2048.0  # of fp16's scaler; torch's 65,536 overflows on Gemma 3 270M, and its first steps are skipped
+SKIPPED_STEPS = 12  # steps fp16's scaler may skip: it is then down from 2,048 to 0.5, and gradients still overflow
+DIVERGED_NATS, DIVERGED_SHARE = 0.5, 0.25  # a loss higher than its start by more has left it: train/divergence.py
 DIVERGED_STEPS, DIVERGED_FEWEST_STEPS = 0.1, 10  # a training that stays there for so much of its steps is stopped
 REAL_PARAMETERS = 50_000_000  # of a model whose training takes so long that its time is estimated before it starts
 WINDOW_STEPS = 16  # steps whose rows are sorted by length together: of 256 rows at 16 a step, some 4 % is padding

@@ -7,7 +7,7 @@ import torch
 
 from benchmarks import estimate
 from benchmarks.estimate import render_estimate
-from benchmarks.precision import render_results
+from benchmarks.precision import render_results, render_steps
 from benchmarks.tensor_cores import TensorCores
 from fgtools.offline import CHECKPOINT
 from tests.test_benchmarks import ROOT, last_object
@@ -34,7 +34,7 @@ def test_precision_compares_formats_on_any_model_and_rows(tmp_path):
     assert scaled["embedding"]["underflowed"] < plain["embedding"]["underflowed"]
     assert scaled["body"]["distance"] < bf16["body"]["distance"]
     losses = [one["losses"] for one in result["steps"]["ways"].values()]
-    assert len(losses) == 3 and all(one == pytest.approx(losses[0], abs=0.1) for one in losses)
+    assert len(losses) == 4 and all(one == pytest.approx(losses[0], abs=0.1) for one in losses)
     assert result["replies"]["n_rows"] == 2
 
 
@@ -57,7 +57,7 @@ def test_fused_kernels_and_a_second_gpu_shorten_an_estimated_step():
 def test_the_training_page_shows_the_tables_of_formats_and_of_the_estimate():
     page = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
     results = json.loads((ROOT / "results" / "precision.json").read_text())
-    assert render_results(results) in page
+    assert render_results(results) in page and render_steps(results["base"]["steps"]) in page
     assert all(abs(one["losses"]["ways"]["fp16"]["difference"]) < 5e-3 for one in results.values())
     replies = results["tuned"]["replies"]
     assert f"Of {replies['n_rows']} rows, *tuned* gave {replies['same_reply']} the same reply as in fp32" in page

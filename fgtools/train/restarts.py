@@ -24,7 +24,7 @@ from trl import SFTConfig, SFTTrainer
 from fgtools.files import FgtoolsError, is_watched
 from fgtools.models.attention import varied_shapes
 from fgtools.models.device import Precision
-from fgtools.profiles import FIRST_STEPS, SKIPPED_STEPS
+from fgtools.profiles import FIRST_SCALE, FIRST_STEPS, SKIPPED_STEPS
 from fgtools.prompts import Encoded, EncodedRows
 from fgtools.train.arguments import TrainingError, rows_per_step
 from fgtools.train.best import BestWeights
@@ -198,6 +198,8 @@ class RestartableTrainer(SFTTrainer):
             processing_class=task.tokenizer,
             callbacks=[*own, *task.callbacks, *([EarlyStoppingCallback(task.patience)] if task.patience else [])],
         )
+        if self.accelerator.scaler is not None:  # fp16 on a GPU; the optimizer is not prepared yet
+            self.accelerator.scaler = torch.amp.GradScaler(self.args.device.type, init_scale=FIRST_SCALE)
         self.remove_callback(PrinterCallback)
         self.updates = CountUpdates(self.accelerator, task.checkpoint.updates if task.checkpoint else 0)
         self.add_callback(self.updates)

@@ -10,12 +10,12 @@ from fgtools.files import InputError
 from fgtools.models import attention
 from fgtools.models.device import Precision
 from fgtools.models.lora import add_adapters, merge_adapters
-from fgtools.profiles import adapt_recipe, get_recipe
+from fgtools.profiles import FIRST_SCALE, adapt_recipe, get_recipe
 from fgtools.prompts import encode_rows
 from fgtools.train.arguments import TrainingError
 from fgtools.train.loss import restore_forward
 from fgtools.train.plan import MicroBatches, choose_micro_batches, estimate_activation_bytes, plan_training
-from fgtools.train.restarts import NotFinite
+from fgtools.train.restarts import NotFinite, RestartableTrainer
 from fgtools.train.trainer import StepSampler, build_trainer
 from tests.toys import fresh_model, small_rows, toy_arguments
 
@@ -300,6 +300,21 @@ def test_gradients_that_overflow_at_every_scale_end_the_training(tokenizer, enco
     monkeypatch.setattr(type(trainer.accelerator), "optimizer_step_was_skipped", property(lambda _: True))
     with pytest.raises(TrainingError, match="gradients overflowed in 12 of 12 steps"):
         trainer.train()
+
+
+def test_the_scaler_of_fp16_begins_low_and_scales_the_steps_of_the_trainer(tokenizer, encoded, tmp_path, monkeypatch):
+    """On a GPU accelerate makes the scaler, with torch's 65,536; here one of the CPU takes its place."""
+    create = RestartableTrainer.create_accelerator_and_postprocess
+
+    def create_with_scaler(self):
+        create(self)
+        self.accelerator.scaler = torch.amp.GradScaler("cpu")
+
+    monkeypatch.setattr(RestartableTrainer, "create_accelerator_and_postprocess", create_with_scaler)
+    trainer = make_trainer(tokenizer, encoded, tmp_path, eight_a_step(max_steps=1))
+    assert trainer.accelerator.scaler.get_scale() == FIRST_SCALE < 65536
+    trainer.train()
+    assert trainer.optimizer.scaler is trainer.accelerator.scaler and trainer.updates.count == 1
 
 
 def test_every_epoch_has_an_order_of_its_own(tokenizer, encoded, tmp_path, monkeypatch):

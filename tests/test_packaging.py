@@ -1,10 +1,13 @@
 """One version of every fact: pyproject, constraints, environment, kernels and the README agree."""
 
-import fnmatch
 import json
+import os
 import re
+import shutil
 import subprocess
+import sys
 import tomllib
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -63,15 +66,40 @@ def test_the_kernels_are_the_notebooks_in_order():
     assert metadata["defaults"]["machine_shape"] == "NvidiaTeslaT4" and metadata["defaults"]["enable_internet"] is True
 
 
-def test_the_wheel_holds_every_module_and_every_file_of_the_offline_room():
-    tool = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
-    assert tool["packages"]["find"]["include"] == ["fgtools*"]  # finds folders with an __init__.py
-    assert all((path.parent / "__init__.py").exists() for path in (ROOT / "fgtools").rglob("*.py"))
-    room = ROOT / "fgtools" / "offline"
-    data = [path.relative_to(room).as_posix() for path in room.rglob("*") if path.is_file()]
-    data = [name for name in data if not name.endswith(".py") and "__pycache__" not in name]
-    patterns = tool["package-data"]["fgtools.offline"]
-    assert data and not [name for name in data if not any(fnmatch.fnmatch(name, pattern) for pattern in patterns)]
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """A folder that holds what the wheel installs, built from a copy of the sources as a clone has them."""
+    place = tmp_path_factory.mktemp("wheel")
+    for name in ("fgtools", "notebooks"):
+        shutil.copytree(ROOT / name, place / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, place)
+    words = ["pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", "dist", "."]
+    outcome = subprocess.run([sys.executable, "-m", *words], cwd=place, capture_output=True, text=True, check=False)
+    assert outcome.returncode == 0, outcome.stderr
+    (wheel,) = (place / "dist").glob("fgtools-*-py3-none-any.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(place / "installed")
+    return place / "installed"
+
+
+def test_the_wheel_holds_every_module_every_file_of_a_room_and_the_notebooks(installed):
+    names = (path for path in (ROOT / "fgtools").rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    expected = {path.relative_to(ROOT / "fgtools").as_posix() for path in names}
+    expected |= {f"notebooks/{stage}.ipynb" for stage in STAGES}
+    held = {path.relative_to(installed / "fgtools").as_posix() for path in installed.rglob("fgtools/**/*.*")}
+    assert expected == {name for name in held if (installed / "fgtools" / name).is_file()}
+
+
+def test_from_the_wheel_alone_a_notebook_runs_in_an_empty_folder(installed, tmp_path):
+    environment = {**os.environ, "PYTHONPATH": str(installed), "CUDA_VISIBLE_DEVICES": "", "FGTOOLS_BATCH": "1"}
+    words = ["fgtools", "run", "--only", "01", "--profile", "offline", "--out", "run"]
+    given = {"cwd": tmp_path, "env": environment, "capture_output": True, "text": True, "check": False}
+    outcome = subprocess.run([sys.executable, "-P", "-m", *words], **given)
+    assert outcome.returncode == 0, outcome.stderr
+    assert "01_setup  done" in outcome.stdout
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["profile"] == "offline"
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
 def test_ci_calls_the_test_command_of_the_readme():

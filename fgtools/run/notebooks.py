@@ -26,7 +26,8 @@ from fgtools.run.settings import load_settings
 from fgtools.run.stages import STAGES
 
 PACKAGE = Path(__file__).parents[1]
-NOTEBOOKS = PACKAGE.parent / "notebooks"
+NOTEBOOKS = PACKAGE / "notebooks" if (PACKAGE / "notebooks").is_dir() else PACKAGE.parent / "notebooks"
+"""Where the notebooks are: a wheel holds them, in a clone they lie beside the package."""
 
 _FILE_PARAMETERS = ("DATA", "TOOLS", "BENCHMARK")
 """Parameters that may name a file or folder."""
@@ -91,7 +92,7 @@ def run_series(
         StageError: A notebook failed.
     """
     if not folder.is_dir():
-        raise PipelineError(f"the notebooks must lie in {folder}: run from a clone of the repository")
+        raise PipelineError(f"the notebooks must lie in {folder}: install the wheel, or run from a clone")
     stages = select_stages(only)
     run = open_run(Path(out_dir).absolute())
     assigned = assign_parameters(stages, dict(parameters or {}) | {"RUN_DIR": str(run.root)}, folder)

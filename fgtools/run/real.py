@@ -14,14 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from fgtools.profiles import REAL_NUMBERS
-from fgtools.run.notebooks import NOTEBOOKS, select_stages
+from fgtools.run.notebooks import NOTEBOOKS, PACKAGE, select_stages
 from fgtools.run.parameters import list_parameters
 from fgtools.run.weights import fetch_real_model
 
 REAL_ROWS = Path(__file__).with_name("real_rows.jsonl.gz")
 PROVENANCE = REAL_ROWS.with_name("real_rows.md")
 TRAINING_MINUTES = 11  # of one pass over the package's rows: an estimate, from a training of such rows on one core
-SCRATCH = NOTEBOOKS.parent / "build" / "real"
+SCRATCH = (Path() if NOTEBOOKS.is_relative_to(PACKAGE) else NOTEBOOKS.parent) / "build" / "real"
+"""Where the model is fetched to and built: in a clone beside the package; run from a wheel, in the current folder."""
 
 
 def prepare_real_run(given: Mapping[str, Any], only: Sequence[str] = (), scratch: Path = SCRATCH) -> dict[str, Any]:

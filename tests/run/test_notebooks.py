@@ -113,7 +113,7 @@ def test_a_kernel_that_is_killed_is_a_failed_stage(toy, tmp_path):
 
 
 def test_without_notebooks_the_message_says_where_to_run(tmp_path):
-    with pytest.raises(PipelineError, match=r"the notebooks must lie in .*run from a clone"):
+    with pytest.raises(PipelineError, match=r"the notebooks must lie in .*: install the wheel, or run from a clone"):
         run_series(tmp_path / "out", folder=tmp_path / "nowhere")
 
 

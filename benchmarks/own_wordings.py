@@ -292,7 +292,7 @@ NEW_VALUES: Mapping[str, tuple[str | int, ...]] = {
         "greenhouse",
     ),
 }
-"""Values that no training row has; half of the evaluation rows with a call have such values."""
+"""Values that no training row has; nearly half of the evaluation rows with a call have such values."""
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,9 @@
 `python -m benchmarks.own_rows --out FOLDER [--seed N]`
 
 The tools are those of docs/own_tools.md with shorter schemas and without the list of days. The wordings are written by
-hand (`own_wordings`), and those of the evaluation rows are others than those of the training rows: other verbs, other
-forms of sentence. Of the 17 evaluation rows of each tool, 8 have values (times, rooms, minutes) that no training row
-has. About one row in eight is a request that no tool serves, with a short answer in words.
+hand (`own_wordings`), and no wording of the evaluation rows is one of the training rows: most have other verbs and
+other forms of sentence. Of the 17 evaluation rows of each tool, 8 have values (times, rooms, minutes) that no training
+row has. About one row in eight is a request that no tool serves, with a short answer in words.
 
 Written are own_rows.30.jsonl, own_rows.100.jsonl and own_rows.300.jsonl: so many training rows, and the same 60
 evaluation rows in each. Each row names its side. A smaller set is the beginning of the larger ones, and no tool has

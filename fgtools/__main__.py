@@ -1,6 +1,7 @@
 """The command line: its options, and which errors become a message. What a command does stands in `run.commands`.
 
-`python -m fgtools run | check | draft | prepare | audit | train | evaluate | score | export | call`; each with --help.
+`python -m fgtools run | check | draft | prepare | audit | train | evaluate | score | export | call | kaggle`; each with
+--help.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from fgtools import __version__
 from fgtools.files import FgtoolsError
 from fgtools.profiles import ENGINES, GGUF_TYPES, OVER_LENGTH, PRECISIONS, PROFILES, RECIPES, TURNS
 from fgtools.rows.formats import SHAPES
-from fgtools.run import commands
+from fgtools.run import commands, kaggle_commands
 from fgtools.run.session import quiet_libraries
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -25,6 +26,8 @@ Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 RESUMABLE = {"run", "train"}
 """Commands that have --resume; `evaluate` goes on by itself."""
+
+ON_KAGGLE = "stopped: what Kaggle runs goes on there, see `python -m fgtools kaggle status`"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -45,7 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
     except KeyboardInterrupt:
         resume = " with --resume" if options.name_of_command in RESUMABLE else ""
-        print(f"\nstopped: to go on, run the same command{resume}", file=sys.stderr)
+        stopped = f"stopped: to go on, run the same command{resume}"
+        print(f"\n{ON_KAGGLE if options.name_of_command == 'kaggle' else stopped}", file=sys.stderr)
         return 130
     except BrokenPipeError:  # who read the output, such as `head`, has seen enough
         _close_output()
@@ -80,6 +84,7 @@ def _build_parser() -> argparse.ArgumentParser:
         _add_score,
         _add_export,
         _add_call,
+        _add_kaggle,
     )
     for add in parts:
         add(added)
@@ -301,6 +306,33 @@ def _add_call(added: Commands) -> None:
     call.add_argument("--json", action="store_true", help="one JSON object in place of the text")
     call.add_argument("--timing", action="store_true", help="say on standard error where the seconds went")
     call.set_defaults(command=commands.call)
+
+
+def _add_kaggle(added: Commands) -> None:
+    """Add the command that has four actions, each with options of its own."""
+    kaggle = added.add_parser("kaggle", help="the series on Kaggle: build its folders, push, status, output")
+    actions = kaggle.add_subparsers(required=True, metavar="ACTION", dest="name_of_action")
+    parts = {
+        "build": (kaggle_commands.build, "a folder for each kernel, and a data set with package and missing wheels"),
+        "push": (kaggle_commands.push, "upload the data set, then run the kernels in order, each waited for"),
+        "status": (kaggle_commands.status, "what Kaggle says of each kernel"),
+        "output": (kaggle_commands.output, "download what the kernels wrote, to OUT/output"),
+    }
+    for name, (command, text) in parts.items():
+        action = actions.add_parser(name, help=text)
+        action.add_argument("--out", required=True, metavar="DIR", help="the folder that `build` makes")
+        action.set_defaults(command=command)
+        if name == "build":
+            user = "the Kaggle user (default: KAGGLE_USERNAME, or the owner in kaggle-metadata.json)"
+            action.add_argument("--user", default="", metavar="NAME", help=user)
+            text = "a notebook parameter, written into the kernels"
+            action.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help=text)
+        else:
+            text = "kernels, such as 02 03, or run_all for the series in one session (default: the six)"
+            action.add_argument("--only", nargs="+", default=[], metavar="KERNEL", help=text)
+        if name == "push":
+            text = "do not upload the data set: it is on Kaggle as it was built"
+            action.add_argument("--no-data-set", action="store_true", help=text)
 
 
 if __name__ == "__main__":

@@ -263,12 +263,18 @@ def test_a_broken_line_is_named_and_older_files_stay(prepared, tmp_path, capsys)
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
+def list_commands(parser):
+    return parser._subparsers._group_actions[0].choices
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_commands_and_names_in_the_pages_exist(page):
     text = page.read_text(encoding="utf-8")
-    commands = _build_parser()._subparsers._group_actions[0].choices
     for command, rest in re.findall(r"-m fgtools (?:--debug )?([a-z]+)([^`\n]*)", text):
-        unknown = set(re.findall(r"(?<!\S)--?[a-z][\w-]*", rest)) - set(commands[command]._option_string_actions)
+        parser = list_commands(_build_parser())[command]
+        if parser._subparsers:  # the command has actions, whose name comes next
+            parser = list_commands(parser)[rest.split()[0]]
+        unknown = set(re.findall(r"(?<!\S)--?[a-z][\w-]*", rest)) - set(parser._option_string_actions)
         assert not unknown, f"{command} has no {unknown}"
     for name in re.findall(r"\bfgtools(?:\.\w+)+", text):
         room, *attributes = name.split(".")[1:]

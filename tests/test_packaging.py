@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tomllib
@@ -14,7 +13,9 @@ import pytest
 import yaml
 
 from fgtools.profiles import FUNCTIONGEMMA, HERMES
-from fgtools.run.session import NEEDED
+from fgtools.run.kaggle_build import build_wheel
+from fgtools.run.login import SECRET
+from fgtools.run.session import KERNELS, NEEDED
 from fgtools.run.stages import STAGES
 
 ROOT = Path(__file__).parents[1]
@@ -57,27 +58,27 @@ def test_the_conda_environment_points_at_the_same_files():
 def test_the_kernels_are_the_notebooks_in_order():
     metadata = json.loads((ROOT / "kaggle-metadata.json").read_text())
     kernels = metadata["kernels"]
-    assert [kernel["notebook"] for kernel in kernels] == list(STAGES)
-    assert all((ROOT / "notebooks" / f"{stage}.ipynb").exists() for stage in STAGES)
+    assert [kernel["notebook"] for kernel in kernels] == [*STAGES, "run_all"]
     assert (metadata["model"], metadata["data"]["hub"]) == (FUNCTIONGEMMA, HERMES)
-    for position, kernel in enumerate(kernels):
-        assert set(kernel.get("kernel_sources", [])) <= set(list(STAGES)[:position])
-        assert all(source.startswith(FUNCTIONGEMMA) for source in kernel.get("model_sources", []))
-    assert metadata["defaults"]["machine_shape"] == "NvidiaTeslaT4" and metadata["defaults"]["enable_internet"] is True
+    assert metadata["defaults"]["model_sources"] == [f"{FUNCTIONGEMMA}/1"] and metadata["secrets"] == [SECRET]
+    written = {name: stage for stage, files in STAGES.items() for name in (*files.writes, *files.may_write)}
+    for kernel in kernels[:-1]:
+        stage, attached = STAGES[kernel["notebook"]], {*kernel.get("kernel_sources", [])}
+        assert attached >= {written[name] for name in (*stage.reads, *stage.may_read)}
+        assert attached <= {*list(STAGES)[: list(STAGES).index(kernel["notebook"])]}
+
+
+def test_the_bundle_holds_what_a_session_installs_and_kaggles_image_lacks():
+    lacking = {"trl", "datasketch", "rapidfuzz", "evaluate", "jiwer"}
+    wheels = json.loads((ROOT / "kaggle-metadata.json").read_text())["data_set"]["wheels"]
+    assert lacking <= {*NEEDED} and {*wheels} == lacking | requirement_names([KERNELS])
 
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory):
-    """A folder that holds what the wheel installs, built from a copy of the sources as a clone has them."""
+    """A folder that holds what the wheel installs."""
     place = tmp_path_factory.mktemp("wheel")
-    for name in ("fgtools", "notebooks"):
-        shutil.copytree(ROOT / name, place / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, place)
-    words = ["pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", "dist", "."]
-    outcome = subprocess.run([sys.executable, "-m", *words], cwd=place, capture_output=True, text=True, check=False)
-    assert outcome.returncode == 0, outcome.stderr
-    (wheel,) = (place / "dist").glob("fgtools-*-py3-none-any.whl")
+    wheel = build_wheel(ROOT, place)
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(place / "installed")
     return place / "installed"

@@ -11,6 +11,7 @@ __all__ = [
     "kaggle_build",
     "kaggle_commands",
     "kaggle_metadata",
+    "kaggle_notebooks",
     "kaggle_push",
     "login",
     "notebooks",

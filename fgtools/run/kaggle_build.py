@@ -1,7 +1,7 @@
 """The folders that Kaggle's client takes: one for each kernel, and a data set with the package and missing wheels.
 
-Knows notebooks as JSON, pip, and where a clone keeps its files; what the metadata say stands in `kaggle_metadata`.
-Nothing is uploaded here.
+Knows pip and where a clone keeps its files; what the metadata say stands in `kaggle_metadata`, what a kernel's notebook
+holds in `kaggle_notebooks`. Nothing is uploaded here.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -21,7 +20,8 @@ from typing import Any
 
 from fgtools import __version__
 from fgtools.files import make_folder, read_json, replace_folder, sha256_of, write_text
-from fgtools.run.kaggle_metadata import METADATA, RUN_ALL, KaggleError, SeriesPlan, load_series
+from fgtools.run.kaggle_metadata import METADATA, KaggleError, SeriesPlan, load_series
+from fgtools.run.kaggle_notebooks import build_kernel_notebook, select_files
 from fgtools.run.notebooks import PACKAGE
 from fgtools.run.parameters import assign_parameters
 from fgtools.run.stages import STAGES
@@ -36,20 +36,6 @@ _SOURCES = ("fgtools", "notebooks", "pyproject.toml", "setup.py", "README.md", "
 
 _PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_27_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
 """What Kaggle's image can install: Linux on 64 bits with glibc 2.28 or newer."""
-
-_RUN = """\
-from pathlib import Path
-
-from IPython.display import Image, display
-
-from fgtools.run.folder import open_run
-from fgtools.run.notebooks import render_summary, run_series
-
-run = open_run()
-run_series(run.root, PARAMETERS)
-print(render_summary(run))
-for figure in sorted(Path(run.root, "figures").glob("*.png")):
-    display(Image(str(figure)))"""
 
 
 @dataclass(frozen=True)
@@ -94,15 +80,16 @@ def build_kaggle(
     Args:
         out: The folder to make; one that an earlier build made is replaced.
         owner: The Kaggle user; "" for KAGGLE_USERNAME, else the owner in kaggle-metadata.json.
-        parameters: Values by parameter name, written into the notebooks that declare them.
+        parameters: Values by parameter name, written into the notebooks that declare them. DATA, TOOLS and BENCHMARK
+            may name files of this machine: they are put into the data set.
         root: The clone.
 
     Returns:
         The Build. Its missing wheels could not be fetched; all else is there.
 
     Raises:
-        KaggleError: No clone is there, `out` holds something else, no owner is named, or the package's own wheel
-            cannot be built.
+        KaggleError: No clone is there, `out` holds something else, no owner is named, a parameter names what cannot be
+            put into the data set, or the package's own wheel cannot be built.
         ParameterError: As assign_parameters.
     """
     absent = [name for name in (*_SOURCES, METADATA, "constraints.txt") if not (root / name).exists()]
@@ -111,20 +98,26 @@ def build_kaggle(
     if out.exists() and not (out / BUILD).is_file() and (out.is_file() or any(out.iterdir())):
         raise KaggleError(f"--out must be a new folder or one of an earlier build, got {out}: choose another name")
     plan = load_series(root / METADATA, owner or os.environ.get("KAGGLE_USERNAME", ""))
-    assigned = assign_parameters([*STAGES], dict(parameters or {}), root / "notebooks")
+    files = select_files(parameters or {})
+    given = dict(parameters or {}) | {name: file.name for name, file in files.items()}
+    assigned = assign_parameters([*STAGES], given, root / "notebooks")
     make_folder(out.parent)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as scratch:
         folder = Path(scratch) / "build"
         for kernel in plan.kernels:
-            values = dict(parameters or {}) if kernel.name == RUN_ALL else assigned[kernel.name]
-            notebook = _build_notebook(root / "notebooks", kernel.name, values)
+            values = assigned.get(kernel.name, given)
+            notebook = build_kernel_notebook(root / "notebooks", kernel.name, values, files, plan.data_set["id"])
             _write_object(folder / kernel.name / "kernel-metadata.json", kernel.metadata)
             _write_object(folder / kernel.name / f"{kernel.name}.ipynb", notebook)
         missing = _build_data_set(folder / DATA_SET, plan, root)
+        for file in files.values():
+            if (folder / DATA_SET / file.name).exists():
+                raise KaggleError(f"the data set has a file {file.name!r} of its own: give {file} another name")
+            shutil.copyfile(file, folder / DATA_SET / file.name)
         hashes = {path.name: sha256_of(path) for path in sorted((folder / DATA_SET).iterdir())}
         ids = {kernel.name: kernel.id for kernel in plan.kernels}
-        given = {name: value for values in assigned.values() for name, value in values.items()}
-        build = Build(plan.owner, __version__, plan.data_set["id"], ids, given, missing, plan.secrets, hashes)
+        written = {name: value for values in assigned.values() for name, value in values.items()}
+        build = Build(plan.owner, __version__, plan.data_set["id"], ids, written, missing, plan.secrets, hashes)
         _write_object(folder / BUILD, asdict(build))
         replace_folder(folder, out)
     return build
@@ -223,43 +216,3 @@ def _run_pip(*words: str) -> str:
     lines = [line.strip() for line in outcome.stderr.splitlines() if line.strip()]
     errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR")]
     return (errors or lines or [f"pip ended with status {outcome.returncode} and no message"])[-1]
-
-
-def _build_notebook(folder: Path, name: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a kernel's notebook without outputs and with the given parameters; RUN_ALL's is made of two cells."""
-    notebook = read_json(folder / f"{next(iter(STAGES)) if name == RUN_ALL else name}.ipynb")
-    if name == RUN_ALL:
-        setup = next(cell for cell in notebook["cells"] if cell["cell_type"] == "code" and not _is_parameters(cell))
-        text = "# FunctionGemma, the whole series\n\nThe six notebooks in order, each in a process of its own."
-        values = f"PARAMETERS = {dict(parameters)!r}  # of the notebooks, by name, such as N_EVAL or DATA"
-        sources = [("markdown", text), ("code", values), ("code", _source(setup)), ("code", _RUN)]
-        cells = [_build_cell(kind, source, f"run-{number}") for number, (kind, source) in enumerate(sources)]
-        return {**notebook, "cells": cells}
-    cells = []
-    for cell in notebook["cells"]:
-        kept = {**cell, "outputs": [], "execution_count": None} if cell["cell_type"] == "code" else cell
-        if _is_parameters(cell):
-            kept["source"] = _set_parameters(_source(cell), parameters)
-        cells.append(kept)
-    return {**notebook, "cells": cells}
-
-
-def _build_cell(kind: str, source: str, name: str) -> dict[str, Any]:
-    code = {"outputs": [], "execution_count": None} if kind == "code" else {}
-    return {"cell_type": kind, "id": name, "metadata": {}, "source": source, **code}
-
-
-def _is_parameters(cell: Mapping[str, Any]) -> bool:
-    return "parameters" in cell["metadata"].get("tags", [])
-
-
-def _source(cell: Mapping[str, Any]) -> str:
-    return "".join(cell["source"])
-
-
-def _set_parameters(source: str, parameters: Mapping[str, Any]) -> str:
-    """Return the cell of parameters with the given values in place of the defaults."""
-    for name, value in parameters.items():
-        pattern = rf"(?m)^({re.escape(name)}: \w+ = ).*?(  #.*)?$"
-        source = re.sub(pattern, lambda line, value=value: f"{line[1]}{value!r}{line[2] or ''}", source, count=1)
-    return source

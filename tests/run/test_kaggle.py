@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 import shutil
 import zipfile
 from pathlib import Path
@@ -132,6 +133,52 @@ def test_a_build_without_network_names_what_is_missing_and_builds_the_rest(built
     held = {path.name for path in (built / DATA_SET).iterdir()}
     assert held == {*build.sha256} >= {"fgtools-0.1.0-py3-none-any.whl", "trl-1.16.0-py3-none-any.whl"}
     assert {f"{stage}.ipynb" for stage in STAGES} <= held
+
+
+def test_files_of_this_machine_go_into_the_data_set_and_are_found_in_either_layout(tmp_path, monkeypatch):
+    monkeypatch.setattr(kaggle_build, "_run_pip", run_fake_pip)
+    data, tools = tmp_path / "rows [1].csv", tmp_path / "tools.py"
+    data.write_text("request,call\n")
+    tools.write_text("def stop(): ...\n")
+    build_kaggle(tmp_path / "k", "ann", {"DATA": str(data), "TOOLS": str(tools), "SEED": "7"}, ROOT)
+    assert (tmp_path / "k" / DATA_SET / data.name).read_text() == data.read_text()
+    search = read_search(tmp_path / "k" / "01_setup" / "01_setup.ipynb")
+    whole = read_search(tmp_path / "k" / RUN_ALL / f"{RUN_ALL}.ipynb")
+    assert str(tmp_path) not in search + whole
+    for layout in ("fgtools-bundle", "datasets/ann/fgtools-bundle"):
+        mount = tmp_path / layout.replace("/", "-") / "input"
+        shutil.copytree(tmp_path / "k" / DATA_SET, mount / layout)
+        shutil.copytree(tmp_path / "k" / DATA_SET, mount / "stranger")
+        names, parameters = {}, {"PARAMETERS": {}}
+        exec(search.replace("/kaggle/input", str(mount)), names)
+        exec(whole.replace("/kaggle/input", str(mount)), parameters)
+        assert names["DATA"] == str(mount / layout / data.name) == parameters["PARAMETERS"]["DATA"]
+        assert names["TOOLS"] == str(mount / layout / tools.name) == parameters["PARAMETERS"]["TOOLS"]
+    later = nbformat.read(tmp_path / "k" / "02_data" / "02_data.ipynb", as_version=4)
+    assert "attached-files" not in [cell.id for cell in later.cells]  # it reads the place from run.json
+
+
+def read_search(path):
+    """The cell that finds attached files: it comes after the parameters."""
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    (cell,) = [cell for cell in notebook.cells if cell.id == "attached-files"]
+    assert re.search("SEED|PARAMETERS = ", notebook.cells[notebook.cells.index(cell) - 1].source)
+    return cell.source
+
+
+@pytest.mark.parametrize(
+    ("name", "file"), [("DATA", "rows"), ("DATA", "rows.csv.gz"), ("MODEL", "model.gguf"), ("TOOLS", "a/rows.csv")]
+)
+def test_what_cannot_go_into_the_data_set_is_an_error(tmp_path, name, file):
+    path = tmp_path / file
+    path.parent.mkdir(exist_ok=True)
+    path.mkdir() if file == "rows" else path.write_text("")
+    (tmp_path / "rows.csv").write_text("")
+    given = {"DATA": str(tmp_path / "rows.csv")} if name == "TOOLS" else {}
+    said = "must have names of their own" if name == "TOOLS" else f"{name} must be a single file that is no archive"
+    with pytest.raises(KaggleError, match=said):
+        build_kaggle(tmp_path / "k", "ann", {**given, name: str(path)}, ROOT)
 
 
 def test_a_folder_that_holds_something_else_is_not_replaced(built, tmp_path, monkeypatch):

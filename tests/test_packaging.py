@@ -14,7 +14,7 @@ import yaml
 
 from fgtools.profiles import FUNCTIONGEMMA, HERMES
 from fgtools.run.kaggle_build import build_wheel
-from fgtools.run.login import SECRET
+from fgtools.run.login import NAMES
 from fgtools.run.session import KERNELS, NEEDED
 from fgtools.run.stages import STAGES
 
@@ -60,7 +60,7 @@ def test_the_kernels_are_the_notebooks_in_order():
     kernels = metadata["kernels"]
     assert [kernel["notebook"] for kernel in kernels] == [*STAGES, "run_all"]
     assert (metadata["model"], metadata["data"]["hub"]) == (FUNCTIONGEMMA, HERMES)
-    assert metadata["defaults"]["model_sources"] == [f"{FUNCTIONGEMMA}/1"] and metadata["secrets"] == [SECRET]
+    assert metadata["defaults"]["model_sources"] == [f"{FUNCTIONGEMMA}/1"] and metadata["secrets"] == [NAMES[0]]
     written = {name: stage for stage, files in STAGES.items() for name in (*files.writes, *files.may_write)}
     for kernel in kernels[:-1]:
         stage, attached = STAGES[kernel["notebook"]], {*kernel.get("kernel_sources", [])}

@@ -1,103 +1,73 @@
-"""Publishing: what would be uploaded, and the upload itself.
+"""Publishing a run's model: on the Hugging Face hub or on Kaggle Models, or only said what would happen.
 
-Knows the model folder, the card and the hub client; a dry run never touches the network.
+Knows what must hold before anything is sent; what leaves is `publish_plan`, how it is sent `hub_upload` and
+`kaggle_models`. Nothing is written beside the model, which may lie in a read-only input.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import replace
 
-from fgtools.files import FgtoolsError, write_text
+from fgtools.run.folder import RunFolder
+from fgtools.run.hub import measure_content
+from fgtools.run.hub_upload import plan_for_hub, upload_to_hub
+from fgtools.run.kaggle_models import plan_for_kaggle, upload_to_kaggle
+from fgtools.run.publish_plan import PublishPlan, collect_files, describe_quotes, plan_changes
+from fgtools.run.uploads import PublishError
 
-REQUIRED = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors")
-"""What plain transformers needs to load a published folder."""
+MIN_WEIGHTS = 100_000_000
+"""Bytes of the smallest weights that are published; those of the stand-in have less."""
 
-
-class PublishError(FgtoolsError, ValueError):
-    """The model cannot be published as asked; the message says what to do."""
-
-
-@dataclass(frozen=True)
-class PlannedFile:
-    """A file of an upload: its name in the repository and its size in bytes."""
-
-    name: str
-    size: int
-
-
-@dataclass(frozen=True)
-class PublishPlan:
-    """What a publication uploads.
-
-    Attributes:
-        repo_id: The hub repository, such as "you/functiongemma-my-tools"; "" while none is chosen.
-        files: The files, in the order of their names.
-        uploaded: Whether they were uploaded; False after a dry run.
-        url: Where the model lies; "" after a dry run.
-    """
-
-    repo_id: str
-    files: tuple[PlannedFile, ...]
-    uploaded: bool
-    url: str
-
-    @property
-    def size(self) -> int:
-        """Bytes of all files together."""
-        return sum(file.size for file in self.files)
+NAME_FORMS = {"hub": "owner/name", "kaggle": "owner/model/framework/variation"}
+"""Where a model can be published, and the form of a name there."""
 
 
 def publish_model(
-    folder: str | Path, card: str, repo_id: str = "", dry_run: bool = True, private: bool = True
+    run: RunFolder,
+    card: str,
+    repo_id: str = "",
+    target: str = "hub",
+    dry_run: bool = True,
+    private: bool = True,
+    replace_files: bool = False,
 ) -> PublishPlan:
-    """Publish a tuned folder with its card on the Hugging Face hub, or say what would be published.
+    """Publish a run's tuned model with its card and scores, or say what would be published.
+
+    What is there already is compared first. On the hub everything is done in one commit, which also removes weights,
+    settings and scores that an older upload left and the new one does not bring.
 
     Args:
-        folder: The tuned model, as `train` saved it.
+        run: The run, whose files may lie in read-only inputs.
         card: Text of README.md, the model card.
-        repo_id: "owner/name"; may be empty in a dry run.
-        dry_run: Whether only to list the files: nothing is written or uploaded.
-        private: Whether a repository that does not exist yet is made private.
+        repo_id: On the hub "owner/name", on Kaggle "owner/model/framework/variation"; may be empty in a dry run.
+        target: "hub" for the Hugging Face hub, "kaggle" for Kaggle Models.
+        dry_run: Whether only to say what would happen; with a `repo_id` the hub is asked what is there.
+        private: Whether the model is to be seen by its owner alone. It decides for a new repository. One that is public
+            is not filled with a model that is to be private; one that is private stays so.
+        replace_files: Whether files that are there may be replaced or removed.
 
     Returns:
         The PublishPlan.
 
     Raises:
-        PublishError: The folder is incomplete, holds the stand-in, repo_id is malformed, or the hub refuses.
+        PublishError: The folder is incomplete, holds the stand-in, repo_id is malformed, something would be replaced
+            without leave, or the service refuses.
     """
-    folder = Path(folder)
-    missing = [name for name in REQUIRED if not (folder / name).is_file()]
-    if missing:
-        raise PublishError(
-            f"the folder {folder.name!r} must hold {', '.join(REQUIRED)}, but lacks {', '.join(missing)}"
-        )
-    sizes = {path.relative_to(folder).as_posix(): path.stat().st_size for path in folder.rglob("*") if path.is_file()}
-    sizes["README.md"] = len(card.encode())
-    files = tuple(PlannedFile(name, sizes[name]) for name in sorted(sizes))
-    if dry_run:
-        return PublishPlan(repo_id, files, uploaded=False, url="")
-    if repo_id.count("/") != 1 or not all(repo_id.split("/")):
-        raise PublishError(f"REPO_ID must be 'owner/name', got {repo_id!r}")
-    if sizes["model.safetensors"] < 100_000_000:
+    if target not in NAME_FORMS:
+        raise PublishError(f"TARGET must be one of {', '.join(NAME_FORMS)}, got {target!r}")
+    form, parts = NAME_FORMS[target], repo_id.split("/")
+    if (repo_id or not dry_run) and not (len(parts) == len(form.split("/")) and all(parts)):
+        raise PublishError(f"REPO_ID must be {form!r} for the target {target!r}, got {repo_id!r}")
+    contents, left_out = collect_files(run, card)
+    if not dry_run and measure_content(contents["model.safetensors"]) < MIN_WEIGHTS:
         raise PublishError(
             "the offline stand-in is a toy and is not published: train FunctionGemma itself (PROFILE 'kaggle')"
         )
-    write_text(folder / "README.md", card)
-    return PublishPlan(repo_id, files, uploaded=True, url=_upload(folder, repo_id, private))
-
-
-def _upload(folder: Path, repo_id: str, private: bool) -> str:
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import HTTPError, LocalTokenNotFoundError
-
-    api = HfApi()
-    try:
-        url = api.create_repo(repo_id, private=private, exist_ok=True)
-        api.upload_folder(repo_id=repo_id, folder_path=folder, commit_message="Add the tuned model")
-    except (HTTPError, LocalTokenNotFoundError, OSError) as error:
-        raise PublishError(
-            f"the hub refused {repo_id!r} ({type(error).__name__}): check that HUGGINGFACE_TOKEN may write there and "
-            "that the notebook's internet is on; the model folder is untouched"
-        ) from error
-    return str(url)
+    plan = replace(plan_changes(contents, None), left_out=left_out, repo_id=repo_id, target=target)
+    plan = replace(plan, notes=describe_quotes(contents))
+    if target == "kaggle":
+        plan = plan_for_kaggle(plan, private)
+        return plan if dry_run else upload_to_kaggle(plan, contents)
+    if dry_run and not repo_id:
+        return plan
+    return plan_for_hub(plan, contents, private) if dry_run else upload_to_hub(plan, contents, private, replace_files)

@@ -1,85 +1,184 @@
-"""Login: environment first, then Kaggle's Secrets, else on without; the token appears nowhere."""
+"""Login: environment, Kaggle's Secrets, Colab's secrets, a stored login; the token is used, and appears nowhere."""
 
+import os
 import sys
 import types
 
 import pytest
 from huggingface_hub.errors import HTTPError
 
-from fgtools.run.login import log_in
+from fgtools.run.login import find_token, log_in
+from tests.hub_server import READ_ONLY, HubServer
 
-TOKEN = "hf_thisMustNeverBeSeen"
+TOKEN, OTHER, READER = "hf_thisMustNeverBeSeen", "hf_anOldOne", "hf_mayReadOnly"
+NAMES = ("HUGGINGFACE_TOKEN", "HF_TOKEN", "FGTOOLS_TOKEN_SOURCE", "FGTOOLS_BATCH")
 
 
 @pytest.fixture
 def hub(monkeypatch):
-    import huggingface_hub
+    from huggingface_hub import constants
 
-    for name in ("HUGGINGFACE_TOKEN", "HF_TOKEN"):
-        monkeypatch.delenv(name, raising=False)
+    for name in NAMES:
+        monkeypatch.setenv(name, "")  # what log_in sets is undone after the test
+        monkeypatch.delenv(name)
     monkeypatch.setitem(sys.modules, "kaggle_secrets", None)
-    seen = []
-    monkeypatch.setattr(huggingface_hub, "login", lambda token, **options: seen.append((token, options)))
-    return seen
+    monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
+    with HubServer({TOKEN: "you", OTHER: "somebody", READER: f"you {READ_ONLY}"}) as server:
+        monkeypatch.setattr(constants, "ENDPOINT", server.url)
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        yield server
 
 
-def put_secret(monkeypatch, get_secret):
+def put_kaggle(monkeypatch, secrets):
+    """Kaggle's client, which raises for a secret that is not there."""
+
+    def get_secret(label):
+        if label not in secrets:
+            raise RuntimeError(f"No user secrets exist for {label}, but {TOKEN}")
+        return secrets[label]
+
     module = types.ModuleType("kaggle_secrets")
     module.UserSecretsClient = lambda: types.SimpleNamespace(get_secret=get_secret)
     monkeypatch.setitem(sys.modules, "kaggle_secrets", module)
 
 
+def put_colab(monkeypatch, secrets):
+    """Colab's userdata, in a kernel of Colab."""
+
+    class SecretNotFoundError(Exception):
+        pass
+
+    def get(key):
+        if key not in secrets:
+            raise SecretNotFoundError(TOKEN)
+        return secrets[key]
+
+    google, colab = types.ModuleType("google"), types.ModuleType("google.colab")
+    colab.userdata = types.SimpleNamespace(get=get)
+    google.colab = colab
+    monkeypatch.setitem(sys.modules, "google", google)
+    monkeypatch.setitem(sys.modules, "google.colab", colab)
+
+
 @pytest.mark.parametrize("name", ["HUGGINGFACE_TOKEN", "HF_TOKEN"])
-def test_the_environment_goes_first(hub, monkeypatch, name, capsys):
+def test_the_environment_goes_first_and_the_token_is_used(hub, monkeypatch, name, capsys):
     monkeypatch.setenv(name, f" {TOKEN}\n")
-    put_secret(monkeypatch, lambda label: pytest.fail("the secrets were asked"))
+    put_kaggle(monkeypatch, {"HF_TOKEN": OTHER})
     login = log_in()
-    assert login.logged_in and login.message.endswith(f"the environment variable {name}")
-    assert hub == [(TOKEN, {"add_to_git_credential": False})]
-    assert TOKEN not in repr(login) + capsys.readouterr().out
+    assert login.logged_in and login.user == "you"
+    assert login.message == f"logged in to the Hugging Face hub as 'you' with the token from the environment ({name})"
+    assert os.environ["HF_TOKEN"].strip() == TOKEN and find_token().value == TOKEN
+    assert TOKEN not in repr(login) + repr(find_token()) + capsys.readouterr().out
 
 
-def test_of_two_variables_the_announced_one_is_taken(hub, monkeypatch):
-    monkeypatch.setenv("HF_TOKEN", "hf_an_old_one")
+def test_of_two_variables_the_announced_one_is_used_and_the_other_is_told(hub, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", OTHER)
     monkeypatch.setenv("HUGGINGFACE_TOKEN", TOKEN)
-    assert log_in().message.endswith("the environment variable HUGGINGFACE_TOKEN") and hub[0][0] == TOKEN
-
-
-def test_then_kaggles_secrets(hub, monkeypatch):
-    asked = []
-    put_secret(monkeypatch, lambda label: asked.append(label) or TOKEN)
     login = log_in()
-    assert login.logged_in and asked == ["HUGGINGFACE_TOKEN"] and "Kaggle's Secrets" in login.message
-    assert hub[0][0] == TOKEN and TOKEN not in repr(login)
+    assert login.user == "you" and os.environ["HF_TOKEN"] == TOKEN
+    assert login.message.endswith("(HUGGINGFACE_TOKEN); HF_TOKEN holds another token, which is not used")
+    assert "HF_TOKEN holds" not in log_in().message
+
+
+@pytest.mark.parametrize("name", ["HUGGINGFACE_TOKEN", "HF_TOKEN"])
+@pytest.mark.parametrize(("put", "place"), [(put_kaggle, "Kaggle's Secrets"), (put_colab, "Colab's secrets")])
+def test_then_the_secrets_of_kaggle_and_colab_under_both_names(hub, monkeypatch, put, place, name):
+    put(monkeypatch, {name: TOKEN})
+    login = log_in()
+    assert login.logged_in and login.message.endswith(f"the token from {place} ({name})")
+    assert os.environ["HF_TOKEN"] == TOKEN
+
+
+def test_a_secret_that_is_renewed_is_found_again(hub, monkeypatch):
+    put_kaggle(monkeypatch, {"HF_TOKEN": OTHER})
+    assert log_in().user == "somebody"
+    put_kaggle(monkeypatch, {"HF_TOKEN": TOKEN})
+    assert log_in().user == "you" and os.environ["HF_TOKEN"] == TOKEN
+    monkeypatch.setitem(sys.modules, "kaggle_secrets", None)  # as in a process that was started since
+    assert find_token().source == "Kaggle's Secrets (HF_TOKEN)"
+    monkeypatch.setenv("HF_TOKEN", OTHER)  # somebody sets another one by hand
+    assert find_token().source == "the environment (HF_TOKEN)"
+
+
+def test_colab_is_not_asked_in_a_batch_where_it_never_answers(hub, monkeypatch):
+    put_colab(monkeypatch, {"HF_TOKEN": TOKEN})
+    monkeypatch.setenv("FGTOOLS_BATCH", "1")
+    assert not log_in().logged_in and "HF_TOKEN" not in os.environ
+
+
+def test_a_login_of_the_hub_s_own_command_is_found_last(hub, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.get_token", lambda: TOKEN)
+    assert log_in().message.endswith("the token from the login that `hf auth login` stored")
+
+
+def test_nothing_is_stored(hub, monkeypatch, tmp_path):
+    import huggingface_hub
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_STORED_TOKENS_PATH", str(tmp_path / "stored_tokens"))
+    monkeypatch.setattr(huggingface_hub, "login", lambda *_, **__: pytest.fail("login stores what it is given"))
+    monkeypatch.setenv("HUGGINGFACE_TOKEN", TOKEN)
+    assert log_in().logged_in and not list(tmp_path.iterdir())
 
 
 def test_without_a_token_it_goes_on_and_says_what_that_means(hub):
     login = log_in()
-    assert not login.logged_in and hub == []
+    assert not login.logged_in and not hub.counts
     assert login.message == (
-        "no login: HUGGINGFACE_TOKEN is not set. Public models and data work; gated models of the hub and publishing "
-        "need the secret HUGGINGFACE_TOKEN."
+        "no login: the environment gave no HUGGINGFACE_TOKEN or HF_TOKEN. Public models and data work; gated models of "
+        "the hub and publishing need a token: set the secret HUGGINGFACE_TOKEN (or HF_TOKEN)."
     )
 
 
-def test_a_missing_secret_is_no_error(hub, monkeypatch):
-    def missing(label):
-        raise RuntimeError(f"BackendError {TOKEN}")
-
-    put_secret(monkeypatch, missing)
+@pytest.mark.parametrize("put", [put_kaggle, put_colab])
+def test_missing_secrets_are_no_error_and_are_named(hub, monkeypatch, put):
+    put(monkeypatch, {})
     login = log_in()
-    assert not login.logged_in and "gave no HUGGINGFACE_TOKEN (RuntimeError)" in login.message
+    kind = "RuntimeError" if put is put_kaggle else "SecretNotFoundError"
+    assert not login.logged_in and f"gave no HUGGINGFACE_TOKEN ({kind}) or HF_TOKEN ({kind})" in login.message
     assert TOKEN not in login.message
 
 
-@pytest.mark.parametrize("error", [ValueError(f"Invalid token {TOKEN}"), ConnectionError(TOKEN), HTTPError(TOKEN)])
-def test_a_refused_token_is_not_shown(hub, monkeypatch, error):
-    import huggingface_hub
+@pytest.mark.parametrize("value", ["hf_two words", "hf_naïve", "hf_two\nlines"])
+def test_what_cannot_be_a_token_is_not_sent(hub, monkeypatch, value):
+    monkeypatch.setenv("HUGGINGFACE_TOKEN", value)
+    login = log_in()
+    assert "HUGGINGFACE_TOKEN (holds what cannot be a token)" in login.message and value not in login.message
+    assert not hub.counts
 
-    def refuse(token, **options):
+
+def test_a_refused_token_is_told_and_no_longer_sent(hub, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_wrongOne")
+    login = log_in()
+    assert login.message == (
+        "no login: the hub refuses the token from the environment (HF_TOKEN) (401). Going on without."
+    )
+    assert not login.logged_in and "HF_TOKEN" not in os.environ and "hf_wrongOne" not in repr(login)
+
+
+def test_a_token_that_may_only_read_is_told(hub, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", READER)
+    assert log_in().message.endswith("It may read only: publishing needs one that may write")
+
+
+@pytest.mark.parametrize("status", [429, 500])
+def test_a_hub_that_does_not_answer_is_no_refusal(hub, monkeypatch, status):
+    monkeypatch.setenv("HUGGINGFACE_TOKEN", TOKEN)
+    hub.fail("whoami", status, body=f"echo of {TOKEN}")
+    login = log_in()
+    said = f"is used, but the hub could not be asked (HfHubHTTPError {status})"
+    assert not login.logged_in and said in login.message and TOKEN not in repr(login)
+    assert os.environ["HF_TOKEN"] == TOKEN
+
+
+@pytest.mark.parametrize("error", [ValueError(f"Invalid token {TOKEN}"), ConnectionError(TOKEN), HTTPError(TOKEN)])
+def test_no_error_shows_the_token(hub, monkeypatch, error):
+    from huggingface_hub import HfApi
+
+    def refuse(_):
         raise error
 
     monkeypatch.setenv("HF_TOKEN", TOKEN)
-    monkeypatch.setattr(huggingface_hub, "login", refuse)
+    monkeypatch.setattr(HfApi, "whoami", refuse)
     login = log_in()
     assert not login.logged_in and type(error).__name__ in login.message and TOKEN not in login.message

@@ -1,103 +1,385 @@
-"""Publishing: a dry run stays at home, an upload is whole, and a refusal says what to check."""
+"""Publishing to a hub on this machine through huggingface_hub's real client: what leaves, and what it replaces."""
+
+import os
+import traceback
+from pathlib import Path
 
 import pytest
 
-from fgtools.run.publish import REQUIRED, PublishError, publish_model
+from fgtools.files import sha256_of
+from fgtools.run import publish, uploads
+from fgtools.run.folder import RunFolder
+from fgtools.run.publish import publish_model
+from fgtools.run.publish_plan import REQUIRED, build_publish_table, is_leftover
+from fgtools.run.uploads import PublishError
+from tests.hub_server import READ_ONLY, HubServer, Repository
+
+TOKEN = "hf_canaryThatMustNeverBeSeen"
+CARD = "---\nlicense: gemma\n---\n# A model\n"
+BESIDE = {"funnel.json": b"{}", "scores.tuned.json": b"{}", "compare.json": b"{}", "figures/comparison.png": b"\x89PNG"}
+UPLOADED = sorted(["README.md", *REQUIRED, *BESIDE, "chat_template.jinja", "tools.json", "NOTICE"])
 
 
 @pytest.fixture
-def folder(tmp_path):
-    for name in REQUIRED:
-        (tmp_path / name).write_text("{}")
-    return tmp_path
-
-
-class FakeHub:
-    def __init__(self, error=None):
-        self.error = error
-        self.calls = []
-
-    def create_repo(self, repo_id, **options):
-        if self.error:
-            raise self.error
-        self.calls.append(("create_repo", repo_id, options))
-        return f"https://huggingface.co/{repo_id}"
-
-    def upload_folder(self, **options):
-        self.calls.append(
-            ("upload_folder", options["repo_id"], sorted(p.name for p in options["folder_path"].iterdir()))
-        )
+def run(tmp_path):
+    """A run folder as the series leaves it, with files that are nobody's business."""
+    root = tmp_path / "run"
+    files = {f"model/{name}": b"{}" for name in [*REQUIRED, "chat_template.jinja", "tools.json", "NOTICE"]}
+    private = {
+        "rows.train.jsonl": b"",
+        "replies.tuned.jsonl": b"",
+        "run.json": b"{}",
+        "card.md": b"",
+        "audit.json": b"{}",
+    }
+    for name, data in {**files, **BESIDE, **private, "model/optimizer.pt": b"1", "model/old/notes.txt": b"2"}.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(data)
+    (root / "model" / "model.safetensors").write_bytes(b"weights " * 1000)
+    return RunFolder(root)
 
 
 @pytest.fixture
-def hub(monkeypatch):
-    import huggingface_hub
-
-    hub = FakeHub()
-    monkeypatch.setattr(huggingface_hub, "HfApi", lambda: hub)
-    return hub
-
-
-def grow(folder, size=100_000_000):
-    with (folder / "model.safetensors").open("wb") as file:
-        file.truncate(size)
+def waits(monkeypatch):
+    """The seconds that were waited for, of which none is."""
+    waited = []
+    monkeypatch.setattr("time.sleep", waited.append)
+    return waited
 
 
-def test_a_dry_run_lists_every_file_and_writes_nothing(folder, hub):
-    plan = publish_model(folder, "# card")
-    assert [file.name for file in plan.files] == sorted([*REQUIRED, "README.md"])
-    assert plan.size == 2 * len(REQUIRED) + 6
-    assert (plan.uploaded, plan.url, hub.calls) == (False, "", [])
-    assert not (folder / "README.md").exists()
-    (folder / "tools.json").write_text("{}")
-    assert "tools.json" in [file.name for file in publish_model(folder, "# card").files]
+@pytest.fixture
+def hub(monkeypatch, waits, tmp_path):
+    from huggingface_hub import constants
+
+    for name in ("HF_TOKEN", "FGTOOLS_TOKEN_SOURCE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HUGGINGFACE_TOKEN", TOKEN)
+    monkeypatch.setenv("FGTOOLS_BATCH", "1")
+    monkeypatch.setattr(publish, "MIN_WEIGHTS", 0)
+    users = {TOKEN: "you", "hf_reader": f"you {READ_ONLY}", "hf_other": "other"}
+    with HubServer(users) as server:
+        template = server.url + "/{repo_id}/resolve/{revision}/{filename}"
+        for name, value in {"ENDPOINT": server.url, "HUGGINGFACE_CO_URL_TEMPLATE": template}.items():
+            monkeypatch.setattr(constants, name, value)
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+        yield server
 
 
-def test_an_upload_makes_the_repository_and_carries_the_card(folder, hub):
-    grow(folder)
-    plan = publish_model(folder, "# card", "you/model", dry_run=False)
-    assert plan.uploaded and plan.url == "https://huggingface.co/you/model"
-    assert hub.calls[0] == ("create_repo", "you/model", {"private": True, "exist_ok": True})
-    assert hub.calls[1] == ("upload_folder", "you/model", sorted([*REQUIRED, "README.md"]))
+def upload(run, **options):
+    return publish_model(run, CARD, "you/model", dry_run=False, **options)
 
 
-@pytest.mark.parametrize("repo_id", ["", "model", "a/b/c", "/model", "you/"])
-def test_a_malformed_repository_is_named(folder, hub, repo_id):
-    grow(folder)
-    with pytest.raises(PublishError, match="REPO_ID must be 'owner/name'"):
-        publish_model(folder, "# card", repo_id, dry_run=False)
-    assert hub.calls == []
+def changes(plan):
+    return {file.name: file.change for file in plan.files}
 
 
-def test_the_stand_in_is_not_published(folder, hub):
-    with pytest.raises(PublishError, match="stand-in is a toy"):
-        publish_model(folder, "# card", "you/model", dry_run=False)
+def test_a_dry_run_without_a_name_asks_nobody_and_writes_nothing(run, hub):
+    before = sorted(run.root.rglob("*"))
+    plan = publish_model(run, CARD)
+    assert [file.name for file in plan.files] == UPLOADED and set(changes(plan).values()) == {"added"}
+    assert plan.left_out == ("old/notes.txt", "optimizer.pt")
+    assert not plan.uploaded and plan.url == "" and not hub.counts and sorted(run.root.rglob("*")) == before
+    assert plan.describe().splitlines() == [
+        "no repository chosen: 13 added; 0.0 MB to upload",
+        "2 files of the model's folder are left out: old/notes.txt, optimizer.pt",
+        "dry run: nothing was uploaded",
+    ]
 
 
-def test_an_incomplete_folder_is_named(folder):
-    (folder / "tokenizer.json").unlink()
-    with pytest.raises(PublishError, match=r"but lacks tokenizer\.json"):
-        publish_model(folder, "# card")
+def describe_files(folder):
+    return {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in folder.rglob("*")}
 
 
-def test_a_refusal_of_the_hub_says_what_to_check(folder, hub):
-    grow(folder)
-    hub.error = ConnectionError("secret-token in an url")
-    with pytest.raises(
-        PublishError, match=r"the hub refused 'you/model' \(ConnectionError\).*HUGGINGFACE_TOKEN"
-    ) as caught:
-        publish_model(folder, "# card", "you/model", dry_run=False)
-    assert "secret-token" not in str(caught.value)
+def test_a_new_repository_is_filled_in_one_commit_and_the_input_stays_as_it_is(run, hub, tmp_path, capsys):
+    before = describe_files(run.root)
+    for path in run.root.rglob("*"):
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    plan = upload(RunFolder(tmp_path / "own", (run.root,)))
+    made = hub.repositories["you/model"]
+    assert plan.uploaded and plan.url == f"{hub.url}/you/model" and made.private
+    assert sorted(made.files) == sorted([".gitattributes", *UPLOADED])
+    assert made.files["README.md"] == CARD.encode() and made.messages == ["Add the tuned model"]
+    assert hub.counts["commit"] == 1 and hub.counts["put"] == 2
+    assert "uploading 13 files, 0.0 MB, to you/model" in capsys.readouterr().out
+    assert describe_files(run.root) == before and not (tmp_path / "own").exists()
+    for path in run.root.rglob("*"):
+        path.chmod(0o755)
 
 
-def test_a_repository_is_public_on_request(folder, hub):
-    grow(folder)
-    publish_model(folder, "# card", "you/model", dry_run=False, private=False)
-    assert hub.calls[0][2]["private"] is False
+def test_what_was_published_loads_again_through_the_client(run, hub, tmp_path):
+    from huggingface_hub import snapshot_download
+
+    upload(run, private=False)
+    folder = Path(snapshot_download("you/model", token=False, cache_dir=tmp_path / "cache"))
+    assert sha256_of(folder / "model.safetensors") == sha256_of(run.root / "model" / "model.safetensors")
+    assert (folder / "README.md").read_text() == CARD
 
 
-def test_weights_too_small_for_the_real_model_are_not_uploaded(folder, hub):
-    grow(folder, 99_999_999)
+def test_a_second_upload_of_the_same_files_changes_nothing(run, hub):
+    upload(run)
+    plan = upload(run)
+    assert set(changes(plan).values()) == {"unchanged", "kept"} and plan.size == 0
+    assert plan.uploaded and "all files were there already" in plan.notes and hub.counts["commit"] == 1
+
+
+def fill(hub, private=True):
+    """A repository with an older upload, and with files of its owner's own."""
+    files = {
+        "config.json": b"old",
+        "tools.json": b"{}",
+        "model-00001-of-00002.safetensors": b"old",
+        "added_tokens.json": b"{}",
+    }
+    own = {
+        ".gitattributes": b"",
+        "notes.md": b"mine",
+        "onnx/model.bin": b"mine",
+        "figures/errors.png": b"old",
+        "LICENSE": b"mine",
+    }
+    hub.repositories["you/model"] = Repository(private, {**files, **own})
+
+
+def test_what_is_there_is_compared_first_and_needs_leave_to_be_replaced(run, hub):
+    fill(hub)
+    plan = publish_model(run, CARD, "you/model")
+    shown = changes(plan)
+    expected = {"config.json": "replaced", "tools.json": "unchanged", "model.safetensors": "added"}
+    gone = ["added_tokens.json", "figures/errors.png", "model-00001-of-00002.safetensors"]
+    expected |= {**dict.fromkeys(gone, "removed"), "notes.md": "kept", "onnx/model.bin": "kept", "LICENSE": "kept"}
+    assert {name: shown[name] for name in expected} == expected
+    table = build_publish_table(plan)
+    assert list(table.columns) == ["file", "bytes", "change"] and len(table) == len(plan.files)
+    assert "publishing needs REPLACE = True (--replace)" in plan.describe()
+    with pytest.raises(PublishError) as caught:
+        upload(run)
+    said = (
+        "'you/model' holds files that would be replaced or removed (replaced: config.json; removed: added_tokens.json, "
+    )
+    assert str(caught.value).startswith(said) and "REPLACE = True" in str(caught.value)
+    assert hub.counts["commit"] == 0 and hub.repositories["you/model"].files["config.json"] == b"old"
+
+
+def test_with_leave_leftovers_go_in_the_same_commit_and_own_files_stay(run, hub):
+    fill(hub)
+    upload(run, replace_files=True)
+    kept = [".gitattributes", "LICENSE", "notes.md", "onnx/model.bin"]
+    assert sorted(hub.repositories["you/model"].files) == sorted([*UPLOADED, *kept])
+    assert hub.counts["commit"] == 1
+
+
+def test_which_files_are_leftovers():
+    for name in ("pytorch_model.bin", "model.gguf", "scores.base.json", "figures/errors.png", "tokenizer.model"):
+        assert is_leftover(name), name
+    for name in ("README.md", "train.py", "gguf/model.gguf", "NOTICE", ".gitattributes", "figures/mine.svg"):
+        assert not is_leftover(name), name
+
+
+def test_who_sees_the_model_is_told_and_private_is_kept(run, hub):
+    assert publish_model(run, CARD, "you/model").notes == ("the repository is new and will be private",)
+    hub.repositories["you/model"] = Repository(private=False)
+    assert "is public, but PRIVATE is True" in publish_model(run, CARD, "you/model").notes[0]
+    with pytest.raises(PublishError, match=r"'you/model' is public, but PRIVATE is True: set PRIVATE = False"):
+        upload(run)
+    assert hub.counts["commit"] == 0
+    assert upload(run, private=False).notes == ("the repository is there, and it is public",)
+    hub.repositories["you/model"].private = True
+    assert "stays private: PRIVATE = False" in upload(run, private=False).notes[0]
+    assert hub.repositories["you/model"].private
+
+
+@pytest.mark.parametrize(
+    ("target", "repo_id"),
+    [("hub", name) for name in ("", "model", "a/b/c", "/model", "you/")] + [("kaggle", "you/model")],
+)
+def test_a_malformed_name_is_named(run, hub, target, repo_id):
+    with pytest.raises(PublishError, match=r"REPO_ID must be 'owner/"):
+        publish_model(run, CARD, repo_id, target, dry_run=False)
+    assert not hub.counts
+
+
+def test_a_toy_an_unknown_target_and_an_incomplete_folder_are_refused(run, hub, monkeypatch):
+    monkeypatch.setattr(publish, "MIN_WEIGHTS", 8001)
     with pytest.raises(PublishError, match="the offline stand-in is a toy"):
-        publish_model(folder, "# card", "you/model", dry_run=False)
-    assert hub.calls == []
+        upload(run)
+    with pytest.raises(PublishError, match="TARGET must be one of hub, kaggle, got 'hf'"):
+        publish_model(run, CARD, target="hf")
+    (run.root / "model" / "tokenizer.json").unlink()
+    with pytest.raises(PublishError, match=r"but lacks tokenizer\.json"):
+        publish_model(run, CARD)
+    assert not hub.counts
+
+
+def test_without_a_token_it_says_where_one_is_looked_for(run, hub, monkeypatch):
+    monkeypatch.delenv("HUGGINGFACE_TOKEN")
+    monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
+    with pytest.raises(
+        PublishError, match="needs a token that may write, but the environment gave no HUGGINGFACE_TOKEN"
+    ):
+        upload(run)
+    assert not hub.counts
+
+
+FAILURES = [  # route, status (0: the connection is cut), times, tries (0: it succeeds), what the message says
+    (
+        "info",
+        401,
+        9,
+        1,
+        "does not accept the token from the environment (HUGGINGFACE_TOKEN) (401): make one with the role",
+    ),
+    ("info", 500, 9, 4, "has a fault of its own: wait some minutes and run this again; https://status.huggingface.co"),
+    ("info", 0, 9, 4, "the connection to the Hugging Face hub was cut"),
+    ("info", 503, 2, 0, ""),
+    ("create", 403, 9, 1, "may not write to 'you/model' (403): make one with the role 'write'"),
+    ("create", 402, 9, 1, "wants to be paid for 'you/model' (402)"),
+    ("create", 409, 9, 1, "is being made or changed by somebody else at this moment (409)"),
+    ("create", 429, 9, 4, "too many requests from this account (429): wait some minutes"),
+    ("create", 429, 2, 0, ""),
+    ("yaml", 400, 9, 1, "refuses what was sent for 'you/model' (400): correct the card"),
+    ("yaml", 503, 9, 4, "gave an answer that cannot be read"),
+    ("preupload", 403, 9, 1, "may not write to 'you/model' (403)"),
+    ("preupload", 404, 9, 1, "has no 'you/model' that the token from"),
+    ("preupload", 0, 2, 0, ""),
+    ("batch", 413, 9, 1, "takes no files as large as these (413)"),
+    ("batch", 500, 2, 0, ""),
+    ("put", 403, 9, 1, "may not write to 'you/model' (403)"),
+    ("put", 0, 99, 4, "the connection to the Hugging Face hub was cut while 'you/model' was being written"),
+    ("put", 0, 3, 0, ""),
+    ("put", 500, 99, 4, "has a fault of its own"),
+    ("verify", 404, 9, 1, "has no 'you/model' that the token from"),
+    ("commit", 409, 9, 1, "is being made or changed by somebody else at this moment (409)"),
+    ("commit", 412, 9, 1, "was changed by somebody else since it was compared (412)"),
+    ("commit", 418, 9, 1, "refuses the upload to 'you/model' (418): what it said is all there is to know"),
+    ("commit", 500, 9, 4, "has a fault of its own"),
+    ("commit", 503, 2, 0, ""),
+    ("commit", 0, 9, 4, "the connection to the Hugging Face hub was cut while 'you/model' was being written"),
+]
+
+
+@pytest.mark.parametrize(("route", "status", "times", "tries", "said"), FAILURES)
+def test_every_failure_has_its_sentence_and_is_tried_again_where_that_helps(
+    run, hub, waits, capsys, route, status, times, tries, said
+):
+    body = '{"errors": [], "error": "odd"}' if route == "yaml" and status == 400 else f"echo of {TOKEN}"
+    hub.fail(route, status, times, body=body)
+    if not tries:
+        assert upload(run).uploaded and hub.repositories["you/model"].messages == ["Add the tuned model"]
+    else:
+        with pytest.raises(PublishError) as caught:
+            upload(run)
+        assert said in str(caught.value)
+        assert ("(tried 4 times)" in str(caught.value)) == (tries == 4)
+        if route in ("create", "info"):
+            assert "was made and is empty" not in str(caught.value)
+        else:
+            assert f"The repository {hub.url}/you/model was made and is empty" in str(caught.value)
+        assert TOKEN not in "".join(traceback.format_exception(caught.value))
+    shown = capsys.readouterr()
+    assert TOKEN not in shown.out + shown.err
+    own = [wait for wait in waits if wait in uploads.WAITS]
+    assert tries != 1 or not own
+
+
+def test_the_hub_is_asked_to_wait_as_long_as_it_says(run, hub, waits):
+    hub.fail("create", 429, times=1, headers={"Retry-After": "17"})
+    assert upload(run).uploaded and waits == [17.0]
+    del hub.repositories["you/model"]
+    hub.fail("create", 429, times=1, headers={"Retry-After": "3600"})
+    with pytest.raises(PublishError, match=r"too many requests from this account \(429\): wait 3600 s"):
+        upload(run)
+
+
+@pytest.mark.parametrize("status", [0, 502])
+def test_a_commit_whose_answer_is_lost_is_found_and_not_made_twice(run, hub, status):
+    hub.fail("commit", status, times=1, done=True)
+    assert upload(run).uploaded and len(hub.repositories["you/model"].commits) == 2
+
+
+def test_a_repository_that_somebody_else_changes_meanwhile_is_not_overwritten(run, hub, monkeypatch):
+    hub.repositories["you/model"] = Repository(private=True)
+    from fgtools.run import hub_upload
+
+    commit_files = hub_upload.commit_files
+
+    def commit_late(*given):
+        hub.repositories["you/model"].commits.append("1" * 40)
+        return commit_files(*given)
+
+    monkeypatch.setattr(hub_upload, "commit_files", commit_late)
+    with pytest.raises(PublishError, match=r"was changed by somebody else since it was compared \(412\)"):
+        upload(run)
+
+
+def test_tokens_of_others_may_not_write(run, hub, monkeypatch):
+    for token, said in {
+        "hf_reader": "may not write",
+        "hf_other": "may not write",
+        "hf_wrong": "does not accept",
+    }.items():
+        monkeypatch.setenv("HUGGINGFACE_TOKEN", token)
+        with pytest.raises(PublishError, match=said):
+            upload(run)
+    assert not hub.repositories
+
+
+def test_a_dry_run_says_why_nothing_could_be_compared(run, hub, waits, monkeypatch):
+    hub.fail("info", 503)
+    plan = publish_model(run, CARD, "you/model")
+    assert plan.notes[0].startswith("not compared with what is there: the Hugging Face hub has a fault") and not waits
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    assert "cannot be reached: check the internet" in publish_model(run, CARD, "you/model").notes[0]
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert "HF_HUB_OFFLINE forbids every request" in publish_model(run, CARD, "you/model").notes[0]
+
+
+def test_rows_that_are_quoted_are_pointed_out(run):
+    (run.root / "funnel.json").write_text(
+        '{"examples": {"bad_row": [{"row_id": "a/1", "detail": "x"}], "b": [{}, {}]}}'
+    )
+    assert publish_model(run, CARD).notes[0].startswith("funnel.json says of 3 raw rows what was wrong with them")
+
+
+def test_a_full_disk_is_named(run, hub, monkeypatch):
+    from huggingface_hub import HfApi
+
+    def fill_disk(*_, **__):
+        raise RuntimeError("Error while uploading") from OSError(28, os.strerror(28))
+
+    monkeypatch.setattr(HfApi, "create_commit", fill_disk)
+    with pytest.raises(PublishError, match="this machine's disk is full: free some space"):
+        upload(run)
+
+
+def test_faults_of_the_program_keep_their_traceback(run, hub, monkeypatch):
+    monkeypatch.setattr("fgtools.run.hub_upload.commit_files", lambda *_: {}["missing"])
+    with pytest.raises(KeyError):
+        upload(run)
+
+
+def test_large_files_go_through_xet_where_it_is_installed(run, hub, monkeypatch):
+    pytest.importorskip("hf_xet")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", False)
+    assert upload(run).uploaded and hub.counts["xorb"] >= 1 and not hub.counts["put"]
+    _, size = hub.repositories["you/model"].large["model.safetensors"]
+    assert size == 8000 and set(changes(upload(run)).values()) == {"unchanged", "kept"}
+
+
+def test_a_refusal_of_xet_is_told_by_its_status(run, hub, monkeypatch):
+    pytest.importorskip("hf_xet")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", False)
+    hub.fail("xet", 403, body=f"echo of {TOKEN}")
+    with pytest.raises(PublishError, match=r"may not write to 'you/model' \(403\)") as caught:
+        upload(run)
+    assert TOKEN not in "".join(traceback.format_exception(caught.value))
+
+
+def test_a_slow_upload_says_that_it_goes_on(monkeypatch, capsys, batch_run):
+    import threading
+
+    monkeypatch.setattr(uploads, "REPORT_EVERY", 0.01)
+    with uploads.report_progress("uploading 1 file"):
+        threading.Event().wait(0.1)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "uploading 1 file" and lines[1] == "uploading 1 file: goes on, 0 s so far"

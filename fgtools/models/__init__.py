@@ -11,8 +11,10 @@ from fgtools.models.save import save_model
 __all__ = [
     "ModelError",
     "attention",
+    "base",
     "device",
     "half",
+    "licence",
     "load",
     "load_model",
     "load_tokenizer",

@@ -1,4 +1,4 @@
-"""A tuned model's folder: weights, tokenizer, generation settings, and how its replies are read.
+"""A tuned model's folder: weights, tokenizer, generation settings, how its replies are read, and its licence files.
 
 Knows what transformers writes and what other loaders and engines look for beside it; not how a model was trained.
 """
@@ -13,6 +13,7 @@ from pathlib import Path
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from fgtools.files import make_folder, name_file, read_json, replace_folder, write_text
+from fgtools.models.licence import write_licence_files
 from fgtools.models.load import stop_ids
 from fgtools.models.response import response_template
 from fgtools.profiles import Recipe, get_recipe
@@ -28,7 +29,8 @@ def save_model(
 
     The folder holds weights, tokenizer with chat template and response template (see `response_template`; one that
     the tokenizer brought is replaced), generation settings, and the tokenizer's tokenizer.model where the folder that
-    it was loaded from has one. Every file has the permissions of a file newly made.
+    it was loaded from has one. Where the base is a Gemma model, it holds what Gemma's terms ask for (see `licence`).
+    Every file has the permissions of a file newly made.
 
     Args:
         model: The model; `use_cache` of its config is set, and the stop ids of its generation settings. Whether it
@@ -60,6 +62,8 @@ def save_model(
         tokenizer.save_pretrained(scratch)
         _add_response_template(scratch / "tokenizer_config.json", template)
         _copy_vocabulary(tokenizer, scratch)
+        source = model.config.name_or_path or tokenizer.name_or_path
+        write_licence_files(scratch, source or "", model.config.to_dict())
         _share_permissions(scratch)
     except BaseException:
         shutil.rmtree(scratch)

@@ -5,6 +5,7 @@ Knows scores, rows and pandas; each file is loaded when it is asked for, since f
 
 __all__ = [
     "card",
+    "card_licence",
     "data_tables",
     "examples",
     "figures",

@@ -1,35 +1,51 @@
 """The model card: what a run's own files say, as a Markdown text with the hub's metadata.
 
-Knows the JSON objects of the run folder; computes nothing anew and knows no hub.
+Knows the JSON objects of the run folder and what was found out about base, data and files; computes nothing anew and
+knows no hub. Names that come from rows, tools and files are shown letter by letter (`markup`).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-import pandas
-
+from fgtools import __version__
 from fgtools.files import InputError
 from fgtools.metrics import Comparison
 from fgtools.metrics.coverage import ThresholdChoice
-from fgtools.report.data_tables import build_engines_table, build_funnel_table
+from fgtools.profiles import get_recipe
+from fgtools.report.card_data import render_data
+from fgtools.report.card_failures import render_failures
+from fgtools.report.card_licence import render_files, render_licence
+from fgtools.report.card_metadata import render_metadata
+from fgtools.report.data_tables import build_engines_table
 from fgtools.report.layout import render_markdown_table
+from fgtools.report.markup import escape_text, render_code, render_program
 from fgtools.report.tables import build_comparison_table
 
-MAX_NAMES = 40
-"""Replaced names that are listed."""
+NEEDED = ("run", "funnel", "audit", "train", "compare", "base")
+"""Facts that must be there; `unseen`, `data`, `files` and `tools` are shown where they are."""
 
-NEEDED = ("run", "funnel", "audit", "train", "compare")
+MEASURES_NOTE = (
+    "AST match decides; the p of the other measures are corrected for their number, as Holm does. Shares carry "
+    "Wilson intervals, their differences Bonett and Price's, the rest bootstrap intervals; all of them, and the p "
+    "(sign flips of whole groups), keep rows of one tool or one request together. AST match follows the rules of "
+    "the Berkeley Function Calling Leaderboard, but for members of an enum, which are compared to the letter. Tool "
+    "accuracy is the tutorial's. TC-CER is its error rate, but with the gold in the notation that the model was "
+    "taught."
+)
+"""What the tables of a comparison are read with."""
 
 
 def render_card(facts: Mapping[str, Mapping[str, Any]], repo_id: str = "", banner: str = "", usage: str = "") -> str:
     """Return the card of a tuned model.
 
     Args:
-        facts: The run's JSON objects by name without suffix; those in NEEDED must be there.
+        facts: What run.card_facts.collect_facts returns: the run's JSON objects by name without suffix, and base
+            (models.base.BaseModel as a mapping), unseen (a comparison as in compare.json, of the rows whose tools were
+            kept apart), data (licence, languages and sources of the rows), files (sha256 by name) and tools (right
+            rows and rows, by the tool they need). Those in NEEDED must be there.
         repo_id: "owner/name"; "" before it has one.
         banner: What every figure must be read with; "" when it needs no caveat.
         usage: A Python program that uses the model (see serve.usage); "" for none.
@@ -43,56 +59,85 @@ def render_card(facts: Mapping[str, Mapping[str, Any]], repo_id: str = "", banne
     missing = [name for name in NEEDED if name not in facts]
     if missing:
         raise InputError(f"a card needs {', '.join(NEEDED)}, but lacks {', '.join(missing)}: run the earlier notebooks")
-    run, funnel, training = facts["run"], facts["funnel"], facts["train"]
-    numbers = training["arguments"]
-    comparison = Comparison.from_dict(facts["compare"])
-    split = ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in funnel["split"].items())
+    title = f"{facts['base']['title']}, tuned to call tools"
     parts = [
-        _render_metadata(run["model"]),
-        f"# {repo_id or 'FunctionGemma, tuned'}",
+        render_metadata(facts, repo_id.rpartition("/")[2] or title),
+        f"# {escape_text(title)}",
         *([f"> **{banner}**"] if banner else []),
-        f"`{_public_name(run['model'])}`, fine-tuned to call the tools of `{funnel['origin']}` with the recipe "
-        f"`{run['recipe']}`.",
-        "## Before and after",
-        f"{comparison.n} held-out rows, the same before and after, greedy replies. {comparison.verdict}",
-        render_markdown_table(build_comparison_table(comparison)),
-        "AST match decides; the p of the other measures are corrected for their number, as Holm does. Shares carry "
-        "Wilson intervals, their differences Bonett and Price's, the rest bootstrap intervals; all of them, and the p "
-        "(sign flips of whole groups), keep rows of one tool or one request together. AST match follows the rules of "
-        "the Berkeley Function Calling Leaderboard, but for members of an enum, which are compared to the letter. Tool "
-        "accuracy is the tutorial's. TC-CER is its error rate, but with the gold in the notation that the model was "
-        "taught.",
+        _describe_model(facts, repo_id),
+        *_render_usage(usage, facts["run"]["recipe"]),
+        *_render_evidence(facts),
         *_render_threshold(facts["compare"].get("coverage")),
-        "## Data",
-        f"{_count_raw(funnel)} from {funnel['origin']}. What became of them:",
-        render_markdown_table(build_funnel_table(funnel["funnel"], funnel["rows_in"])),
-        f"Split: {split}.",
-        *_render_names(funnel.get("renamed", {})),
-        *_render_usage(usage),
-        "## Training",
-        f"{training['n_train']} rows ({training['n_too_long']} were too long and left out), {training['steps']} steps, "
-        f"{training['tokens']:,} tokens of which {training['label_tokens']:,} carried a label. Learning rate "
-        f"{numbers['learning_rate']:g}, {numbers['num_train_epochs']:g} epochs, "
-        f"{numbers['per_device_train_batch_size']} x {numbers['gradient_accumulation_steps']} rows a step, seed "
-        f"{numbers['seed']}, {run['dtype']}; computed in {training['precision']}.{_render_choice(training)}",
+        *render_failures(facts),
         *_render_engines(facts["audit"]),
-        "## What it is not for",
-        "It was scored on one turn at a time, on tools like those of its data. It was not scored on safety, on long "
-        "conversations, or on tools of other kinds. Check every call against your schema before you carry it out.",
+        *render_data(facts),
+        "## Training",
+        _describe_training(facts),
+        *render_licence(facts),
+        *render_files(facts.get("files", {})),
         "## Versions",
-        ", ".join(f"{name} {version}" for name, version in run["environment"].items()),
+        ", ".join(f"{escape_text(name)} {escape_text(str(one))}" for name, one in facts["run"]["environment"].items()),
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def _render_choice(training: Mapping[str, Any]) -> str:
-    """Return the sentence on which checkpoint was saved; "" where the last one is."""
-    if not training["arguments"]["load_best_model_at_end"]:
-        return ""
-    return (
-        f" The weights after step {training['saved_step']} were saved: {training['n_eval']} training rows, held out, "
-        "chose them; the evaluation rows had no part in it."
+def _describe_model(facts: Mapping[str, Mapping[str, Any]], repo_id: str) -> str:
+    """Return the sentences that say what the model is."""
+    base, run, origin = facts["base"], facts["run"], facts["funnel"]["origin"]
+    what = render_code(repo_id) if repo_id else "This"
+    tuned = f"{render_code(base['name'])}, fine-tuned to call the tools of {render_code(origin)}"
+    note = f" {base['note']}" if base["note"] else ""
+    return f"{what} is {tuned} with the recipe `{run['recipe']}`.{note}"
+
+
+def _render_usage(usage: str, recipe: str) -> list[str]:
+    """Return the section that says how an application uses the model."""
+    if not usage:
+        return []
+    why = (
+        f"With the package `fgtools` (this card was written with {__version__}). `tools.json` holds every tool as the "
+        "model was taught it. The caller shows it an application's tools in the same words, and checks every call "
+        "against the application's schemas:"
     )
+    grammar = {
+        "native": "Calls are written in FunctionGemma's grammar, and a reply ends with `<start_function_response>`.",
+        "tutorial": "Calls hold all their arguments as JSON in one text named `args`, as the tutorial's do; engines "
+        "that parse FunctionGemma's grammar see that one text.",
+    }
+    plain = "Without it, plain transformers loads the model; prompts come from its chat template, with the sentence of "
+    plain += f"the developer's turn that it was trained with. {grammar.get(recipe, '')}"
+    return ["## In an application", why, render_program(usage), plain.rstrip()]
+
+
+def _render_evidence(facts: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return the sections that compare base and tuned model, on held-out rows and on tools that were kept apart."""
+    comparison = Comparison.from_dict(facts["compare"])
+    parts = [
+        "## Before and after",
+        f"Held-out rows: {comparison.n}, the same before and after, with greedy replies. {comparison.verdict}",
+        render_markdown_table(build_comparison_table(comparison)),
+        MEASURES_NOTE,
+        "### Tools it never saw",
+    ]
+    if not facts.get("unseen"):
+        return [*parts, "No tools were kept out of the training, so nothing is known of others."]
+    unseen = Comparison.from_dict(facts["unseen"])
+    said = f"Rows whose tools no training row declares: {unseen.n}. {unseen.verdict}"
+    return [*parts, said, render_markdown_table(build_comparison_table(unseen))]
+
+
+def _render_threshold(saved: Mapping[str, Any] | None) -> list[str]:
+    """Return the paragraphs on passing unsure requests on; none where the run has no confidences."""
+    if saved is None:
+        return []
+    choice = ThresholdChoice.from_dict(saved)
+    how = ""
+    if not math.isnan(choice.threshold):
+        how = (
+            f" `load_caller(folder, threshold={choice.threshold:g})` marks answers below it as unsure. It is not for "
+            "requests of other kinds, or for tools that the model was not taught."
+        )
+    return ["## Unsure answers", f"{choice.describe()}{how}"]
 
 
 def _render_engines(audit: Mapping[str, Any]) -> list[str]:
@@ -108,70 +153,31 @@ def _render_engines(audit: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _render_threshold(saved: Mapping[str, Any] | None) -> list[str]:
-    """Return the paragraphs on passing unsure requests on; none where the run has no confidences."""
-    if saved is None:
-        return []
-    choice = ThresholdChoice.from_dict(saved)
-    how = ""
-    if not math.isnan(choice.threshold):
-        how = (
-            f" `load_caller(folder, threshold={choice.threshold:g})` marks answers below it as unsure. It is not for "
-            "requests of other kinds, or for tools that the model was not taught."
-        )
-    return [
-        "## Unsure answers",
-        f"{choice.describe()}{how}",
-    ]
-
-
-def _render_metadata(model: str) -> str:
-    """Return the YAML that the hub reads; a base model is named where it is one of the hub."""
-    lines = ["---", "license: gemma", "library_name: transformers", "pipeline_tag: text-generation"]
-    if model.lower().endswith(".gguf"):
-        model = model.partition(":")[0] if ":" in model else ""  # a file of the hub has its repository's name before it
-    if model.count("/") == 1 and not model.startswith((".", "/")):
-        lines.append(f"base_model: {model}")
-    elif model.startswith("google/functiongemma/"):
-        lines.append("base_model: google/functiongemma-270m-it")
-    return "\n".join([*lines, "tags: [function-calling, functiongemma]", "---"])
-
-
-def _public_name(model: str) -> str:
-    """Return a model's name without the folders of this machine."""
-    is_local_gguf = model.lower().endswith(".gguf") and ":" not in model
-    return Path(model).name if is_local_gguf or Path(model).is_absolute() or model.startswith(".") else model
-
-
-def _count_raw(funnel: Mapping[str, Any]) -> str:
-    n_answers = sum(funnel["funnel"].values())
-    rows = f"{funnel['rows_in']} raw rows"
-    return rows if n_answers == funnel["rows_in"] else f"{n_answers} answers in {rows}"
-
-
-def _render_usage(usage: str) -> list[str]:
-    """Return the section that says how an application uses the model."""
-    if not usage:
-        return []
-    why = (
-        "`tools.json` holds every tool as the model was taught it. The caller shows it an application's tools in the "
-        "same words, and checks every call against the application's schemas:"
+def _describe_training(facts: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the sentences on rows, steps, rates and precision of the training, and on which weights were saved."""
+    run, training = facts["run"], facts["train"]
+    numbers, rank = training["arguments"], training.get("lora_rank", 0)
+    adapters = f"LoRA adapters of rank {rank} were trained and then merged into the weights"
+    loss = get_recipe(run["recipe"]).loss
+    learnt = {"completion": "the right answers alone", "all": "prompts and right answers"}[loss]
+    n_processes = training.get("processes", 1)
+    beside = f" in {n_processes} processes" if n_processes > 1 else ""
+    what = adapters if rank else "All weights were trained"
+    return (
+        f"{what}, on {learnt}. Rows: {training['n_train']} ({training['n_too_long']} were too long and left out); "
+        f"steps: {training['steps']}; tokens: {training['tokens']:,}, of which {training['label_tokens']:,} carried a "
+        f"label. Learning rate {numbers['learning_rate']:g}, passes {numbers['num_train_epochs']:g}, "
+        f"{numbers['per_device_train_batch_size']} x {numbers['gradient_accumulation_steps']} rows a step, seed "
+        f"{numbers['seed']}, {escape_text(run['dtype'])}; computed in {training['precision']} on "
+        f"{escape_text(run['device'])}{beside}, in {training['seconds'] / 60:.1f} minutes.{_describe_choice(training)}"
     )
-    return ["## In an application", why, f"```python\n{usage}```"]
 
 
-def _render_names(renamed: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Return the paragraphs on names the model uses in place of the author's, which a server has to put back."""
-    rows = [(new, "", old) for new, old in renamed.get("tools", {}).items()]
-    for tool, names in renamed.get("parameters", {}).items():
-        rows.extend((tool, new, old) for new, old in names.items())
-    if not rows:
-        return []
-    shown = pandas.DataFrame(rows[:MAX_NAMES], columns=["tool", "parameter", "its author's name"])
-    more = [f"... and {len(rows) - MAX_NAMES} more, in `funnel.json`."] if len(rows) > MAX_NAMES else []
-    return [
-        "The chat template drops some parameter names, and the call grammar cannot carry some tool names. The model "
-        "uses others for these; `fgtools.load_caller` puts the author's back into its calls:",
-        render_markdown_table(shown),
-        *more,
-    ]
+def _describe_choice(training: Mapping[str, Any]) -> str:
+    """Return the sentence on which checkpoint was saved; "" where the last one is."""
+    if not training["arguments"]["load_best_model_at_end"]:
+        return ""
+    return (
+        f" The weights after step {training['saved_step']} were saved: {training['n_eval']} training rows, held out, "
+        "chose them; the evaluation rows had no part in it."
+    )

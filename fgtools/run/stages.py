@@ -56,9 +56,11 @@ STAGES = {
             "audit.json",
             "train.json",
             "model",
+            "scores.tuned.json",
             "compare.json",
         ),
         writes=("card.md", "manifest.json"),
+        may_read=("scores.base.unseen.json", "scores.tuned.unseen.json"),
     ),
 }
 """The stages by the name of their notebook, in order. The manifest lists every file of the run, whoever wrote it."""

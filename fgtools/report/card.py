@@ -44,7 +44,7 @@ def render_card(facts: Mapping[str, Mapping[str, Any]], repo_id: str = "", banne
     Args:
         facts: What run.card_facts.collect_facts returns: the run's JSON objects by name without suffix, and base
             (models.base.BaseModel as a mapping), unseen (a comparison as in compare.json, of the rows whose tools were
-            kept apart), data (licence, languages and sources of the rows), files (sha256 by name) and tools (right
+            kept apart), data (licence, languages and a note on the rows), files (sha256 by name) and tools (right
             rows and rows, by the tool they need). Those in NEEDED must be there.
         repo_id: "owner/name"; "" before it has one.
         banner: What every figure must be read with; "" when it needs no caveat.

@@ -60,12 +60,13 @@ def _render_sources(by_source: Mapping[str, Mapping[str, int]]) -> list[str]:
 
 
 def _describe_rights(data: Mapping[str, Any]) -> str:
-    """Return the sentences on the licence and the languages of the rows."""
+    """Return the sentences on the licence and the languages of the rows, and what else has to be known of them."""
     licence = data.get("licence") or (
         "the files of the run do not say under which one they may be used, so whoever publishes the model has to"
     )
     languages = ", ".join(map(escape_text, data.get("languages", ()))) or "not stated by whoever published it"
-    return f"Licence of the rows: {escape_text(licence)}. Languages of the requests: {languages}."
+    said = f"Licence of the rows: {escape_text(licence)}. Languages of the requests: {languages}."
+    return f"{said} {data.get('note', '')}".rstrip()
 
 
 def _render_names(renamed: Mapping[str, Mapping[str, Any]]) -> list[str]:

@@ -28,6 +28,7 @@ KNOWN_DATA: dict[str, dict[str, Any]] = {
 REAL_DATA = {
     "licence": "Apache-2.0, from Glaive in LLaMA-Factory, Hermes, BFCL and Seal-Tools: fgtools/run/real_rows.md",
     "languages": ["en", "zh"],
+    "note": "Most are BFCL's, which is a benchmark: the model must not be scored on it.",
 }
 """The same of the real rows that come with the package."""
 

@@ -29,7 +29,8 @@ def test_the_card_shows_tools_the_training_never_saw_where_there_are_some():
     assert "No tools were kept out of the training" in render_card(build_facts())
     unseen = compare(score(ROWS, RIGHT), score(ROWS, WRONG))
     card = render_card(build_facts(unseen=unseen.to_dict()))
-    assert f"Rows whose tools no training row declares: 4. {unseen.verdict}" in card and "kept out" not in card
+    assert f"Rows whose tools no training row declares: 4. {unseen.verdict}" in card
+    assert "No tools were kept" not in card
 
 
 def test_the_card_names_what_still_goes_wrong():

@@ -73,7 +73,8 @@ def test_licence_and_languages_of_known_data_are_known(run):
 def test_the_packages_real_rows_are_known_by_their_hash(run):
     saved = run.read_json("run.json") | {"data": str(REAL_ROWS)}
     run.write_json("run.json", saved, [REAL_ROWS])
-    assert collect_facts(run)["data"]["languages"] == ["en", "zh"]
+    facts = collect_facts(run)
+    assert facts["data"]["languages"] == ["en", "zh"] and "must not be scored on it." in render_card(facts)
     other = run.root / REAL_ROWS.name
     other.write_bytes(b"other rows of the same name")
     run.write_json("run.json", saved | {"data": str(other)}, [other])

@@ -19,6 +19,7 @@ from fgtools.files import FgtoolsError
 from fgtools.profiles import ENGINES, GGUF_TYPES, OVER_LENGTH, PRECISIONS, PROFILES, RECIPES, TURNS
 from fgtools.rows.formats import SHAPES
 from fgtools.run import commands, kaggle_commands
+from fgtools.run.processes import hide_gpus
 from fgtools.run.session import quiet_libraries
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -28,6 +29,10 @@ RESUMABLE = {"run", "train"}
 """Commands that have --resume; `evaluate` goes on by itself."""
 
 ON_KAGGLE = "stopped: what Kaggle runs goes on there, see `python -m fgtools kaggle status`"
+
+
+ON_GPU = {"run", "check", "train", "evaluate", "call"}
+"""Commands that compute on a GPU where there is one."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -43,6 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _build_parser().parse_args(words)
     options.words = words[words.index(options.name_of_command) + 1 :]
     quiet_libraries()
+    if options.name_of_command in ON_GPU and (line := hide_gpus()) and getattr(options, "processes", 1) == 1:
+        print(line + ("; --processes takes more" if "processes" in options else ""), file=sys.stderr)
     try:
         options.command(options)
         sys.stdout.flush()

@@ -1,11 +1,13 @@
 """Files: written whole, hashed, and read with errors that name file and line; and progress bars.
 
-Knows files, JSON, the header of GGUF and whether a person is watching; not what rows, scores or models mean. Every file
-is written under a temporary name and then renamed, so that a killed run never leaves half a file.
+Knows files, JSON, the header of GGUF, whether a person is watching and where Kaggle mounts inputs; not what rows,
+scores or models mean. Every file is written under a temporary name and then renamed, so that a killed run never leaves
+half a file.
 """
 
 from __future__ import annotations
 
+import fnmatch
 import hashlib
 import json
 import os
@@ -317,6 +319,40 @@ def is_watched() -> bool:
     # Jupyter's server names the session, Colab its release, VS Code the notebook
     named = "JPY_SESSION_NAME" in os.environ or "COLAB_RELEASE_TAG" in os.environ
     return named or "__vsc_ipynb_file__" in shell.user_ns
+
+
+KAGGLE_HOURS = 12
+"""How long a session of a Kaggle notebook may last, with a GPU or without (TPU sessions: 9)."""
+
+
+def is_on_kaggle() -> bool:
+    """Return whether this process runs in a Kaggle notebook, interactive or saved."""
+    return "KAGGLE_KERNEL_RUN_TYPE" in os.environ
+
+
+def find_kaggle_inputs() -> Path | None:
+    """Return the folder under which Kaggle mounts what is attached to a notebook; None elsewhere.
+
+    Mounts beneath it have had more than one layout, such as `SLUG` and `notebooks/OWNER/SLUG`: search, and expect none.
+    """
+    mount = Path(os.environ.get("KAGGLE_CACHE_MOUNT_FOLDER", "/kaggle/input"))  # the variable is kagglehub's
+    return mount if is_on_kaggle() and mount.is_dir() else None
+
+
+def find_below(folder: Path, pattern: str, depth: int = 8) -> list[Path]:
+    """Return the files below a folder whose name fits a pattern, sorted; links to folders are followed.
+
+    Args:
+        folder: Where to search.
+        pattern: A pattern of names, such as "fgtools-*.whl".
+        depth: Folders above a file, at most; keeps the search out of the depths of somebody's data set.
+    """
+    found = []
+    for place, folders, names in os.walk(folder, followlinks=True):
+        if len(Path(place).relative_to(folder).parts) >= depth:
+            folders.clear()
+        found += [Path(place, name) for name in fnmatch.filter(names, pattern)]
+    return sorted(found)
 
 
 def track(items: Iterable[Item], total: int, label: str) -> Iterable[Item]:

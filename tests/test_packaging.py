@@ -15,7 +15,7 @@ import yaml
 from fgtools.profiles import FUNCTIONGEMMA, HERMES
 from fgtools.run.kaggle_build import build_wheel
 from fgtools.run.login import NAMES
-from fgtools.run.session import KERNELS, NEEDED
+from fgtools.run.packages import KERNELS, NEEDED
 from fgtools.run.stages import STAGES
 
 ROOT = Path(__file__).parents[1]

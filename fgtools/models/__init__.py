@@ -10,6 +10,7 @@ from fgtools.models.save import save_model
 
 __all__ = [
     "ModelError",
+    "attached",
     "attention",
     "base",
     "device",

@@ -23,6 +23,7 @@ from transformers import (
 
 from fgtools.calls.tokens import BOS, END_CALL, EOS, ESCAPE, PAD, START_CALL, STOP_TOKENS
 from fgtools.files import GgufHeader
+from fgtools.models.attached import KAGGLE_HANDLE, find_attached_model
 from fgtools.models.attention import describe_attention
 from fgtools.models.device import choose_device_and_dtype, detect_capability
 from fgtools.models.errors import ModelError
@@ -30,7 +31,6 @@ from fgtools.offline import CHECKPOINT
 from fgtools.profiles import FUNCTIONGEMMA
 
 STANDIN = "standin"
-_KAGGLE_HANDLE = re.compile(r"[\w-]+(/[\w.-]+){3,4}\Z")
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+\Z")
 _HUB_GGUF = re.compile(r"([\w-][\w.-]*/[\w.-]+):([^:]+\.gguf)\Z")
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
@@ -44,7 +44,7 @@ def find_model(name: str) -> Path:
     Args:
         name: "standin", a folder, a GGUF file, a kagglehub handle (owner/model/framework/variation, with or without a
             version), a hub id (owner/name), or a GGUF file of the hub (owner/name:file.gguf). A folder or file of that
-            name comes first.
+            name comes first, and of a handle a model that is attached to this Kaggle notebook.
 
     Returns:
         A folder that holds config.json, or a GGUF file.
@@ -76,8 +76,8 @@ def _fetch(name: str) -> Path:
     if name.startswith((".", "/", "~")) or name.lower().endswith(".gguf"):
         kind = "GGUF file" if name.lower().endswith(".gguf") else "folder"
         raise ModelError(f"MODEL must be an existing {kind}, but {name!r} does not exist: check the path")
-    if _KAGGLE_HANDLE.match(name):
-        return _fetch_from_kaggle(name)
+    if KAGGLE_HANDLE.match(name):
+        return find_attached_model(name) or _fetch_from_kaggle(name)
     if _HUB_ID.match(name):
         return _fetch_from_hub(name)
     raise ModelError(
@@ -115,7 +115,8 @@ def _fetch_from_kaggle(handle: str) -> Path:
     ) as error:
         raise ModelError(
             f"kagglehub could not fetch {handle!r} ({type(error).__name__}): check the handle, accept the model's "
-            "licence on its Kaggle page, switch the notebook's internet on, or give MODEL a local folder"
+            "licence on its Kaggle page, attach it to the notebook (Add Input, Models), switch the internet on, or "
+            "give MODEL a local folder"
         ) from error
 
 
@@ -271,6 +272,8 @@ def load_model(name_or_path: str | Path, *, device: str | None = None, quiet: bo
         model: PreTrainedModel = load_gguf_model(path, decision.dtype)
     else:
         notes, model = [], _load_folder(path, decision.dtype)
+    if KAGGLE_HANDLE.match(str(name_or_path)) and path == find_attached_model(str(name_or_path)):
+        notes.insert(0, f"model: attached, {path}")
     if not quiet:
         notes.append(f"{device or decision.device}, {str(decision.dtype).removeprefix('torch.')}: {decision.reason}")
         capability = None if device == "cpu" else detect_capability()

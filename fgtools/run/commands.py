@@ -23,7 +23,7 @@ from fgtools.rows import Prepared, RawRows, load_raw_rows, load_rows
 from fgtools.rows import prepare as prepare_rows
 from fgtools.rows.preparation import describe_sums, load_requests
 from fgtools.run.folder import RunFolder, open_run
-from fgtools.run.processes import LAUNCHED, choose_processes, current_process, launch
+from fgtools.run.processes import LAUNCHED, choose_processes, count_gpus, current_process, launch
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -275,8 +275,9 @@ def evaluate(options: Namespace) -> None:
     rows = load_rows(Path(options.rows))
     processes, reason = choose_processes(len(rows), options.processes)
     launched = LAUNCHED in os.environ
-    if processes > 1 and not launched:  # those that are launched read the same words
+    if not launched and count_gpus() > 1:
         print(f"processes: {processes}, {reason}", flush=True)
+    if processes > 1 and not launched:  # those that are launched read the same words
         launch("evaluate", processes, options.words, options.debug)
         return
     state = PartialState(cpu=detect_capability() is None, timeout=timedelta(hours=3)) if launched else None

@@ -2,7 +2,8 @@
 
 Knows files, JSON and hashes; not what rows, scores or models mean. Every file is written under a temporary name and
 then renamed, so that a killed run never leaves half a file. Stages hand over through this folder only; on Kaggle the
-files of earlier notebooks lie under /kaggle/input and are found by their names.
+files of earlier notebooks lie in attached folders of the same run (`attached`), and are held against the hashes of
+those that were made from them.
 """
 
 from __future__ import annotations
@@ -17,21 +18,29 @@ from typing import Any
 from fgtools.files import (
     FgtoolsError,
     FileError,
+    InputError,
+    find_below,
+    find_kaggle_inputs,
+    is_on_kaggle,
     make_folder,
     read_json,
     read_jsonl,
     sha256_of,
     write_json,
     write_jsonl,
+    write_parts,
     write_text,
 )
-from fgtools.run.stages import find_maker
-
-KAGGLE_INPUT = Path("/kaggle/input")
+from fgtools.run.attached import RUN_FILE, AttachedRun, choose_attached_run, describe_places, find_attached_runs
+from fgtools.run.stages import STAGES, find_maker
 
 
 class MissingArtifactError(FgtoolsError, FileNotFoundError):
     """A stage's input is not there; the message names the notebook that makes it."""
+
+
+class MixedRunError(FgtoolsError, ValueError):
+    """Attached files do not belong together; the message names them and the hashes."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +49,7 @@ class RunFolder:
 
     Attributes:
         root: Where this run writes.
-        inputs: Folders searched by file name for what `root` does not hold.
+        inputs: Attached folders of the same run, which hold what `root` does not.
     """
 
     root: Path
@@ -53,22 +62,56 @@ class RunFolder:
             name: File or folder name relative to the run folder, such as "rows.train.jsonl" or "model".
 
         Returns:
-            Its path: in the run folder, else the newest of that name under `inputs`.
+            Its path: in the run folder, else in one of `inputs`.
 
         Raises:
             MissingArtifactError: It is nowhere.
+            MixedRunError: Two of `inputs` hold unlike files of that name, or it was made from other files than those
+                that are there.
         """
+        path = self._locate(name)
+        if path is None:
+            where = " and ".join([f"the run folder {self.root.name!r}", *map(str, self.inputs)])
+            maker = find_maker(name)
+            remedy = f"run {maker} first" if maker else "give the path of an existing file"
+            held = "does" if not self.inputs else "do"
+            raise MissingArtifactError(
+                f"{name} must be there for this stage, but {where} {held} not hold it: {remedy}.{_tell_others(name)}"
+            )
+        if path.parent != self.root:
+            self._check_inputs(path)
+        return path
+
+    def _locate(self, name: str) -> Path | None:
+        """Return where a file or folder of the run lies; None where it is nowhere."""
         own = self.root / name
         if own.exists():
             return own
-        for folder in self.inputs:
-            found = [path for path in folder.rglob(name) if path.is_file() or (path / "config.json").is_file()]
-            if found:
-                return max(found, key=lambda path: (path.stat().st_mtime, str(path)))
-        where = " and ".join([f"the run folder {self.root.name!r}", *(str(folder) for folder in self.inputs)])
-        maker = find_maker(name)
-        remedy = f"run {maker} first" if maker else "give the path of an existing file"
-        raise MissingArtifactError(f"{name} must be there for this stage, but {where} does not hold it: {remedy}.")
+        found = [path for path in (folder / name for folder in self.inputs) if _is_there(path)]
+        if len(found) > 1 and len({sha256_of(path) for path in found}) > 1:
+            raise MixedRunError(
+                f"one attached folder must hold {name} of this run, but {len(found)} hold it with unlike contents: "
+                f"{', '.join(map(str, found))}: detach the notebooks whose results are not wanted"
+            )
+        return found[0] if found else None
+
+    def _check_inputs(self, path: Path) -> None:
+        """Hold the files of the run against the hashes of those that an attached one was made from, and so on."""
+        file, stage = path / "tools.json" if path.is_dir() else path, STAGES.get(find_maker(path.name))
+        if stage is None or file.suffix != ".json" or not file.is_file():
+            return
+        known = {*stage.reads, *stage.may_read, *stage.writes, *stage.may_write} - {path.name}
+        for name, digest in read_json(file).get("inputs", {}).items():
+            source = self._locate(name) if name in known else None
+            if source is None:
+                continue
+            if (found := sha256_of(source)) != digest:
+                raise MixedRunError(
+                    f"{file} was made from {name} with the sha256 {digest[:12]}..., but {source} has {found[:12]}...: "
+                    f"attach the outputs of one and the same run of the notebooks, or run {find_maker(path.name)} again"
+                )
+            if source.parent != self.root:
+                self._check_inputs(source)
 
     def read_json(self, name: str) -> dict[str, Any]:
         """Read a JSON object; raises as `find` and `read_json`."""
@@ -105,25 +148,77 @@ class RunFolder:
         return write_text(self.root / "manifest.json", json.dumps({"sha256": hashes}, indent=1) + "\n")
 
 
-def open_run(run_dir: str | Path = "") -> RunFolder:
+def _is_there(path: Path) -> bool:
+    return path.is_file() or (path / "config.json").is_file()  # of folders, only models are inputs
+
+
+def _tell_others(name: str) -> str:
+    """Return a sentence about attached files of that name which are not this run's; "" where there are none."""
+    mount = find_kaggle_inputs()
+    others = [path for path in find_below(mount, name) if path.is_file()] if mount else []
+    if not others:
+        return ""
+    return (
+        f" {len(others)} attached of that name are not taken, since the run.json beside them is missing or another "
+        f"run's: {', '.join(map(str, others[:3]))}"
+    )
+
+
+def open_run(run_dir: str | Path = "", input_run: str | None = None) -> RunFolder:
     """Open the folder of a run, and make it if it is not there.
+
+    On Kaggle a notebook that goes on with a run gets the attached folders of that run as inputs: of the run whose
+    run.json lies in the folder already, else of the one that `input_run` chooses, whose run.json is copied into it.
+    Which run that is, and where its files lie, is printed.
 
     Args:
         run_dir: Its path. "" means: FGTOOLS_RUN_DIR when set, /kaggle/working/run on Kaggle, else runs/offline beside
             the notebooks folder.
+        input_run: Which attached run to go on with: a part of the path of one of its folders; "" for the newest; None
+            to begin a run, or where the folder holds all that is needed.
 
     Returns:
-        The RunFolder; on Kaggle with /kaggle/input as a place to find inputs.
+        The RunFolder.
 
     Raises:
         FileError: The path is a file, or the folder cannot be made.
+        InputError: `input_run` fits no attached run, or several, or another one than that of the folder.
     """
-    on_kaggle = "KAGGLE_KERNEL_RUN_TYPE" in os.environ
     if not run_dir:
         beside = "../runs/offline" if Path.cwd().name == "notebooks" else "runs/offline"
-        run_dir = os.environ.get("FGTOOLS_RUN_DIR") or ("/kaggle/working/run" if on_kaggle else beside)
+        run_dir = os.environ.get("FGTOOLS_RUN_DIR") or ("/kaggle/working/run" if is_on_kaggle() else beside)
     root = Path(run_dir)
     if root.exists() and not root.is_dir():
         raise FileError(f"RUN_DIR must be a folder, got the file {root}: choose another name")
     make_folder(root)
-    return RunFolder(root, (KAGGLE_INPUT,) if on_kaggle and KAGGLE_INPUT.exists() else ())
+    mount = find_kaggle_inputs()
+    runs = [run for run in find_attached_runs(mount) if root not in run.folders] if mount else []
+    if input_run and not runs:
+        raise InputError(
+            f"INPUT_RUN chooses among runs attached on Kaggle, but none is, got {input_run!r}: use RUN_DIR"
+        )
+    run = _choose_run(root, runs, input_run) if runs else None
+    if run is None:
+        return RunFolder(root)
+    if not (root / RUN_FILE).exists():
+        write_parts(root / RUN_FILE, [(run.folders[0] / RUN_FILE).read_bytes()])
+    if input_run is not None:
+        print(describe_places(run, [other for other in runs if other is not run]), flush=True)
+    return RunFolder(root, run.folders)
+
+
+def _choose_run(root: Path, runs: list[AttachedRun], input_run: str | None) -> AttachedRun | None:
+    """Return the attached run to go on with; None for none."""
+    own = root / RUN_FILE
+    if not own.exists():
+        return None if input_run is None else choose_attached_run(runs, input_run)
+    identity = sha256_of(own)
+    if input_run and choose_attached_run(runs, input_run).identity != identity:
+        raise InputError(
+            f"INPUT_RUN must name the run that {root} holds already, but {input_run!r} is another one: delete {root} "
+            "to go on with that, or give another RUN_DIR"
+        )
+    same = next((run for run in runs if run.identity == identity), None)
+    if input_run is not None and same is not runs[0]:
+        print(f"run: the one in {root}; delete that folder to go on with a newer one that is attached: {runs[0]}")
+    return same

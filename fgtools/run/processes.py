@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from fgtools.files import FgtoolsError, InputError
 
@@ -20,7 +21,9 @@ LAUNCHED = "FGTOOLS_LAUNCHED"
 """Set in the environment of processes that were started together."""
 
 ONE_GPU = "FGTOOLS_ONE_GPU"
-"""Set with CUDA_VISIBLE_DEVICES where the notebook session, not its user, hides all GPUs but the first."""
+"""Set where this package, not its user, hides all GPUs but the first: to what CUDA_VISIBLE_DEVICES was, or to ALL."""
+
+ALL = "all"
 
 ROWS_WORTH_STARTING = 1000
 """Rows below which starting more processes takes longer than it saves: each loads the libraries and the model."""
@@ -34,15 +37,32 @@ class LaunchError(FgtoolsError, RuntimeError):
 
 
 def count_gpus() -> int:
-    """Return the number of GPUs that this session may use, including those that start_session has hidden."""
-    shown = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if shown is not None and ONE_GPU not in os.environ:
+    """Return the number of GPUs that this process may use, including those that hide_gpus has hidden."""
+    shown = os.environ.get(ONE_GPU, os.environ.get("CUDA_VISIBLE_DEVICES", ALL))
+    if shown != ALL:
         return len([one for one in shown.split(",") if one.strip() not in ("", "-1")])
     command = shutil.which("nvidia-smi")
     if command is None:
-        return 0
+        return len([*Path("/dev").glob("nvidia[0-9]*")])
     listed = subprocess.run([command, "-L"], capture_output=True, text=True, check=False)
     return sum(line.startswith("GPU ") for line in listed.stdout.splitlines()) if not listed.returncode else 0
+
+
+def hide_gpus() -> str:
+    """Hide all GPUs but the first from this process, where there are more; must run before torch looks for them.
+
+    With two, transformers' trainer would split every batch over both with nn.DataParallel, which TRL refuses. Several
+    processes that `launch` starts see all of them again; one that a launcher started is left as it is.
+
+    Returns:
+        A sentence about it, without a full stop; "" where nothing was hidden.
+    """
+    if {LAUNCHED, ONE_GPU, "LOCAL_RANK"} & {*os.environ} or (count := count_gpus()) < 2:
+        return ""
+    shown = os.environ.get("CUDA_VISIBLE_DEVICES", ALL)
+    first = "0" if shown == ALL else shown.split(",")[0].strip()
+    os.environ |= {"CUDA_VISIBLE_DEVICES": first, ONE_GPU: shown}
+    return f"{count} GPUs are visible, and one process takes one of them: GPU {first}"
 
 
 def choose_processes(n_rows: int, asked: int = 0) -> tuple[int, str]:
@@ -92,8 +112,10 @@ def launch(command: str, processes: int, arguments: Sequence[str], debug: bool =
         LaunchError: The command failed.
     """
     environment = {**os.environ, LAUNCHED: "1"}
-    if environment.pop(ONE_GPU, None):
-        del environment["CUDA_VISIBLE_DEVICES"]
+    if hidden := environment.pop(ONE_GPU, ""):
+        environment["CUDA_VISIBLE_DEVICES"] = hidden
+        if hidden == ALL:
+            del environment["CUDA_VISIBLE_DEVICES"]
     environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
     # Without GPUs, too, it is --multi_gpu that starts several processes; they talk through gloo then.
     fixed = ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]

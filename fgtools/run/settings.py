@@ -9,8 +9,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fgtools.files import InputError
-from fgtools.profiles import PROFILES, Profile, Recipe, ResolvedProfile, adapt_recipe, compose_banner, get_recipe
+from fgtools.files import InputError, find_kaggle_inputs, is_on_kaggle
+from fgtools.profiles import (
+    PROFILES,
+    STANDIN,
+    Profile,
+    Recipe,
+    ResolvedProfile,
+    adapt_recipe,
+    compose_banner,
+    fastest_format,
+    get_recipe,
+)
 from fgtools.rows import RawRows, load_raw_rows
 from fgtools.rows.formats import SHAPES
 from fgtools.rows.sources import choose_total
@@ -131,7 +141,39 @@ def build_settings(
     if model.lower().endswith(".gguf") and ":" not in model:
         _check_gguf(model)
     chosen = adapt_recipe(get_recipe(recipe), turns=turns)
+    model = _name_model(model)
+    if warning := warn_of_toy(model or profile.model, model, resolved.reason):
+        print(warning)
     return Settings(profile, chosen, data or profile.data, model or profile.model, seed, n_total, n_eval, source)
+
+
+def _name_model(model: str) -> str:
+    """Return MODEL as it stands in run.json: for the folder of a model attached on Kaggle, its handle."""
+    if find_kaggle_inputs() is None:
+        return model
+    from fgtools.models.attached import name_attached_model
+
+    return name_attached_model(model) or model
+
+
+def warn_of_toy(model: str, asked: str, reason: str) -> str:
+    """Return a warning for a run on Kaggle that trains a toy although nobody asked for it; "" for none.
+
+    Args:
+        model: The model of the run.
+        asked: The parameter MODEL.
+        reason: Why the profile of the run was taken.
+    """
+    _, no_gpu = fastest_format(None)
+    if model != STANDIN or asked or reason != no_gpu or not is_on_kaggle():
+        return ""
+    lines = (
+        "WARNING: notebook 1 found no GPU, and MODEL is not given: this run trains a toy model on generated rows, and",
+        "its figures say nothing about FunctionGemma. To tune FunctionGemma: set the accelerator to GPU T4 x2 and run",
+        "notebook 1 again. To try the toy all the same: MODEL = 'standin' in notebook 1, and this warning is left out.",
+    )
+    frame = "!" * max(map(len, lines))
+    return "\n".join((frame, *lines, frame))
 
 
 def _check_gguf(model: str) -> None:
@@ -142,8 +184,14 @@ def _check_gguf(model: str) -> None:
 
 
 def load_settings(run: RunFolder) -> Settings:
-    """Read the settings of a run; raises MissingArtifactError naming 01_setup when there are none."""
+    """Read the settings of a run, with a warning where a Kaggle session without a GPU would train a toy unasked.
+
+    Raises:
+        MissingArtifactError: There are none; the message names 01_setup.
+    """
     saved = run.read_json("run.json")
+    if warning := warn_of_toy(saved["model"], saved.get("model_asked", saved["model"]), saved.get("reason", "")):
+        print(warning)
     return Settings(
         profile=PROFILES[saved["profile"]],
         recipe=adapt_recipe(get_recipe(saved["recipe"]), turns=saved["turns"]),

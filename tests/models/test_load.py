@@ -10,6 +10,7 @@ from huggingface_hub.errors import HTTPError, LocalEntryNotFoundError
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from fgtools.models import ModelError, load_model, load_tokenizer, save_model
+from fgtools.models.attached import name_attached_model
 from fgtools.models.load import find_model, stop_ids
 from fgtools.offline import CHECKPOINT
 from fgtools.profiles import FUNCTIONGEMMA
@@ -39,6 +40,40 @@ def test_a_kagglehub_handle_is_fetched_through_kagglehub(monkeypatch):
     monkeypatch.setattr(kagglehub, "model_download", lambda handle: asked.append(handle) or str(CHECKPOINT))
     assert find_model(FUNCTIONGEMMA) == find_model(FUNCTIONGEMMA + "/1") == CHECKPOINT
     assert asked == [FUNCTIONGEMMA, FUNCTIONGEMMA + "/1"]
+
+
+@pytest.mark.parametrize("layout", ["models/google/functiongemma/Transformers/{}", "functiongemma/transformers/{}"])
+def test_a_model_attached_on_kaggle_is_found_without_kagglehub(layout, tmp_path, monkeypatch, capsys):
+    import kagglehub
+
+    def refuse(handle):
+        raise ConnectionError(handle)
+
+    monkeypatch.setattr(kagglehub, "model_download", refuse)
+    monkeypatch.setenv("KAGGLE_KERNEL_RUN_TYPE", "Batch")
+    monkeypatch.setenv("KAGGLE_CACHE_MOUNT_FOLDER", str(tmp_path))
+    for version in ("2", "10", "old"):
+        shutil.copytree(CHECKPOINT, tmp_path / layout.format("functiongemma-270m-it") / version)
+    (tmp_path / layout.format("functiongemma-270m-it") / "11").mkdir()  # holds no model
+    for handle, version in ((FUNCTIONGEMMA, "10"), (FUNCTIONGEMMA + "/2", "2")):
+        assert find_model(handle) == tmp_path / layout.format("functiongemma-270m-it") / version
+    load_model(FUNCTIONGEMMA, device="cpu")
+    assert capsys.readouterr().out.startswith(f"model: attached, {tmp_path}")
+    for handle in (FUNCTIONGEMMA + "/3", FUNCTIONGEMMA.replace("google", "google-x").replace("functiongemma/", "fg/")):
+        with pytest.raises(ModelError, match="attach it to the notebook"):
+            find_model(handle)
+    monkeypatch.delenv("KAGGLE_KERNEL_RUN_TYPE")
+    with pytest.raises(ModelError, match="kagglehub could not fetch"):
+        find_model(FUNCTIONGEMMA)
+
+
+def test_the_folder_of_an_attached_model_has_its_handle_as_its_name(tmp_path, monkeypatch):
+    folder = tmp_path / "models" / FUNCTIONGEMMA / "1"
+    assert name_attached_model(folder) == ""
+    monkeypatch.setenv("KAGGLE_KERNEL_RUN_TYPE", "Batch")
+    monkeypatch.setenv("KAGGLE_CACHE_MOUNT_FOLDER", str(tmp_path))
+    assert name_attached_model(str(folder)) == FUNCTIONGEMMA + "/1"
+    assert name_attached_model(folder.parent) == name_attached_model(tmp_path / "x") == ""
 
 
 def test_a_hub_id_is_fetched_through_the_hub(monkeypatch):

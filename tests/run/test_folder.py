@@ -1,7 +1,6 @@
 """The run folder: whole writes, provenance, and errors that name the next step."""
 
 import json
-import os
 
 import pytest
 
@@ -14,21 +13,13 @@ def test_a_missing_input_names_the_notebook_that_makes_it(tmp_path):
         RunFolder(tmp_path).find("rows.train.jsonl")
 
 
-def test_inputs_of_attached_notebooks_are_found_by_name(tmp_path):
-    attached = tmp_path / "input" / "notebooks" / "someone" / "02-data" / "run"
+def test_what_the_folder_lacks_is_taken_from_its_inputs(tmp_path):
+    attached = tmp_path / "02-data" / "run"
     write_text(attached / "rows.eval.jsonl", '{"row_id": "a"}\n')
     write_text(attached / "model" / "config.json", "{}")
-    run = RunFolder(tmp_path / "working", (tmp_path / "input",))
+    run = RunFolder(tmp_path / "working", (attached,))
     assert run.read_rows("rows.eval.jsonl") == [{"row_id": "a"}]
     assert run.find("model") == attached / "model"
-
-
-def test_of_several_inputs_of_one_name_the_newest_is_taken_and_the_runs_own_before_all(tmp_path):
-    run = RunFolder(tmp_path / "working", (tmp_path / "input",))
-    for age, (place, text) in enumerate((("b", "newest"), ("a", "older"), ("c", "oldest"))):
-        path = write_text(tmp_path / "input" / place / "rows.eval.jsonl", text)
-        os.utime(path, (1_000_000 - age, 1_000_000 - age))
-    assert run.find("rows.eval.jsonl").read_text() == "newest"
     write_text(run.root / "rows.eval.jsonl", "own")
     assert run.find("rows.eval.jsonl").read_text() == "own"
 

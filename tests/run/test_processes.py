@@ -22,7 +22,7 @@ from fgtools.prompts import encode_rows
 from fgtools.rows import load_rows
 from fgtools.run import commands, training
 from fgtools.run.folder import open_run
-from fgtools.run.processes import LAUNCHED, ONE_GPU, LaunchError, choose_processes, count_gpus, launch
+from fgtools.run.processes import ALL, LAUNCHED, ONE_GPU, LaunchError, choose_processes, count_gpus, hide_gpus, launch
 from fgtools.run.settings import build_settings
 from fgtools.run.training import ROWS, fit_choice, hold_out_rows, run_training
 from fgtools.serve import write_taught_tools
@@ -141,7 +141,7 @@ def gpus(monkeypatch, tmp_path):
         tool.chmod(0o755)
         monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
-        monkeypatch.setenv(ONE_GPU, "1")
+        monkeypatch.setenv(ONE_GPU, ALL)
 
     return have
 
@@ -162,6 +162,35 @@ def test_more_processes_are_started_where_there_are_gpus_and_rows_enough(gpus, m
     assert count_gpus() == 3
     with pytest.raises(ValueError, match="PROCESSES must be at least 0, got -1"):
         choose_processes(1, -1)
+
+
+@pytest.mark.parametrize("shown", [None, "1,0"])
+def test_one_process_takes_the_first_of_two_gpus_and_those_it_starts_see_both(shown, gpus, monkeypatch, capfd):
+    gpus(2)
+    monkeypatch.delenv(ONE_GPU)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    if shown:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", shown)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert hide_gpus() == ""  # started by a launcher
+    monkeypatch.delenv("LOCAL_RANK")
+    first = "0" if shown is None else "1"
+    assert hide_gpus() == f"2 GPUs are visible, and one process takes one of them: GPU {first}"
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == first and count_gpus() == 2
+    assert hide_gpus() == ""  # once
+    script = Path(os.environ["PATH"].split(os.pathsep)[0]) / "show"
+    script.write_text("#!/bin/sh\necho GPUs ${CUDA_VISIBLE_DEVICES-all}, ${FGTOOLS_ONE_GPU-not} hidden\n")
+    script.chmod(0o755)
+    monkeypatch.setattr("fgtools.run.processes.sys.executable", str(script))
+    launch("train", 2, [])
+    assert capfd.readouterr().out == f"GPUs {shown or 'all'}, not hidden\n"
+
+
+def test_one_gpu_is_left_as_it_is(gpus, monkeypatch):
+    gpus(1)
+    monkeypatch.delenv(ONE_GPU)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    assert hide_gpus() == "" and "CUDA_VISIBLE_DEVICES" not in os.environ
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a process with its parent")

@@ -246,6 +246,8 @@ def _add_train(added: Commands) -> None:
     train.add_argument("--lora-rank", type=_parse_count, default=0, help="train adapters of this rank; 0: all weights")
     train.add_argument("--resume", action="store_true", help="go on from this training's newest checkpoint")
     train.add_argument("--processes", type=_parse_count, default=1, help="start as many, through accelerate")
+    text = "hours until the model is saved: it stops in time; 0: on Kaggle what is left of the session's 12"
+    train.add_argument("--time-limit", type=_parse_amount, default=0, metavar="HOURS", help=text)
     train.add_argument("--ignore-audit", action="store_true", help="train although the audit of the rows found errors")
     train.set_defaults(command=commands.train)
 

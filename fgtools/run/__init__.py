@@ -24,6 +24,7 @@ __all__ = [
     "session",
     "settings",
     "stages",
+    "time_limit",
     "training",
     "weights",
 ]

@@ -192,9 +192,9 @@ def _train_seeds(options: Namespace) -> None:
 
     root, rows_eval = open_run(options.out).root, RunFolder(Path(options.rows)).find(ROWS[1])
     trainings, scores = {}, {}
-    for seed in options.seeds:
+    for done, seed in enumerate(options.seeds):
         out = open_run(root / f"seed-{seed}")
-        trainings[seed] = _train_once(options, seed, out).to_dict()
+        trainings[seed] = _train_once(options, seed, out, len(options.seeds) - done).to_dict()
         scores[seed] = score_trained(out, rows_eval, options.recipe)
     rank, _ = current_process()
     if not rank:
@@ -203,12 +203,13 @@ def _train_seeds(options: Namespace) -> None:
         print(render_table(build_seeds_table(trainings, scores)))
 
 
-def _train_once(options: Namespace, seed: int, out: RunFolder) -> TrainResult:
+def _train_once(options: Namespace, seed: int, out: RunFolder, share: int = 1) -> TrainResult:
     from accelerate import PartialState
 
     from fgtools.models import load_model, load_tokenizer
     from fgtools.models.device import detect_capability
     from fgtools.prompts.audit import require_clean
+    from fgtools.run.time_limit import build_time_callbacks
     from fgtools.run.training import ROWS, audit_for_training, fit_choice, hold_out_rows
     from fgtools.serve import write_taught_tools
     from fgtools.train import describe_steps
@@ -234,6 +235,7 @@ def _train_once(options: Namespace, seed: int, out: RunFolder) -> TrainResult:
     state.wait_for_everyone()
     model = load_model(options.model, quiet=not state.is_main_process)
     extras = {name: getattr(options, name) for name in ("patience", "lora_rank", "resume")}
+    extras["callbacks"] = build_time_callbacks(options.time_limit, share)
     result = train_rows(model, tokenizer, rows_train, rows_dev, arguments, out.root / "model", recipe, **extras)
     if state.is_main_process:
         out.write_json("train.json", result.to_dict(), inputs)

@@ -138,6 +138,7 @@ def run_training(
     patience: int = 0,
     lora_rank: int = 0,
     ignore_audit: bool = False,
+    time_limit: float = 0.0,
 ) -> None:
     """Run the command `train` in several processes, going on from an interrupted training of the same numbers.
 
@@ -150,6 +151,7 @@ def run_training(
         patience: As for train.build_trainer.
         lora_rank: As for train.build_trainer.
         ignore_audit: Whether to train although the audit of these rows with these numbers found errors.
+        time_limit: As for time_limit.plan_time, in hours.
 
     Raises:
         LaunchError: One of the processes failed; what it printed says why.
@@ -160,7 +162,7 @@ def run_training(
         **{"rows": run.find(ROWS[0]).parent, "out": run.root, "model": settings.model, "seed": settings.seed},
         **{"recipe": recipe.name, "over-length": recipe.over_length, "engine": recipe.engine},
         **{"arguments": run.write_json(ARGUMENTS, describe_arguments(arguments), ROWS)},
-        **{"patience": patience, "lora-rank": lora_rank},
+        **{"patience": patience, "lora-rank": lora_rank, "time-limit": time_limit},
     }
     words = [f"--{name}={value}" for name, value in options.items()]
     launch("train", processes, [*words, "--resume", *(["--ignore-audit"] if ignore_audit else [])])

@@ -23,6 +23,7 @@ __all__ = [
     "TrainingError",
     "build_trainer",
     "choose_checkpoint",
+    "deadline",
     "describe_arguments",
     "describe_steps",
     "describe_training",

@@ -24,6 +24,7 @@ from fgtools.prompts import IGNORED, encode_rows
 from fgtools.train.arguments import DEFAULT_OUTPUT, describe_arguments
 from fgtools.train.checkpoints import remove_checkpoints
 from fgtools.train.choice import Choice, choose_checkpoint
+from fgtools.train.deadline import StopInTime
 from fgtools.train.restarts import RestartableTrainer
 from fgtools.train.trainer import build_trainer
 
@@ -56,6 +57,7 @@ class TrainResult:
         patience: Evaluations without a better one after which it would stop; 0: never.
         lora_rank: Rank of the adapters that were trained; 0: the weights were.
         candidates: As in Choice.
+        stopped: Why it ended before its last step for want of time; "" where it did not.
         arguments: Every value of the SFTConfig that was in force, by name.
         left_out: Ids of the training rows that do not fit the budget.
         history: The trainer's log entries in order: step, epoch, loss, eval_loss, mean_token_accuracy, ... Losses are
@@ -85,6 +87,7 @@ class TrainResult:
     patience: int
     lora_rank: int
     candidates: tuple[dict[str, int], ...]
+    stopped: str
     arguments: dict[str, Any]
     left_out: tuple[str, ...]
     history: tuple[dict[str, float], ...]
@@ -129,6 +132,7 @@ def describe_training(trainer: RestartableTrainer, choice: Choice) -> TrainResul
         patience=task.patience,
         lora_rank=task.lora_rank,
         candidates=choice.candidates,
+        stopped="".join(one.stopped for one in task.callbacks if isinstance(one, StopInTime)),
         arguments={**describe_arguments(task.arguments), "output_dir": Path(task.arguments.output_dir).name},
         left_out=tuple(row.row_id for row in rows.given.too_long),
         history=tuple(dict(entry) for entry in state.log_history),

@@ -97,7 +97,7 @@ def test_a_strangers_file_of_the_same_name_is_never_taken(kaggle):
     write_text(stranger.parent / "run.json", '{"id": 7}')  # somebody else's file of that name, too
     run = open_run("", "")
     with pytest.raises(
-        MissingArtifactError, match="run 04_train first. 2 attached of that name are not taken"
+        MissingArtifactError, match=r"run 04_train first\. 2 attached of that name are not taken"
     ) as error:
         run.find("train.json")
     assert str(stranger) in str(error.value) and str(other) in str(error.value)
@@ -135,7 +135,7 @@ def test_two_trainings_of_one_run_are_told_apart_by_their_contents(kaggle):
     run = open_run("", "")
     assert run.find("train.json") == one / "train.json"
     write_text(two / "train.json", '{"hour": 10}')
-    with pytest.raises(MixedRunError, match="one attached folder must hold train.json of this run, but 2 hold it"):
+    with pytest.raises(MixedRunError, match=r"one attached folder must hold train\.json of this run, but 2 hold it"):
         run.find("train.json")
     shutil.rmtree(two)
     assert run.find("train.json") == one / "train.json"

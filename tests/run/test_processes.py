@@ -186,6 +186,25 @@ def test_one_process_takes_the_first_of_two_gpus_and_those_it_starts_see_both(sh
     assert capfd.readouterr().out == f"GPUs {shown or 'all'}, not hidden\n"
 
 
+@pytest.mark.parametrize(
+    ("command", "more", "hint"),
+    [("check", [], ""), ("train", ["--rows", "r", "--out", "o"], "; --processes takes more"), ("score", None, None)],
+)
+def test_a_command_says_that_it_takes_one_of_two_gpus(command, more, hint, gpus, monkeypatch, capsys):
+    gpus(2)
+    monkeypatch.delenv(ONE_GPU)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    monkeypatch.setattr(commands, command, lambda options: None)
+    words = ["--rows", "r", "--replies", "p"] if more is None else ["--model", "m", *more]  # score needs no GPU
+    assert main([command, *words]) == 0
+    told = "" if hint is None else f"2 GPUs are visible, and one process takes one of them: GPU 0{hint}\n"
+    assert capsys.readouterr().err == told
+    if command == "train":  # both are asked for
+        monkeypatch.delenv(ONE_GPU)
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+        assert main([command, *words, "--processes", "2"]) == 0 and capsys.readouterr().err == ""
+
+
 def test_one_gpu_is_left_as_it_is(gpus, monkeypatch):
     gpus(1)
     monkeypatch.delenv(ONE_GPU)
@@ -240,7 +259,7 @@ def test_two_processes_generate_what_one_generates_and_write_once(prepared, tmp_
 
 
 def test_every_seed_is_scored_on_the_same_rows_which_chose_no_checkpoint(prepared, tmp_path, monkeypatch, capsys):
-    def link_standin(_, seed, out):
+    def link_standin(_, seed, out, share):
         (out.root / "model").symlink_to(find_model("standin"))
         return SimpleNamespace(to_dict=lambda: {"saved_step": seed})
 

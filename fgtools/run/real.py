@@ -20,7 +20,7 @@ from fgtools.run.weights import fetch_real_model
 
 REAL_ROWS = Path(__file__).with_name("real_rows.jsonl.gz")
 PROVENANCE = REAL_ROWS.with_name("real_rows.md")
-TRAINING_MINUTES = 11  # of one pass over the package's rows: an estimate, from a training of such rows on one core
+TRAINING_MINUTES = 5  # of one pass over the package's rows on two cores: docs/real.md
 SCRATCH = (Path() if NOTEBOOKS.is_relative_to(PACKAGE) else NOTEBOOKS.parent) / "build" / "real"
 """Where the model is fetched to and built: in a clone beside the package; run from a wheel, in the current folder."""
 

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from trl import SFTConfig
 
 from fgtools.files import FgtoolsError, InputError, is_watched
-from fgtools.models.device import choose_precision, detect_capability
+from fgtools.models.device import choose_cpu_precision, choose_precision, detect_capability
 from fgtools.profiles import (
     EVALUATION_STEPS,
     EVALUATIONS,
@@ -103,7 +103,8 @@ def training_arguments(
         batch_size: Rows of an optimizer step, over all processes; 0: the recipe's, or fewer where its steps would be
             few. See fit_steps; describe_steps says what was taken.
         max_length: Budget of one training text, in tokens; 0: the recipe's.
-        precision: "fp32", "bf16" or "fp16", which sets bf16 and fp16; "auto": what the GPU computes fastest in.
+        precision: "fp32", "bf16" or "fp16", which sets bf16 and fp16; "auto": what the GPU computes fastest in, or for
+            the labelled engine the CPU (the stand-in stays in fp32, which costs it nothing).
         lora_rank: Rank of the adapters that are to be trained; 0 for the weights.
         n_rows: Training rows: they decide whether steps are few, and how far apart logs and evaluations are; None: 10.
         output_dir: Folder of the checkpoints.
@@ -134,10 +135,17 @@ def training_arguments(
     )
     if n_rows is not None:
         fitted = fit_steps(fitted, n_rows, epochs=not epochs, batch_size=not batch_size)
-    capability = detect_capability()
-    numeric = choose_precision(capability, precision).name
-    device = {"bf16": numeric == "bf16", "fp16": numeric == "fp16", "use_cpu": capability is None}
+    device = _choose_format(precision, model, fitted.engine)
     return parse_arguments({"output_dir": str(output_dir), "seed": seed, **device, **_translate_recipe(fitted, n_rows)})
+
+
+def _choose_format(precision: str, model: str, engine: str) -> dict[str, bool]:
+    """Return the number format of a training under TRL's names, and whether it runs on the CPU."""
+    capability = detect_capability()
+    chosen = choose_precision(capability, precision)
+    if capability is None and precision == "auto" and model and not is_standin(model) and engine == "labelled":
+        chosen = choose_cpu_precision()
+    return {"bf16": chosen.name == "bf16", "fp16": chosen.name == "fp16", "use_cpu": capability is None}
 
 
 def fit_steps(recipe: Recipe, n_rows: int, *, epochs: bool = True, batch_size: bool = True) -> Recipe:

@@ -19,7 +19,7 @@ from trl import SFTConfig
 
 from fgtools.profiles import REAL_PARAMETERS
 from fgtools.train.arguments import count_steps, rows_per_step
-from fgtools.train.plan import split_by_tokens
+from fgtools.train.prefix import cut_rows
 from fgtools.train.saving import render_duration
 
 _FORWARD_SHARE = 1 / 3
@@ -75,22 +75,23 @@ def is_real_size(model: torch.nn.Module) -> bool:
     return sum(weight.numel() for weight in model.parameters()) >= REAL_PARAMETERS
 
 
-def choose_measured_rows(lengths: Sequence[int], budget: int) -> list[list[int]]:
+def choose_measured_rows(lengths: Sequence[int], budget: int, shared: int = 0) -> list[list[int]]:
     """Return two micro-batches of rows of middle length, by which the speed of a training is measured.
 
     Args:
         lengths: Tokens of each training row.
         budget: Tokens of a micro-batch, padding included.
+        shared: Tokens of the rows' common beginning that a micro-batch reads once; 0: none.
 
     Returns:
         Row numbers by micro-batch; one micro-batch where there is one row alone.
     """
     order = sorted(range(len(lengths)), key=lambda row: lengths[row])
     middle = lengths[order[len(order) // 2]]
-    n_rows = 2 * max(1, budget // max(1, middle))
+    n_rows = 2 * max(1, (budget - shared) // max(1, middle - shared))
     first = max(0, (len(order) - n_rows) // 2)
     chosen = order[first : first + n_rows]
-    cut = split_by_tokens([lengths[row] for row in chosen], budget)
+    cut = cut_rows([lengths[row] for row in chosen], shared, budget)
     return [[chosen[place] for place in places] for places in cut[:2]]
 
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from fgtools.prompts import IGNORED
 from fgtools.train.in_place import HeadInPlace, patch_embedding
+from fgtools.train.prefix import pack_rows
 
 
 class LabelSums(NamedTuple):
@@ -39,7 +40,7 @@ def patch_forward(model: nn.Module, in_place: bool = False) -> None:
 
     Args:
         model: A causal model, or a PEFT model around one; called with input_ids, attention_mask and labels.
-        in_place: Whether head and embedding add their gradients to `.grad` directly; for fp32 in one process.
+        in_place: Whether head and embedding add their gradients to `.grad` directly; for one process in fp32 or bf16.
     """
     inner = _unwrap(model)
     embedding = inner.get_input_embeddings()
@@ -60,26 +61,37 @@ def _unwrap(model: Any) -> Any:
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
-def _forward(inner: Any, input_ids: Tensor, attention_mask: Tensor, labels: Tensor, **_: None) -> LabelSums:
-    states, targets, rows = _gather(inner, input_ids, attention_mask, labels)
+def _forward(
+    inner: Any, input_ids: Tensor, attention_mask: Tensor, labels: Tensor, shared: int = 0, **_: None
+) -> LabelSums:
+    states, targets, rows = _gather(inner, input_ids, attention_mask, labels, shared)
     logits = inner.lm_head(states).float()
     loss = nn.functional.cross_entropy(logits, targets, reduction="sum")
     return _count(loss, logits.detach().argmax(-1) == targets, rows, len(input_ids))
 
 
-def _forward_in_place(inner: Any, input_ids: Tensor, attention_mask: Tensor, labels: Tensor, **_: None) -> LabelSums:
+def _forward_in_place(
+    inner: Any, input_ids: Tensor, attention_mask: Tensor, labels: Tensor, shared: int = 0, **_: None
+) -> LabelSums:
     if not torch.is_grad_enabled():
-        return _forward(inner, input_ids, attention_mask, labels)
-    states, targets, rows = _gather(inner, input_ids, attention_mask, labels)
+        return _forward(inner, input_ids, attention_mask, labels, shared)
+    states, targets, rows = _gather(inner, input_ids, attention_mask, labels, shared)
     loss, right = HeadInPlace.apply(states, inner.lm_head.weight, targets)
     return _count(loss, right, rows, len(input_ids))
 
 
-def _gather(inner: Any, input_ids: Tensor, attention_mask: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _gather(
+    inner: Any, input_ids: Tensor, attention_mask: Tensor, labels: Tensor, shared: int
+) -> tuple[Tensor, Tensor, Tensor]:
     """Return hidden states, targets and row numbers of the positions whose next token is labelled."""
-    output = inner.model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)
     targets = labels[:, 1:]
     rows, places = (targets != IGNORED).nonzero(as_tuple=True)
+    if shared:
+        packed = pack_rows(input_ids, attention_mask, shared, inner.config.sliding_window)
+        seen = {"attention_mask": packed.masks, "position_ids": packed.position_ids}
+        output = inner.model(input_ids=packed.input_ids, use_cache=False, **seen)
+        return output.last_hidden_state[0, packed.offsets[rows] + places], targets[rows, places], rows
+    output = inner.model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)
     return output.last_hidden_state[rows, places], targets[rows, places], rows
 
 

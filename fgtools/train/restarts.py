@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from datasets import Dataset
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from transformers import EarlyStoppingCallback, PreTrainedTokenizerBase, PrinterCallback, TrainerCallback
 from transformers import set_seed as set_every_seed
@@ -25,7 +24,6 @@ from fgtools.files import FgtoolsError, is_watched
 from fgtools.models.attention import varied_shapes
 from fgtools.models.device import Precision
 from fgtools.profiles import FIRST_SCALE, FIRST_STEPS, SKIPPED_STEPS
-from fgtools.prompts import Encoded, EncodedRows
 from fgtools.train.arguments import TrainingError, rows_per_step
 from fgtools.train.best import BestWeights
 from fgtools.train.checkpoints import Checkpoint, CheckpointWriter, SaveWhenDue, find_checkpoint, remove_checkpoints
@@ -33,6 +31,7 @@ from fgtools.train.divergence import StopDiverged
 from fgtools.train.estimate import TellTimeLeft, is_real_size
 from fgtools.train.loss import restore_forward
 from fgtools.train.plan import Plan, translate_arguments
+from fgtools.train.sides import Side
 
 if TYPE_CHECKING:
     from fgtools.train.choice import Choice
@@ -122,24 +121,6 @@ class CountSkips(TrainerCallback):
         self.skipped += bool(self.accelerator.optimizer_step_was_skipped)
         if self.skipped >= SKIPPED_STEPS:
             raise NotFinite(f"gradients overflowed in {self.skipped} of {state.global_step} steps")
-
-
-@dataclass(frozen=True)
-class Side:
-    """The rows of one side, training or evaluation.
-
-    Attributes:
-        rows: The rows that carry labels.
-        given: All that were encoded, those included whose labels were all cut.
-    """
-
-    rows: tuple[Encoded, ...]
-    given: EncodedRows
-
-    def build_dataset(self) -> Dataset:
-        """Return the data set that TRL's trainer reads."""
-        columns = {"input_ids": [row.input_ids for row in self.rows], "labels": [row.labels for row in self.rows]}
-        return Dataset.from_dict(columns)
 
 
 @dataclass(frozen=True)

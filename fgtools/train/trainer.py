@@ -35,8 +35,10 @@ from fgtools.train.checkpoints import Checkpoint, find_checkpoint, identify_trai
 from fgtools.train.estimate import choose_measured_rows, describe_estimate, is_real_size, measure_speed, plan_work
 from fgtools.train.fused import fused_kernels
 from fgtools.train.loss import LabelSums, patch_forward, restore_forward
-from fgtools.train.plan import Plan, choose_engine, plan_steps, plan_training, saved_dtype, split_by_tokens
-from fgtools.train.restarts import CountSkips, NotFinite, RestartableTrainer, Side, Task, TellEpoch
+from fgtools.train.plan import Plan, choose_engine, plan_steps, plan_training, saved_dtype
+from fgtools.train.prefix import can_pack, count_padded, cut_rows, describe_shared, measure_shared, take_rows
+from fgtools.train.restarts import CountSkips, NotFinite, RestartableTrainer, Task, TellEpoch
+from fgtools.train.sides import check_side, require_vocabulary
 
 
 def build_trainer(
@@ -101,59 +103,6 @@ def build_trainer(
     return LabelledPositionsTrainer(task) if engine == "labelled" else RestartableTrainer(task)
 
 
-def check_side(encoded: EncodedRows | Sequence[Encoded], side: str, budget: int | None) -> Side:
-    """Return the rows of one side that carry labels, after a check that they can be trained or evaluated on.
-
-    Args:
-        encoded: What encode_rows returned, or its rows.
-        side: "training" or "evaluation".
-        budget: max_length of the arguments, in tokens; None: any length.
-
-    Raises:
-        TrainingError: There is no row, none fits, none carries a label, or they were encoded with another budget.
-    """
-    if not isinstance(encoded, EncodedRows):
-        encoded = EncodedRows(tuple(encoded), ())
-    if not encoded.encoded and not encoded.too_long:
-        raise TrainingError(f"the {side} split must hold rows, but it is empty: run 02_data with more rows")
-    longest = max((len(row.input_ids) for row in encoded.encoded), default=0)
-    others = [longest] if budget and longest > budget else []
-    others += [one.max_length for one in encoded.too_long if budget and one.max_length != budget]
-    if others:
-        raise TrainingError(
-            f"{side} rows must be encoded with the arguments' max_length, {budget} tokens, but these were with another "
-            f"({others[0]}): call encode_rows(rows, tokenizer, recipe, arguments.max_length)"
-        )
-    if not encoded.encoded:
-        raise TrainingError(
-            f"a {side} row must fit {encoded.too_long[0].max_length} tokens, but all {len(encoded.too_long)} are "
-            "longer: raise MAX_LENGTH or offer fewer tools a row"
-        )
-    kept = tuple(row for row in encoded.encoded if any(label != IGNORED for label in row.labels[1:]))
-    if not kept:
-        raise TrainingError(
-            f"a {side} row must carry labels, but none of {len(encoded.encoded)} does: their completions lie beyond "
-            "the budget: raise MAX_LENGTH, or set OVER_LENGTH to 'reject' or 'prune' in place of 'cut'"
-        )
-    return Side(kept, encoded)
-
-
-def require_vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, sides: Sequence[Side]) -> None:
-    """Check that the model knows every token of the rows; a tokenizer may hold more, as FunctionGemma's does by two.
-
-    Raises:
-        TrainingError: A row holds a token that the model has no embedding for.
-    """
-    known = model.get_input_embeddings().num_embeddings
-    largest = max(max(row.input_ids) for side in sides for row in side.rows)
-    if largest >= known:
-        token = tokenizer.convert_ids_to_tokens(largest)
-        raise TrainingError(
-            f"every token of the rows must be among the model's {known}, but {token!r} has the id {largest}: the "
-            "tokenizer belongs to another model; load both from one folder"
-        )
-
-
 def _start_from(plan: Plan, folder: Path, identity: str, resume: bool) -> tuple[Plan, Checkpoint | None]:
     """Find the checkpoint to go on from, in whose format it goes on, and print how the training is computed."""
     checkpoint = find_checkpoint(folder, identity, resume)
@@ -212,9 +161,13 @@ class LabelledPositionsTrainer(RestartableTrainer):
 
     def __init__(self, task: Task) -> None:
         super().__init__(task)
-        alone = self.args.world_size == 1 and self.args.device.type == "cpu" and task.plan.precision.name == "fp32"
+        alone = self.args.world_size == 1 and self.args.device.type == "cpu" and task.plan.precision.name != "fp16"
         patch_forward(self.model, in_place=alone)  # after TRL has put its own forward there
         self.precision, self.tokens = task.plan.precision, task.plan.micro_batches.tokens
+        self.packs = can_pack(task.model)
+        if PartialState().is_main_process:
+            ids, labels = ([getattr(row, name) for row in task.sides[0].rows] for name in ("input_ids", "labels"))
+            print(describe_shared(self._measure_shared(ids, labels), list(map(len, ids))), end="", flush=True)
         self.steps = StepSampler(
             [len(ids) for ids in self.train_dataset["input_ids"]],
             rows_per_step(task.arguments),
@@ -233,13 +186,18 @@ class LabelledPositionsTrainer(RestartableTrainer):
     def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
         """Return the evaluation batches of this process, cut by tokens."""
         rows = self.eval_dataset if eval_dataset is None else eval_dataset
-        batches = split_by_tokens([len(ids) for ids in rows["input_ids"]], self.tokens)
+        ids, labels = list(rows["input_ids"]), list(rows["labels"])
+        batches = cut_rows(list(map(len, ids)), self._measure_shared(ids, labels), self.tokens)
         mine = batches[self.args.process_index :: self.args.world_size]
         return DataLoader(rows, batch_sampler=mine, collate_fn=self._collate)
 
     def _collate(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
         blank = {"input_ids": [self._tokenizer.pad_token_id], "labels": [IGNORED]}  # a share of a step may be empty
-        return self.data_collator(list(rows) or [blank])
+        ids, labels = ([row[name] for row in rows] for name in ("input_ids", "labels"))
+        return {**self.data_collator(list(rows) or [blank]), "shared": self._measure_shared(ids, labels)}
+
+    def _measure_shared(self, ids: Sequence[Sequence[int]], labels: Sequence[Sequence[int]]) -> int:
+        return measure_shared(ids, labels) if self.packs else 0
 
     def training_step(self, model: Any, inputs: dict[str, Tensor], num_items_in_batch: Any = None) -> Tensor:
         """Compute one optimizer step's gradient, micro-batch by micro-batch.
@@ -271,16 +229,16 @@ class LabelledPositionsTrainer(RestartableTrainer):
         labels = (inputs["labels"][:, 1:] != IGNORED).sum().to(self.args.device)
         count = self.accelerator.reduce(labels, "sum") if self.args.world_size > 1 else labels
         lengths = inputs["attention_mask"].sum(1).tolist()
-        parts = split_by_tokens(lengths, self.tokens)
+        parts = cut_rows(lengths, inputs.get("shared", 0), self.tokens)
         loss = torch.zeros((), device=self.args.device)
         with casts_kept():
             for number, rows in enumerate(parts, start=1):
-                part = {name: values[rows, : lengths[rows[0]]] for name, values in inputs.items()}
+                part = take_rows(inputs, rows, lengths[rows[0]])
                 unsynced = number < len(parts) and self.args.world_size > 1
                 with self.accelerator.no_sync(model) if unsynced else contextlib.nullcontext():
                     loss = loss + super().training_step(model, part, count)
         self._window.tokens += sum(lengths)
-        self._window.padded += sum(lengths[rows[0]] * len(rows) for rows in parts)
+        self._window.padded += count_padded(lengths, parts, inputs.get("shared", 0))
         return loss
 
     def _fused_kernels(self) -> AbstractContextManager[str]:
@@ -309,7 +267,8 @@ class LabelledPositionsTrainer(RestartableTrainer):
             return ""
         rows, held = (side.rows for side in self.task.sides)
         lengths = [len(row.input_ids) for row in rows]
-        batches = choose_measured_rows(lengths, self.tokens)
+        shared = self._measure_shared([row.input_ids for row in rows], [row.labels for row in rows])
+        batches = choose_measured_rows(lengths, self.tokens, shared)
         speed = measure_speed(
             lambda one: self._measure_rows([self.train_dataset[row] for row in one]), batches, lengths
         )
@@ -334,8 +293,9 @@ class LabelledPositionsTrainer(RestartableTrainer):
         loss = sums.loss / torch.as_tensor(count).clamp(min=1) * self.args.world_size  # DDP averages the gradients
         return (loss, sums) if return_outputs else loss
 
-    def _read(self, model: Any, inputs: Mapping[str, Tensor]) -> LabelSums:
-        return LabelSums(*model(**{name: inputs[name] for name in ("input_ids", "attention_mask", "labels")}))
+    def _read(self, model: Any, inputs: Mapping[str, Any]) -> LabelSums:
+        tensors = {name: inputs[name] for name in ("input_ids", "attention_mask", "labels")}
+        return LabelSums(*model(**tensors, shared=inputs.get("shared", 0)))
 
     def evaluation_loop(self, dataloader: DataLoader, metric_key_prefix: str = "eval", **_: Any) -> EvalLoopOutput:
         """Read every row once, without generating.
@@ -385,7 +345,8 @@ class LabelledPositionsTrainer(RestartableTrainer):
         torch.cuda.empty_cache()
         print(f"out of memory: an evaluation batch is read again in parts of {half} rows", flush=True)
         self.tokens = min(self.tokens, half * inputs["labels"].shape[1])  # later evaluations have smaller batches
-        parts = [{name: values[rows] for name, values in inputs.items()} for rows in (slice(half), slice(half, None))]
+        everything, width = range(len(inputs["labels"])), inputs["labels"].shape[1]
+        parts = [take_rows(inputs, rows, width) for rows in (everything[:half], everything[half:])]
         return self._count_right(parts[0]) + self._count_right(parts[1])
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:

@@ -7,6 +7,7 @@ from fgtools.models import device
 from fgtools.models.device import (
     DTYPES,
     Precision,
+    choose_cpu_precision,
     choose_device_and_dtype,
     choose_precision,
     detect_capability,
@@ -56,6 +57,22 @@ def test_a_precision_asked_for_overrules_and_an_unknown_one_is_refused():
     assert choose_precision((9, 0), "fp32") == Precision("fp32", "asked for by name")
     with pytest.raises(ValueError, match=r"PRECISION must be 'auto' or one of .*'fp16'.*, got 'fp8'"):
         choose_precision(None, "fp8")
+
+
+@pytest.mark.parametrize(
+    ("known", "name", "reason"),
+    [
+        ({"avx512_bf16": True, "amx_bf16": False}, "bf16", "this CPU multiplies in bf16 (avx512_bf16)"),
+        ({"avx512_bf16": True, "amx_bf16": True}, "bf16", "(amx_bf16); weights stay in fp32"),
+        ({"avx512_f": True}, "fp32", "a CPU is exact in fp32"),
+    ],
+)
+def test_a_cpu_trains_in_bf16_where_it_multiplies_it_in_hardware(known, name, reason, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: known, raising=False)
+    chosen = choose_cpu_precision()
+    assert chosen.name == name and reason in chosen.reason
+    monkeypatch.delattr(torch.cpu, "get_capabilities")  # older versions of torch do not tell
+    assert choose_cpu_precision().name == "fp32"
 
 
 def test_every_precision_computes_in_its_dtype():

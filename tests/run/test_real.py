@@ -174,7 +174,7 @@ def test_a_run_takes_the_packages_rows_and_numbers(fetched, capsys):
     assert parameters == {"DATA": str(REAL_ROWS), **REAL_NUMBERS, "MODEL": "/models/gemma", "SEED": "3", "EPOCHS": "1"}
     said = capsys.readouterr().out
     assert (
-        said.startswith("plan: the six notebooks on 385 real rows") and "about 11 min  passes over 284 rows: 1" in said
+        said.startswith("plan: the six notebooks on 385 real rows") and "about 5 min  passes over 284 rows: 1" in said
     )
 
 

@@ -64,6 +64,16 @@ def test_the_precision_is_that_of_the_gpu_or_the_one_asked_for(capability, asked
     assert (arguments.bf16, arguments.fp16, arguments.use_cpu) == (bf16, fp16, capability is None)
 
 
+def test_a_cpu_that_multiplies_bf16_trains_real_models_in_it_and_nothing_else(monkeypatch):
+    monkeypatch.setattr("fgtools.train.arguments.choose_cpu_precision", lambda: Precision("bf16", "this CPU can"))
+    assert training_arguments("native", model="my/model").bf16
+    assert not training_arguments("native", model="my/model", precision="fp32").bf16
+    assert not training_arguments("native", model="standin").bf16
+    assert not training_arguments("tutorial", model="my/model").bf16
+    monkeypatch.setattr("fgtools.train.arguments.detect_capability", lambda: (6, 0))
+    assert not training_arguments("native", model="my/model").bf16
+
+
 def test_the_numbers_of_the_stand_in_are_its_own(tmp_path):
     """Also in profile offline: real weights in a folder train at the recipe's rate."""
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "gemma3_text", "hidden_size": 640}))

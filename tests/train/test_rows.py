@@ -4,7 +4,7 @@ import pytest
 
 from fgtools.prompts import encode_rows
 from fgtools.train import TrainingError
-from fgtools.train.trainer import check_side
+from fgtools.train.sides import check_side
 from tests.toys import small_rows
 
 ROWS = small_rows(80, 12)

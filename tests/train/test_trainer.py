@@ -12,9 +12,17 @@ from fgtools.models.device import Precision
 from fgtools.models.lora import add_adapters, merge_adapters
 from fgtools.profiles import FIRST_SCALE, adapt_recipe, get_recipe
 from fgtools.prompts import encode_rows
+from fgtools.train import in_place
 from fgtools.train.arguments import TrainingError
 from fgtools.train.loss import restore_forward
-from fgtools.train.plan import MicroBatches, choose_micro_batches, estimate_activation_bytes, plan_training
+from fgtools.train.plan import (
+    CPU_TOKENS,
+    MicroBatches,
+    choose_micro_batches,
+    estimate_activation_bytes,
+    plan_precision,
+    plan_training,
+)
 from fgtools.train.restarts import NotFinite, RestartableTrainer
 from fgtools.train.trainer import StepSampler, build_trainer
 from tests.toys import fresh_model, small_rows, toy_arguments
@@ -75,9 +83,10 @@ def test_loss_and_gradients_equal_trls(cut, tokenizer, encoded, tmp_path):
         assert (gradient - wanted[name]).abs().max() <= 1e-4 * wanted[name].abs().max(), name
 
 
-@pytest.mark.parametrize("cut", ["one micro-batch", "a few"])
-def test_in_bf16_loss_and_gradients_are_as_near_to_fp32_as_trls(cut, tokenizer, encoded, tmp_path):
+@pytest.mark.parametrize(("cut", "chunk"), [("one micro-batch", in_place.CHUNK), ("a few", 500)])
+def test_in_bf16_loss_and_gradients_are_as_near_to_fp32_as_trls(cut, chunk, tokenizer, encoded, tmp_path, monkeypatch):
     """bf16 keeps 8 bits. To TRL: 0.1 % of the loss, 1 % of the gradient's norm; to fp32: 5 %, and no more than TRL."""
+    monkeypatch.setattr(in_place, "CHUNK", chunk)  # of a vocabulary of 2,177
     ours = {**CUTS[cut], "precision": Precision("bf16", "")}
     _, exact = step_gradients(make_trainer(tokenizer, encoded, tmp_path, **CUTS[cut]), encoded[:8])
     trl = make_trainer(tokenizer, encoded, tmp_path, recipe=TRL)
@@ -257,7 +266,15 @@ def test_checkpointing_only_where_the_longest_row_does_not_fit():
     assert small.checkpointing and small.tokens > 2048 and "does not fit without" in small.reason
     assert not choose_micro_batches(Shape, 2048, 0.07, 2 * 2**30, checkpointing=False).checkpointing
     on_cpu = choose_micro_batches(Shape, 2048, 0.07, None)
-    assert on_cpu.tokens < 150 and not on_cpu.checkpointing  # a row at a time: no padding
+    assert on_cpu.tokens == CPU_TOKENS and not on_cpu.checkpointing  # a few rows at a time: little padding
+
+
+def test_the_reason_of_bf16_on_a_cpu_is_the_cpu(monkeypatch):
+    monkeypatch.setattr("fgtools.train.plan.choose_cpu_precision", lambda: Precision("bf16", "this CPU can"))
+    assert plan_precision(toy_arguments(precision="bf16"), fresh_model()).reason == "this CPU can"
+    assert plan_precision(toy_arguments(precision="fp32"), fresh_model()).name == "fp32"
+    monkeypatch.setattr("fgtools.train.plan.choose_cpu_precision", lambda: Precision("fp32", "this CPU cannot"))
+    assert plan_precision(toy_arguments(precision="bf16"), fresh_model()) == Precision("bf16", "asked for by name")
 
 
 def test_adapters_start_from_the_same_model_and_are_merged(tokenizer, encoded):
@@ -289,7 +306,7 @@ def test_adapters_without_peft_say_what_to_install(monkeypatch):
 def test_precision_is_what_the_plan_says(tokenizer, encoded, tmp_path):
     trainer = make_trainer(tokenizer, encoded, tmp_path, precision=Precision("bf16", ""))
     seen = []
-    trainer.model.lm_head.register_forward_hook(lambda _, __, output: seen.append(output.dtype))
+    trainer.model.model.layers[0].mlp.down_proj.register_forward_hook(lambda _, __, output: seen.append(output.dtype))
     step_gradients(trainer, encoded[:8])
     assert set(seen) == {torch.bfloat16}
     assert {weight.dtype for weight in trainer.model.parameters()} == {torch.float32}

@@ -1,7 +1,7 @@
 """The command line: its options, and which errors become a message. What a command does stands in `run.commands`.
 
-`python -m fgtools run | check | draft | prepare | audit | train | evaluate | score | export | call | kaggle`; each with
---help.
+`python -m fgtools run | check | draft | prepare | audit | train | evaluate | score | export | publish | call | kaggle`;
+each with --help.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from fgtools.profiles import ENGINES, GGUF_TYPES, OVER_LENGTH, PRECISIONS, PROFI
 from fgtools.rows.formats import SHAPES
 from fgtools.run import commands, kaggle_commands
 from fgtools.run.processes import hide_gpus
+from fgtools.run.publish import NAME_FORMS
 from fgtools.run.session import quiet_libraries
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -90,6 +91,7 @@ def _build_parser() -> argparse.ArgumentParser:
         _add_evaluate,
         _add_score,
         _add_export,
+        _add_publish,
         _add_call,
         _add_kaggle,
     )
@@ -297,6 +299,21 @@ def _add_export(added: Commands) -> None:
     )
     export.add_argument("--out", required=True)
     export.set_defaults(command=commands.export)
+
+
+def _add_publish(added: Commands) -> None:
+    publish = added.add_parser("publish", help="a run's tuned model, its card and scores, to the hub or Kaggle Models")
+    publish.add_argument("--run", required=True, metavar="DIR", help="the run folder, after notebook 5")
+    forms = "owner/name; for Kaggle owner/model/framework/variation; without it a dry run asks nobody what is there"
+    publish.add_argument("--repo", default="", metavar="ID", help=forms)
+    publish.add_argument("--to", choices=[*NAME_FORMS], default="hub", help="where to (default: %(default)s)")
+    private = "whether the model is for its owner alone (default: it is); a public repository is not filled with one"
+    publish.add_argument("--private", action=argparse.BooleanOptionalAction, default=True, help=private)
+    languages = "of the requests, as ISO 639 codes such as en (default: those of a known data set)"
+    publish.add_argument("--languages", nargs="+", default=[], metavar="CODE", help=languages)
+    publish.add_argument("--replace", action="store_true", help="files that are there may be replaced or removed")
+    publish.add_argument("--dry-run", action="store_true", help="only show what would happen")
+    publish.set_defaults(command=commands.publish)
 
 
 def _add_call(added: Commands) -> None:

@@ -351,6 +351,23 @@ def _describe_few(scores: Scores) -> tuple[str, str]:
     return describe_few_rows(len(scores.rows)), describe_few_tools(scores.groups.n_tools)
 
 
+def publish(options: Namespace) -> None:
+    """Publish a run's model, or show what that would mean; print the table of its files."""
+    from fgtools.report.layout import render_table
+    from fgtools.run.login import log_in
+    from fgtools.run.publish import build_card, publish_model
+    from fgtools.run.publish_plan import build_publish_table
+
+    if not Path(options.run, "run.json").is_file():
+        raise InputError(f"--run must be the folder of a run, with its run.json, got {options.run!r}: check the path")
+    if options.to == "hub" and options.repo:
+        print(log_in().message)
+    run, how = open_run(options.run), (options.dry_run, options.private, options.replace)
+    plan = publish_model(run, build_card(run, options.repo, options.languages), options.repo, options.to, *how)
+    print(render_table(build_publish_table(plan)))
+    print(plan.describe())
+
+
 def export(options: Namespace) -> None:
     """Write files for llama.cpp or Ollama, score them where there are rows, and print the table; a loss is an error."""
     from fgtools.report.layout import render_table

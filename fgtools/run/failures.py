@@ -104,7 +104,9 @@ def render_failure(failure: Failure, service: Service, place: str) -> str:
     status = f"; {service.status} tells how it is" if service.status else ""
     words = {"kind": failure.kind, "name": service.name, "token": service.token, "renew": service.renew}
     text = sentence.format(**words, place=repr(place), wait=wait, status=status)
-    return f"{text}. {service.name} said: {failure.detail}" if failure.detail and failure.kind in _QUOTED else text
+    if not failure.detail or failure.kind not in _QUOTED:
+        return text
+    return f"{text} ({failure.detail})" if failure.kind.isalpha() else f"{text}. It said: {failure.detail}"
 
 
 _SENTENCES: Mapping[str, str] = {
@@ -128,7 +130,7 @@ _SENTENCES: Mapping[str, str] = {
     "408": "{name} waited too long for what was sent (408): check the connection and run this again",
     "425": "{name} was asked too early (425): wait a little and run this again",
     "cut": (
-        "the connection to {name} was cut while {place} was being written: check the internet connection and run this "
+        "the connection to {name} was cut during the work on {place}: check the internet connection and run this "
         "again; large files that have arrived are not sent again"
     ),
     "unreachable": (

@@ -6,13 +6,16 @@ Knows what must hold before anything is sent; what leaves is `publish_plan`, how
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
+from fgtools.run.card_facts import collect_facts
 from fgtools.run.folder import RunFolder
 from fgtools.run.hub import measure_content
 from fgtools.run.hub_upload import plan_for_hub, upload_to_hub
 from fgtools.run.kaggle_models import plan_for_kaggle, upload_to_kaggle
 from fgtools.run.publish_plan import PublishPlan, collect_files, describe_quotes, plan_changes
+from fgtools.run.settings import load_settings
 from fgtools.run.uploads import PublishError
 
 MIN_WEIGHTS = 100_000_000
@@ -20,6 +23,28 @@ MIN_WEIGHTS = 100_000_000
 
 NAME_FORMS = {"hub": "owner/name", "kaggle": "owner/model/framework/variation"}
 """Where a model can be published, and the form of a name there."""
+
+
+def build_card(run: RunFolder, repo_id: str = "", languages: Sequence[str] = ()) -> str:
+    """Return the card of a run's model as notebook 6 writes it.
+
+    Args:
+        run: The run, after notebook 5.
+        repo_id: Where the model will lie; "" while no name is chosen.
+        languages: Of the requests, as ISO 639 codes such as "en"; none: those of a known data set.
+
+    Raises:
+        MissingArtifactError: A file of the run is not there; the message names the notebook that makes it.
+    """
+    from fgtools.report.card import render_card
+    from fgtools.serve import load_taught_tools
+    from fgtools.serve.usage import choose_example, render_usage
+
+    rows = [*run.read_rows("rows.eval.jsonl"), *run.read_rows("rows.train.jsonl")]
+    example = choose_example(rows, load_taught_tools(run.find("model")))
+    program = render_usage(repo_id or "model", example.tools, example.request)
+    banner = load_settings(run).banner
+    return render_card(collect_facts(run, languages), repo_id=repo_id, banner=banner, usage=program)
 
 
 def publish_model(

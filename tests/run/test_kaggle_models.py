@@ -98,7 +98,7 @@ def list_failures():
         (
             BackendError(f"odd {KEY}"),
             1,
-            "failed in a way that is not known here. Kaggle said: BackendError: odd <token>",
+            "failed in a way that is not known here (BackendError: odd <token>)",
         ),
         (CredentialError("no credentials"), 1, "failed in a way that is not known here"),
         (answer(503), 4, "Kaggle has a fault of its own"),

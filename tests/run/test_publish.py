@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from fgtools.__main__ import main
 from fgtools.files import sha256_of
 from fgtools.run import publish, uploads
 from fgtools.run.folder import RunFolder
@@ -13,9 +14,8 @@ from fgtools.run.publish import publish_model
 from fgtools.run.publish_plan import REQUIRED, build_publish_table, is_leftover
 from fgtools.run.uploads import PublishError
 from tests.hub_server import READ_ONLY, HubServer, Repository
+from tests.publish_failures import CARD, CASES, PAGE, TOKEN, provoke, shorten
 
-TOKEN = "hf_canaryThatMustNeverBeSeen"
-CARD = "---\nlicense: gemma\n---\n# A model\n"
 BESIDE = {"funnel.json": b"{}", "scores.tuned.json": b"{}", "compare.json": b"{}", "figures/comparison.png": b"\x89PNG"}
 UPLOADED = sorted(["README.md", *REQUIRED, *BESIDE, "chat_template.jinja", "tools.json", "NOTICE"])
 
@@ -221,65 +221,27 @@ def test_without_a_token_it_says_where_one_is_looked_for(run, hub, monkeypatch):
     assert not hub.counts
 
 
-FAILURES = [  # route, status (0: the connection is cut), times, tries (0: it succeeds), what the message says
-    (
-        "info",
-        401,
-        9,
-        1,
-        "does not accept the token from the environment (HUGGINGFACE_TOKEN) (401): make one with the role",
-    ),
-    ("info", 500, 9, 4, "has a fault of its own: wait some minutes and run this again; https://status.huggingface.co"),
-    ("info", 0, 9, 4, "the connection to the Hugging Face hub was cut"),
-    ("info", 503, 2, 0, ""),
-    ("create", 403, 9, 1, "may not write to 'you/model' (403): make one with the role 'write'"),
-    ("create", 402, 9, 1, "wants to be paid for 'you/model' (402)"),
-    ("create", 409, 9, 1, "is being made or changed by somebody else at this moment (409)"),
-    ("create", 429, 9, 4, "too many requests from this account (429): wait some minutes"),
-    ("create", 429, 2, 0, ""),
-    ("yaml", 400, 9, 1, "refuses what was sent for 'you/model' (400): correct the card"),
-    ("yaml", 503, 9, 4, "gave an answer that cannot be read"),
-    ("preupload", 403, 9, 1, "may not write to 'you/model' (403)"),
-    ("preupload", 404, 9, 1, "has no 'you/model' that the token from"),
-    ("preupload", 0, 2, 0, ""),
-    ("batch", 413, 9, 1, "takes no files as large as these (413)"),
-    ("batch", 500, 2, 0, ""),
-    ("put", 403, 9, 1, "may not write to 'you/model' (403)"),
-    ("put", 0, 99, 4, "the connection to the Hugging Face hub was cut while 'you/model' was being written"),
-    ("put", 0, 3, 0, ""),
-    ("put", 500, 99, 4, "has a fault of its own"),
-    ("verify", 404, 9, 1, "has no 'you/model' that the token from"),
-    ("commit", 409, 9, 1, "is being made or changed by somebody else at this moment (409)"),
-    ("commit", 412, 9, 1, "was changed by somebody else since it was compared (412)"),
-    ("commit", 418, 9, 1, "refuses the upload to 'you/model' (418): what it said is all there is to know"),
-    ("commit", 500, 9, 4, "has a fault of its own"),
-    ("commit", 503, 2, 0, ""),
-    ("commit", 0, 9, 4, "the connection to the Hugging Face hub was cut while 'you/model' was being written"),
-]
-
-
-@pytest.mark.parametrize(("route", "status", "times", "tries", "said"), FAILURES)
-def test_every_failure_has_its_sentence_and_is_tried_again_where_that_helps(
-    run, hub, waits, capsys, route, status, times, tries, said
-):
-    body = '{"errors": [], "error": "odd"}' if route == "yaml" and status == 400 else f"echo of {TOKEN}"
-    hub.fail(route, status, times, body=body)
-    if not tries:
-        assert upload(run).uploaded and hub.repositories["you/model"].messages == ["Add the tuned model"]
-    else:
-        with pytest.raises(PublishError) as caught:
-            upload(run)
-        assert said in str(caught.value)
-        assert ("(tried 4 times)" in str(caught.value)) == (tries == 4)
-        if route in ("create", "info"):
-            assert "was made and is empty" not in str(caught.value)
-        else:
-            assert f"The repository {hub.url}/you/model was made and is empty" in str(caught.value)
-        assert TOKEN not in "".join(traceback.format_exception(caught.value))
-    shown = capsys.readouterr()
-    assert TOKEN not in shown.out + shown.err
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.route}-{case.status}-{case.times}")
+def test_every_failure_has_its_sentence_and_is_tried_again_where_that_helps(run, hub, waits, capsys, case):
+    said = provoke(hub, run, case)
+    assert f"| {shorten(said)} |" in PAGE.read_text(encoding="utf-8")
     own = [wait for wait in waits if wait in uploads.WAITS]
-    assert tries != 1 or not own
+    if not case.tries:
+        assert said == "published" and hub.repositories["you/model"].messages == ["Add the tuned model"]
+    else:
+        assert said != "published" and ("(tried 4 times)" in said) == (case.tries == 4) and (case.tries == 4 or not own)
+        made = "The repository https://huggingface.co/you/model was made and is empty: the next run fills it"
+        assert said.endswith(made) == (case.route not in ("create", "info"))
+    shown = capsys.readouterr()
+    assert TOKEN not in said + shown.out + shown.err
+
+
+def test_no_traceback_holds_the_token(run, hub):
+    hub.fail("commit", 403, body=f"echo of {TOKEN}")
+    with pytest.raises(PublishError) as caught:
+        upload(run)
+    assert "echo of <token>" in str(caught.value)
+    assert TOKEN not in "".join(traceback.format_exception(caught.value))
 
 
 def test_the_hub_is_asked_to_wait_as_long_as_it_says(run, hub, waits):
@@ -383,3 +345,21 @@ def test_a_slow_upload_says_that_it_goes_on(monkeypatch, capsys, batch_run):
         threading.Event().wait(0.1)
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "uploading 1 file" and lines[1] == "uploading 1 file: goes on, 0 s so far"
+
+
+def test_the_command_compares_publishes_and_shows_the_table(run, hub, monkeypatch, capsys):
+    monkeypatch.setattr(publish, "build_card", lambda run, repo_id, languages: f"{CARD}{repo_id} {languages}")
+    words = ["publish", "--run", str(run.root), "--repo", "you/model"]
+    assert main([*words, "--dry-run"]) == 0
+    shown = capsys.readouterr().out
+    assert "logged in to the Hugging Face hub as 'you'" in shown and "model.safetensors" in shown
+    assert "the repository is new and will be private" in shown and "dry run: nothing was uploaded" in shown
+    assert main([*words, "--no-private", "--languages", "en", "es"]) == 0
+    made = hub.repositories["you/model"]
+    assert made.files["README.md"] == f"{CARD}you/model ['en', 'es']".encode() and not made.private
+    assert main(words) == 1 and "is public, but PRIVATE is True" in capsys.readouterr().err
+    assert main([*words, "--no-private"]) == 1 and "set REPLACE = True (--replace)" in capsys.readouterr().err
+    assert main([*words, "--no-private", "--replace"]) == 0
+    assert made.files["README.md"] == f"{CARD}you/model []".encode()
+    assert main(["publish", "--run", str(run.root / "none"), "--dry-run"]) == 1
+    assert "--run must be the folder of a run, with its run.json" in capsys.readouterr().err

@@ -17,6 +17,8 @@ SLOWEST = ("test_notebooks.py", "test_chains.py")
 def pytest_addoption(parser):
     text = "a run folder with a tuned model and its rows: the slow tests of tests/real run on it"
     parser.addoption("--real", metavar="RUN", default="", help=text)
+    text = "run the series on a simulated Kaggle, in both layouts of its inputs and both recipes: minutes"
+    parser.addoption("--kaggle", action="store_true", help=text)
 
 
 def pytest_collection_modifyitems(config, items):
@@ -25,6 +27,10 @@ def pytest_collection_modifyitems(config, items):
         for item in items:
             if item.get_closest_marker("slow"):
                 item.add_marker(pytest.mark.skip(reason="needs --real RUN, a run folder with a tuned model"))
+    if not config.getoption("--kaggle"):
+        for item in items:
+            if item.get_closest_marker("kaggle"):
+                item.add_marker(pytest.mark.skip(reason="needs --kaggle: takes minutes"))
 
 
 @pytest.fixture(scope="session")

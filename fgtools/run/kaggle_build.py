@@ -128,8 +128,11 @@ def load_build(out: Path) -> Build:
     if not (out / BUILD).is_file():
         raise KaggleError(f"{out} must be a folder that `kaggle build` made, but it holds no {BUILD}: build it first")
     saved = read_json(out / BUILD)
-    missing = tuple(MissingWheel(**one) for one in saved.pop("missing"))
-    return Build(**{**saved, "missing": missing, "secrets": tuple(saved["secrets"])})
+    try:
+        missing = tuple(MissingWheel(**one) for one in saved.pop("missing"))
+        return Build(**{**saved, "missing": missing, "secrets": tuple(saved["secrets"])})
+    except (KeyError, TypeError) as error:
+        raise KaggleError(f"{out / BUILD} must be written by this version of fgtools: build anew") from error
 
 
 def _write_object(path: Path, value: Mapping[str, Any]) -> Path:

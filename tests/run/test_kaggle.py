@@ -354,3 +354,6 @@ def test_a_folder_without_a_build_is_named(tmp_path, capsys):
     for action in ("push", "status", "output"):
         assert main(["kaggle", action, "--out", str(tmp_path)]) == 1
         assert "must be a folder that `kaggle build` made" in capsys.readouterr().err
+    (tmp_path / "build.json").write_text('{"owner": "ann"}')
+    assert main(["kaggle", "push", "--out", str(tmp_path)]) == 1
+    assert "must be written by this version of fgtools: build anew" in capsys.readouterr().err

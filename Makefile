@@ -18,10 +18,11 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 run: $(VENV)/.ready  ## the six notebooks, end to end, on the offline default
 	$(PY) -m fgtools run --out $(RUN_DIR)
 
-real: $(VENV)/.ready  ## the same on real weights and real rows: Gemma 3 270M, fetched once; see docs/real.md
+real: $(VENV)/.ready  ## the same on real weights and real rows, then test-real: Gemma 3 270M, fetched once; see docs/real.md
 	$(PY) -m fgtools run --model real
+	$(MAKE) test-real
 
-test-real: $(VENV)/.ready  ## after `make real`: exactness on its tuned model and rows, about a quarter of an hour
+test-real: $(VENV)/.ready  ## exactness on the tuned model and rows of `make real`, about a quarter of an hour
 	$(PY) -m pytest -p no:randomly -s tests/real --real runs/real
 
 test: $(VENV)/.ready check  ## style, then all tests in two processes: units, the papermill chains, strict nbval

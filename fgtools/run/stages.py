@@ -60,7 +60,7 @@ STAGES = {
             "compare.json",
         ),
         writes=("card.md", "manifest.json"),
-        may_read=("scores.base.unseen.json", "scores.tuned.unseen.json"),
+        may_read=("scores.base.unseen.json", "scores.tuned.unseen.json", "figures"),  # those that are published
     ),
 }
 """The stages by the name of their notebook, in order. The manifest lists every file of the run, whoever wrote it."""

@@ -134,7 +134,7 @@ def choose_precision(capability: tuple[int, int] | None, precision: str = "auto"
 def choose_cpu_precision() -> Precision:
     """Return the number format that a training of real size computes in on this CPU, with the reason.
 
-    bf16 where the CPU multiplies it in hardware: a step of Gemma 3 270M takes two thirds of fp32's time (measured on
+    bf16 where the CPU multiplies it in hardware: a step of Gemma 3 270M took 0.8 of fp32's time (measured once on
     avx512_bf16, docs/training.md). A CPU without such an instruction converts number by number, and is slower in bf16.
     """
     known = getattr(torch.cpu, "get_capabilities", dict)()  # older versions of torch do not tell

@@ -1,10 +1,11 @@
 """Trials on Gemma 3 270M and real rows: `python -m benchmarks.real recipes rows few lora grid steps`.
 
 What is tried: the tutorial's recipe on the rows and steps of the native one (recipes), how many rows of own tools buy
-how much (rows), fewer passes and other rates on these (few), adapters in place of all weights (lora), learning rates and
-passes (grid), and how long one step takes (steps). All but `lora` and `grid` need the run folder that `make real` made: the native side and the start model are taken from there. Trials that were run
-already are read from their files, so a series that was killed goes on; --minutes says after how many minutes no other
-trial of the grid begins. Writes results/real.json, results/real.png and results/own_rows.png; hours on CPU cores.
+how much (rows), fewer passes and other rates on these (few), adapters in place of all weights (lora), learning rates
+and passes (grid), and how long one step takes (steps). `rows` and `few` start from the model that `make real` tuned;
+the table of `recipes` shows its replies; `few` and `steps` take the rows that `rows` wrote. Trials that were run before
+are read from their files, so a series that was killed goes on; --minutes says after how many minutes no other trial of
+grid and few begins. Writes results/real.json, results/real.png and results/own_rows.png; hours on CPU cores.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ this package: a copy that lies beside the base model is carried on, else the fol
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,7 @@ _CHANGES = {
 """Saved files -> what they are in relation to the base's; anything else is written anew."""
 
 _WEIGHTS = "the weights, changed by fine-tuning, or converted from another format"
+_GGUF = "weights, vocabulary and chat template in one file, converted to GGUF"
 
 _LINK = f"""\
 # Gemma Terms of Use
@@ -63,13 +64,16 @@ beside this file as GEMMA_TERMS.html.
 """
 
 
-def write_licence_files(folder: Path, source: str, config: Mapping[str, Any]) -> list[Path]:
+def write_licence_files(
+    folder: Path, source: str, config: Mapping[str, Any], made: Iterable[str] | None = None
+) -> list[Path]:
     """Write NOTICE and the terms, or where they are found, into a saved model's folder, if its base is a Gemma model.
 
     Args:
         folder: The saved model.
         source: The folder or GGUF file that the base was loaded from; "" where it is not known.
         config: The model's config as a mapping.
+        made: Names of the files that NOTICE lists as modified or written anew; None for every file of the folder.
 
     Returns:
         The files written, in the order of their names; [] for another base.
@@ -80,16 +84,18 @@ def write_licence_files(folder: Path, source: str, config: Mapping[str, Any]) ->
     base = identify_base(source, config)
     if base.licence != GEMMA:
         return []
-    saved = sorted(path.name for path in folder.iterdir())
-    carried = [path for path in _find_carried(source) if path.name not in saved]
+    there = {path.name for path in folder.iterdir()}
+    listed = sorted(there if made is None else made)
+    carried = [path for path in _find_carried(source) if path.name not in there]
     for path in carried:
         with name_file(path, "read"):
             shutil.copyfile(path, folder / path.name)
-    names = [path.name for path in carried]
+    written, terms = [path.name for path in carried], [path.name for path in _find_carried(str(folder))]
     if not find_copies(folder):
-        names.append(write_text(folder / LINK_FILE, _LINK).name)
-    write_text(folder / NOTICE_FILE, render_notice(base, saved, sorted(names), _read_notice(source)))
-    return [folder / name for name in sorted([NOTICE_FILE, *names])]
+        link = write_text(folder / LINK_FILE, _LINK).name
+        written, terms = [*written, link], [*terms, link]
+    write_text(folder / NOTICE_FILE, render_notice(base, listed, sorted(terms), _read_notice(source)))
+    return [folder / name for name in sorted([NOTICE_FILE, *written])]
 
 
 def find_copies(folder: Path) -> list[str]:
@@ -131,13 +137,20 @@ def render_notice(base: BaseModel, saved: Sequence[str], terms: Sequence[str], e
 
 
 def _describe(name: str) -> str:
+    if name.endswith(".gguf"):
+        return _GGUF
     return _WEIGHTS if name.endswith(".safetensors") else _CHANGES.get(name, "written anew")
 
 
 def _read_notice(source: str) -> str:
-    """Return the NOTICE beside a base model, bytes that are not UTF-8 replaced; "" where there is none."""
-    path = Path(source, NOTICE_FILE)
+    """Return the NOTICE beside a base model, bytes that are not UTF-8 replaced; "" where there is none.
+
+    Beside a lone GGUF file it is read only if it speaks of Gemma, for it need not belong to that file.
+    """
+    is_file = Path(source).is_file()
+    path = Path(source).parent / NOTICE_FILE if is_file else Path(source, NOTICE_FILE)
     if not source or not path.is_file():
         return ""
     with name_file(path, "read"):
-        return path.read_text(encoding="utf-8", errors="replace")
+        text = path.read_text(encoding="utf-8", errors="replace")
+    return text if NOTICE in text or not is_file else ""

@@ -142,6 +142,28 @@ def write_modelfiles(out: RunFolder, files: Sequence[GgufFile], max_new_tokens: 
     return [write_text(out.root / f"Modelfile.{name}", text) for name, text in texts.items()]
 
 
+def write_terms(model: Path, folder: Path, out: RunFolder, files: Sequence[GgufFile]) -> list[Path]:
+    """Write what Gemma's terms ask for beside the files of a Gemma model; nothing for another model.
+
+    Args:
+        model: The model that was exported, a folder or a GGUF file.
+        folder: The model as a folder, with config.json.
+        out: Where the files lie. If that is the model's own folder, its NOTICE stays as it is.
+        files: The files.
+
+    Returns:
+        The files written.
+    """
+    from fgtools.models.licence import NOTICE_FILE, write_licence_files
+
+    home = model if model.is_dir() else model.parent
+    if (out.root / NOTICE_FILE).is_file() and out.root.resolve() == home.resolve():
+        return []
+    return write_licence_files(
+        out.root, str(model), read_json(folder / "config.json"), [file.path.name for file in files]
+    )
+
+
 def build_reference(
     model: Path,
     rows: Sequence[Mapping[str, Any]],
@@ -305,6 +327,7 @@ def export_model(
     reference, variants = None, []
     with _open_folder(model, out, recipe) as folder:
         files = write_files(folder, out, types, base)
+        write_terms(model, folder, out, files)
         if rows_path:
             budget = max_new_tokens or _read_budget(replies_path)
             reference = build_reference(folder, rows, recipe, out, records=records, max_new_tokens=budget)

@@ -5,6 +5,8 @@ import pytest
 
 from fgtools.__main__ import main
 from fgtools.files import read_json, read_jsonl, write_jsonl
+from fgtools.models.base import GEMMA
+from fgtools.models.licence import NOTICE, RESTRICTIONS
 from fgtools.offline import CHECKPOINT
 from fgtools.run import export
 from fgtools.run.folder import RunFolder
@@ -74,6 +76,48 @@ def test_without_rows_nothing_is_scored_and_it_says_so(tmp_path, capsys):
     assert "not scored: no evaluation rows were given" in capsys.readouterr().out
     (variant,) = read_json(tmp_path / "export.json")["variants"]
     assert variant["reading"] == "not scored" and variant["tensors"] == {"bf16": 29, "f32": 25}
+
+
+@pytest.fixture
+def tuned(tmp_path, monkeypatch):
+    """A copy of the stand-in that is taken for a model made from Gemma, with a copy of the terms and a notice."""
+    monkeypatch.setattr("fgtools.models.base.is_standin", lambda _: False)
+    monkeypatch.setattr("fgtools.models.base.find_licence", lambda _: GEMMA)
+    folder = shutil.copytree(CHECKPOINT, tmp_path / "tuned")
+    (folder / "GEMMA_TERMS.html").write_text("... Model Derivatives ...")
+    (folder / "NOTICE").write_text(f"{NOTICE}\n\nof the tuning")
+    return folder
+
+
+def list_licences(folder):
+    return sorted(path.name for path in folder.iterdir() if path.suffix not in (".gguf", ".json"))
+
+
+def test_the_terms_of_gemma_lie_beside_the_files_of_a_gemma_model(tuned, tmp_path):
+    out, again = tmp_path / "out", tmp_path / "again"
+    for _ in range(2):
+        assert main(["export", "--model", str(tuned), "--types", "f32", "--out", str(out)]) == 0
+        assert list_licences(out) == ["GEMMA_TERMS.html", "NOTICE"]
+        text = (out / "NOTICE").read_text()
+        assert text.startswith(NOTICE) and RESTRICTIONS in text and "See GEMMA_TERMS.html in this folder" in text
+        assert "- model-f32.gguf: weights, vocabulary and chat template in one file, converted to GGUF\n" in text
+        assert "NOTICE OF THE MODEL IT WAS MADE FROM" in text and "of the tuning" in text and text.count(NOTICE) == 2
+    assert main(["export", "--model", str(out / "model-f32.gguf"), "--types", "f16", "--out", str(again)]) == 0
+    assert list_licences(again) == ["GEMMA_TERMS.html", "NOTICE"] and "of the tuning" in (again / "NOTICE").read_text()
+    assert main(["export", "--model", str(tuned), "--types", "f32", "--out", str(tuned)]) == 0
+    assert (tuned / "NOTICE").read_text() == f"{NOTICE}\n\nof the tuning"
+
+
+def test_without_a_copy_of_the_terms_the_export_says_where_they_are(tuned, tmp_path):
+    for name in ("GEMMA_TERMS.html", "NOTICE"):
+        (tuned / name).unlink()
+    assert main(["export", "--model", str(tuned), "--types", "f32", "--out", str(tmp_path / "out")]) == 0
+    assert list_licences(tmp_path / "out") == ["GEMMA_TERMS.md", "NOTICE"]
+    assert "before publishing it, save the page" in (tmp_path / "out" / "GEMMA_TERMS.md").read_text()
+
+
+def test_the_terms_ask_nothing_of_the_stand_ins_files(exported):
+    assert not {"NOTICE", "GEMMA_TERMS.md"} & {path.name for path in exported.iterdir()}
 
 
 def test_a_gguf_file_is_written_in_other_number_formats(exported, rows, tmp_path, capsys):

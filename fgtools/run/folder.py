@@ -140,11 +140,17 @@ class RunFolder:
         return write_jsonl(self.root / name, rows)
 
     def write_manifest(self) -> Path:
-        """Write manifest.json: the sha256 of every other file of the run, executed notebooks left out."""
-        files = sorted(path for path in self.root.rglob("*") if path.is_file())
-        names = [path.relative_to(self.root).as_posix() for path in files]
-        kept = [name for name in names if name != "manifest.json" and not name.startswith(("notebooks/", "stages"))]
-        hashes = {name: sha256_of(self.root / name) for name in kept}
+        """Write manifest.json: the sha256 of every other file of the run, executed notebooks left out.
+
+        A name that lies in `root` and in one of `inputs`, or in several of them, stands for the first of these files.
+        """
+        files: dict[str, Path] = {}
+        for folder in (self.root, *self.inputs):
+            for path in folder.rglob("*"):
+                if path.is_file():
+                    files.setdefault(path.relative_to(folder).as_posix(), path)
+        left_out = ("manifest.json", "notebooks/", "stages")
+        hashes = {name: sha256_of(path) for name, path in sorted(files.items()) if not name.startswith(left_out)}
         return write_text(self.root / "manifest.json", json.dumps({"sha256": hashes}, indent=1) + "\n")
 
 

@@ -135,6 +135,7 @@ def collect_files(run: RunFolder, card: str) -> tuple[dict[str, Path | bytes], t
     Raises:
         PublishError: The model's folder is incomplete.
         MissingArtifactError: There is no model.
+        MixedRunError: Two attached folders hold unlike files of one name.
     """
     folder = run.find("model")
     missing = [name for name in REQUIRED if not (folder / name).is_file()]
@@ -146,15 +147,15 @@ def collect_files(run: RunFolder, card: str) -> tuple[dict[str, Path | bytes], t
     found = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
     contents: dict[str, Path | bytes] = {name: path for name, path in found.items() if _belongs_to_model(name)}
     left_out = tuple(name for name in found if name not in contents and name != CARD)
-    evidence = {}
     for name in RUN_FILES:
         try:
-            evidence[name] = run.find(name)
+            contents[name] = run.find(name)
         except MissingArtifactError:  # no rows with unseen tools, or a run that was not scored
             continue
-    contents |= evidence
-    for folder_of_run in dict.fromkeys(path.parent for path in (run.root / CARD, *evidence.values())):
-        contents |= {path.relative_to(folder_of_run).as_posix(): path for path in sorted(folder_of_run.glob(FIGURES))}
+    drawn = {
+        path.relative_to(place).as_posix() for place in (run.root, *run.inputs) for path in place.glob(FIGURES)
+    }  # on Kaggle each notebook's figures lie in its own output
+    contents |= {name: run.find(name) for name in sorted(drawn)}
     return {**contents, CARD: card.encode()}, left_out
 
 

@@ -50,6 +50,17 @@ def test_the_manifest_lists_every_file_once(tmp_path):
     assert listed == {"model/config.json": sha256_of(tmp_path / "model" / "config.json")}
 
 
+def test_the_manifest_lists_what_lies_in_attached_folders_too(tmp_path):
+    first, last = tmp_path / "02", tmp_path / "06"
+    for path in (first / "run.json", first / "figures" / "a.png", last / "run.json", last / "card.md"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(path.parent.name)
+    run = RunFolder(last, (first,))
+    listed = json.loads(run.write_manifest().read_text())["sha256"]
+    assert [*listed] == ["card.md", "figures/a.png", "run.json"]
+    assert listed["run.json"] == sha256_of(last / "run.json")
+
+
 def test_the_run_folder_is_found_without_a_parameter(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("KAGGLE_KERNEL_RUN_TYPE", raising=False)

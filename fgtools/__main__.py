@@ -19,6 +19,7 @@ from fgtools.files import FgtoolsError
 from fgtools.profiles import ENGINES, GGUF_TYPES, OVER_LENGTH, PRECISIONS, PROFILES, RECIPES, TURNS
 from fgtools.rows.formats import SHAPES
 from fgtools.run import commands, kaggle_commands
+from fgtools.run.login import log_in_for
 from fgtools.run.processes import hide_gpus
 from fgtools.run.publish import NAME_FORMS
 from fgtools.run.session import quiet_libraries
@@ -34,6 +35,9 @@ ON_KAGGLE = "stopped: what Kaggle runs goes on there, see `python -m fgtools kag
 
 ON_GPU = {"run", "check", "train", "evaluate", "call"}
 """Commands that compute on a GPU where there is one."""
+
+FROM_HUB = {"check", "prepare", "audit", "train", "evaluate", "export", "call"}
+"""Commands whose --model and --data may be the hub's; `run` leaves the login to the notebooks."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -52,6 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.name_of_command in ON_GPU and (line := hide_gpus()) and getattr(options, "processes", 1) == 1:
         print(line + ("; --processes takes more" if "processes" in options else ""), file=sys.stderr)
     try:
+        if options.name_of_command in FROM_HUB:
+            log_in_for(options.model, getattr(options, "data", ""))
         options.command(options)
         sys.stdout.flush()
     except KeyboardInterrupt:

@@ -43,9 +43,13 @@ class Repository:
     messages: list[str] = field(default_factory=list)
 
 
+CUT, SILENT = 0, -1
+"""In place of an HTTP status: the connection is cut, or nothing is ever answered."""
+
+
 @dataclass
 class Fault:
-    """How a route fails: with a status, or by a cut connection; before or after what was asked is done."""
+    """How a route fails: with a status, CUT or SILENT; before or after what was asked is done."""
 
     status: int
     times: int
@@ -65,6 +69,7 @@ class HubServer:
         self.counts: Counter[str] = Counter()
         self.faults: dict[str, list[Fault]] = {}
         self.lock = threading.Lock()
+        self.closed = threading.Event()
 
     def __enter__(self) -> HubServer:
         handler = type("Handler", (_Handler,), {"hub": self})
@@ -75,13 +80,14 @@ class HubServer:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.closed.set()
         self.server.shutdown()
         self.server.server_close()
 
     def fail(
         self,
         route: str,
-        status: int = 0,
+        status: int = CUT,
         times: int = 1_000,
         body: str = "",
         headers: dict[str, str] | None = None,
@@ -91,7 +97,7 @@ class HubServer:
 
         Args:
             route: Its name, as in `counts`.
-            status: The HTTP status; 0 cuts the connection.
+            status: The HTTP status, CUT or SILENT.
             times: How often.
             body: What the answer says; "" for the client's own words.
             headers: Headers of the answer.
@@ -130,6 +136,9 @@ class _Handler(BaseHTTPRequestHandler):
             fault = next((one for one in self.hub.faults.get(name, []) if one.times > 0), None)
             if fault:
                 fault.times -= 1
+        if fault and fault.status == SILENT:
+            self.hub.closed.wait()
+            return self._cut()
         if fault and not fault.status and not fault.done:  # amid the body, before an answer
             self.rfile.read(min(1024, int(self.headers.get("Content-Length") or 0)))
             return self._cut()

@@ -17,12 +17,14 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
+from unittest.mock import patch
 
+from fgtools.run import hub as hub_client
 from fgtools.run import publish
 from fgtools.run.folder import RunFolder
 from fgtools.run.publish_plan import REQUIRED
 from fgtools.run.uploads import PublishError
-from tests.hub_server import HubServer
+from tests.hub_server import CUT, SILENT, HubServer
 
 TOKEN = "hf_canaryThatMustNeverBeSeen"
 PAGE = Path(__file__).parents[1] / "docs" / "publishing.md"
@@ -33,9 +35,12 @@ REPO_ID = "you/model"
 MANY = 99
 """Times a route fails that does not recover."""
 
+PATIENCE = 0.5
+"""Seconds after which a hub that says nothing is given up here."""
+
 
 class Case(NamedTuple):
-    """A failure: the route that fails, with which status (0: the connection is cut), how often, and the tries it takes.
+    """A failure: the route that fails, with which status (or CUT, or SILENT), how often, and the tries it takes.
 
     With `tries` 0 the upload succeeds in the end.
     """
@@ -49,7 +54,7 @@ class Case(NamedTuple):
 CASES = [
     Case("info", 401, MANY, 1),
     Case("info", 500, MANY, 4),
-    Case("info", 0, MANY, 4),
+    Case("info", CUT, MANY, 4),
     Case("info", 503, 2, 0),
     Case("create", 402, MANY, 1),
     Case("create", 403, MANY, 1),
@@ -60,20 +65,24 @@ CASES = [
     Case("yaml", 503, MANY, 4),
     Case("preupload", 403, MANY, 1),
     Case("preupload", 404, MANY, 1),
-    Case("preupload", 0, 2, 0),
+    Case("preupload", CUT, 2, 0),
     Case("batch", 413, MANY, 1),
     Case("batch", 500, 2, 0),
     Case("put", 403, MANY, 1),
     Case("put", 500, MANY, 4),
-    Case("put", 0, MANY, 4),
-    Case("put", 0, 3, 0),
+    Case("put", CUT, MANY, 4),
+    Case("put", CUT, 3, 0),
     Case("verify", 404, MANY, 1),
     Case("commit", 409, MANY, 1),
     Case("commit", 412, MANY, 1),
     Case("commit", 418, MANY, 1),
     Case("commit", 500, MANY, 4),
     Case("commit", 503, 2, 0),
-    Case("commit", 0, MANY, 4),
+    Case("commit", CUT, MANY, 4),
+    Case("info", SILENT, MANY, 1),
+    Case("create", SILENT, MANY, 1),
+    Case("put", SILENT, MANY, 1),
+    Case("commit", SILENT, MANY, 1),
 ]
 """Failures of every request that an upload makes."""
 
@@ -97,8 +106,10 @@ def provoke(hub: HubServer, run: RunFolder, case: Case) -> str:
     """
     body = '{"errors": [{"message": "unknown licence"}]}' if case.route == "yaml" else f"no, {TOKEN}"
     hub.fail(case.route, case.status, case.times, body=body)
+    patience = PATIENCE if case.status == SILENT else hub_client.SILENCE
     try:
-        publish.publish_model(run, CARD, REPO_ID, dry_run=False)
+        with patch.object(hub_client, "SILENCE", patience):
+            publish.publish_model(run, CARD, REPO_ID, dry_run=False)
     except PublishError as error:
         return str(error).replace(hub.url, "https://huggingface.co")
     return "published"
@@ -121,7 +132,8 @@ def render_table(results: Sequence[tuple[Case, str]]) -> str:
     """Return the page's table: what fails, at which requests, and what is said; equal sentences in one line."""
     places: dict[tuple[str, str], list[str]] = {}
     for case, said in results:
-        answer = str(case.status) if case.status else "the connection is cut"
+        answers = {CUT: "the connection is cut", SILENT: f"none within {hub_client.SILENCE:.0f} s"}
+        answer = answers.get(case.status, str(case.status))
         often = f", {case.times} times" if case.times < MANY else ""
         places.setdefault((answer + often, shorten(said)), []).append(REQUESTS[case.route])
     lines = [f"| {answer} | {', '.join(asked)} | {said} |" for (answer, said), asked in places.items()]

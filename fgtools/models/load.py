@@ -132,8 +132,9 @@ def _fetch_from_hub(repo_id: str, file: str = "") -> Path:
     except (OSError, HTTPError, HFValidationError) as error:
         of = f"{file} of " if file else ""
         raise ModelError(
-            f"the hub could not give {of}{repo_id!r} ({type(error).__name__}): check its name, log in (notebook 1) if "
-            "it is gated and accept its licence, switch the internet on, or give MODEL a local folder"
+            f"the hub could not give {of}{repo_id!r} ({type(error).__name__}): check its name; if it "
+            "is gated, accept its licence on the hub and set HUGGINGFACE_TOKEN; switch the internet on, or give MODEL "
+            "a local folder"
         ) from error
     if not (folder / "config.json").is_file():
         raise ModelError(

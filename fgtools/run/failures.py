@@ -16,7 +16,8 @@ MAX_QUOTED = 300
 """Longest quotation of a service's answer, in characters."""
 
 RETRIED = frozenset({"cut", "unreachable", "unreadable", "408", "425", "429", "5xx"})
-"""Kinds of failures after which the same request may well succeed."""
+"""Kinds of failures after which the same request may well succeed. A service that fell silent is not among them: it has
+been waited for, and huggingface_hub has asked it again where that is safe."""
 
 MAX_WAIT = 120.0
 """Longest wait that a service may ask for, in seconds; where it asks for more, the user is told instead."""
@@ -50,7 +51,7 @@ class Failure:
     """Why an upload failed.
 
     Attributes:
-        kind: An HTTP status such as "401", "5xx", "cut", "unreachable", "unreadable", "offline",
+        kind: An HTTP status such as "401", "5xx", "cut", "silent", "unreachable", "unreadable", "offline",
             "disk full", "file" or "other".
         detail: What the service or the operating system said, tokens removed; "" for nothing.
         wait: Seconds that the service asks to wait; 0 where it does not say.
@@ -133,6 +134,10 @@ _SENTENCES: Mapping[str, str] = {
         "the connection to {name} was cut during the work on {place}: check the internet connection and run this "
         "again; large files that have arrived are not sent again"
     ),
+    "silent": (
+        "{name} stopped answering during the work on {place}, and the connection was cut: check the internet "
+        "connection, wait some minutes and run this again; large files that have arrived are not sent again{status}"
+    ),
     "unreachable": (
         "{name} cannot be reached: check the internet connection; on Kaggle, switch Internet on in the notebook's "
         "settings"
@@ -197,6 +202,8 @@ def _classify_by_class(error: BaseException) -> str:
         return "unreadable"
     if names & {"ConnectError", "ConnectTimeout", "ProxyError", "SSLError", "gaierror", "ConnectionRefusedError"}:
         return "unreachable"
+    if names & {"ReadTimeout", "WriteTimeout"}:
+        return "silent"
     if names & {"TransportError", "ConnectionError", "TimeoutError", "Timeout", "ChunkedEncodingError"}:
         return "cut"
     return "file" if isinstance(error, OSError) and error.errno is not None else ""

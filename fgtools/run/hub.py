@@ -7,7 +7,8 @@ nothing is written beside them.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,26 @@ from fgtools.files import name_file, sha256_of
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
+
+
+SILENCE = 60.0
+"""Seconds for which the hub may neither send nor take a byte before a request ends. huggingface_hub itself waits for
+ever, and asks again, up to six times, where that is safe."""
+
+
+@contextmanager
+def limit_silence() -> Iterator[None]:
+    """End requests of huggingface_hub to which nothing comes back for SILENCE seconds; a limit of the user's stays."""
+    from huggingface_hub import get_session
+
+    session = get_session()
+    before = session.timeout
+    if before.read is None:
+        session.timeout = SILENCE
+    try:
+        yield
+    finally:
+        session.timeout = before
 
 
 @dataclass(frozen=True)
@@ -85,7 +106,7 @@ def read_repository(api: HfApi, repo_id: str, revision: str | None = None) -> Re
     from huggingface_hub.errors import RepositoryNotFoundError
 
     try:
-        info = api.model_info(repo_id, revision=revision, files_metadata=True)
+        info = api.model_info(repo_id, revision=revision, timeout=SILENCE, files_metadata=True)
     except RepositoryNotFoundError as error:
         if error.response.status_code == 404:
             return None

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fgtools.run.failures import Service
-from fgtools.run.hub import Repository, commit_files, read_repository
+from fgtools.run.hub import Repository, commit_files, limit_silence, read_repository
 from fgtools.run.login import REMEDY, Token, find_token
 from fgtools.run.publish_plan import PublishPlan, plan_changes
 from fgtools.run.uploads import PublishError, report_progress, try_repeatedly
@@ -63,6 +63,7 @@ def upload_to_hub(
     first: list[PublishPlan] = []
     made: list[str] = []
 
+    @limit_silence()
     def attempt() -> None:
         repository = read_repository(api, plan.repo_id)
         compared = _compare(plan, contents, repository, private)

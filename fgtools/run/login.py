@@ -13,6 +13,10 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+
+from fgtools.run.hub import limit_silence
+from fgtools.run.processes import LAUNCHED
 
 NAMES = ("HUGGINGFACE_TOKEN", "HF_TOKEN")
 """The names under which a token is looked for, the first one first, in every place."""
@@ -26,6 +30,9 @@ then the place. With another hash HF_TOKEN was set by somebody else since."""
 
 _FORM = re.compile(r"[\x21-\x7e]+")
 """What can be a token: others cannot be sent, and the error of the library that tries would show them."""
+
+_HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w.-]+(:[^:]+\.gguf)?\Z")
+"""What the hub calls a model, a data set, or a GGUF file of a model."""
 
 REMEDY = f"set the secret {NAMES[0]} (or {NAMES[1]})"
 
@@ -104,7 +111,8 @@ def log_in() -> Login:
     from huggingface_hub.errors import HTTPError
 
     try:
-        account = HfApi(token=token.value).whoami()
+        with limit_silence():
+            account = HfApi(token=token.value).whoami()
     except (OSError, ValueError, HTTPError) as error:  # its text may quote the token
         reason = _describe_error(error)
         if getattr(getattr(error, "response", None), "status_code", 0) == 401:
@@ -119,6 +127,17 @@ def log_in() -> Login:
     return Login(
         True, f"logged in to the Hugging Face hub as {user!r} with the token from {token.source}{other}{may}", user
     )
+
+
+def log_in_for(*names: str) -> None:
+    """Log in where a command takes something from the hub, and say on standard error how that went.
+
+    Args:
+        names: Models and data sets of the command. One that is a path here, or has no hub's form, needs no login.
+    """
+    needs_hub = any(_HUB_NAME.match(name) and not Path(name).exists() for name in names)
+    if needs_hub and LAUNCHED not in os.environ:  # processes that were started together have the token of the first
+        print(log_in().message, file=sys.stderr, flush=True)
 
 
 def _use(token: Token) -> None:

@@ -7,8 +7,11 @@ import types
 import pytest
 from huggingface_hub.errors import HTTPError
 
-from fgtools.run.login import find_token, log_in
-from tests.hub_server import READ_ONLY, HubServer
+from fgtools.__main__ import main
+from fgtools.files import InputError, write_jsonl
+from fgtools.offline import CHECKPOINT
+from fgtools.run.login import find_token, log_in, log_in_for
+from tests.hub_server import READ_ONLY, SILENT, HubServer, Repository
 
 TOKEN, OTHER, READER = "hf_thisMustNeverBeSeen", "hf_anOldOne", "hf_mayReadOnly"
 NAMES = ("HUGGINGFACE_TOKEN", "HF_TOKEN", "FGTOOLS_TOKEN_SOURCE", "FGTOOLS_BATCH")
@@ -161,6 +164,13 @@ def test_a_token_that_may_only_read_is_told(hub, monkeypatch):
     assert log_in().message.endswith("It may read only: publishing needs one that may write")
 
 
+def test_a_hub_that_says_nothing_is_given_up(hub, monkeypatch):
+    monkeypatch.setattr("fgtools.run.hub.SILENCE", 0.2)
+    monkeypatch.setenv("HUGGINGFACE_TOKEN", TOKEN)
+    hub.fail("whoami", SILENT)
+    assert "is used, but the hub could not be asked (ReadTimeout)" in log_in().message
+
+
 @pytest.mark.parametrize("status", [429, 500])
 def test_a_hub_that_does_not_answer_is_no_refusal(hub, monkeypatch, status):
     monkeypatch.setenv("HUGGINGFACE_TOKEN", TOKEN)
@@ -182,3 +192,64 @@ def test_no_error_shows_the_token(hub, monkeypatch, error):
     monkeypatch.setattr(HfApi, "whoami", refuse)
     login = log_in()
     assert not login.logged_in and type(error).__name__ in login.message and TOKEN not in login.message
+
+
+def test_a_command_logs_in_only_for_what_comes_from_the_hub(hub, monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "owner" / "here").mkdir(parents=True)
+    monkeypatch.setenv("HUGGINGFACE_TOKEN", TOKEN)
+    log_in_for("standin", "sample", "owner/here", str(tmp_path), "rows.jsonl", "a/b/transformers/c", "")
+    assert not hub.counts and capsys.readouterr() == ("", "")
+    for names in (["owner/model"], ["owner/model:file.gguf"], ["standin", "owner/rows"]):
+        log_in_for(*names)
+    shown = capsys.readouterr()
+    assert hub.counts["whoami"] == 3 and shown.err.count("logged in to the Hugging Face hub as 'you'") == 3
+    assert not shown.out and TOKEN not in shown.err and os.environ["HF_TOKEN"] == TOKEN
+    monkeypatch.setenv("FGTOOLS_LAUNCHED", "1")
+    log_in_for("owner/model")
+    assert hub.counts["whoami"] == 3
+
+
+@pytest.fixture
+def gated(hub, monkeypatch, tmp_path):
+    """A hub that gives the stand-in to those who may see it; what is loaded from it."""
+    from huggingface_hub import constants
+
+    template = hub.url + "/{repo_id}/resolve/{revision}/{filename}"
+    values = {"HUGGINGFACE_CO_URL_TEMPLATE": template, "HF_HUB_CACHE": str(tmp_path / "cache")}
+    for name, value in values.items():
+        monkeypatch.setattr(constants, name, value)
+    files = {path.name: path.read_bytes() for path in CHECKPOINT.iterdir() if path.is_file()}
+    hub.repositories["you/gated"] = Repository(True, files)
+    return "you/gated"
+
+
+def write_rows(folder):
+    from tests.toys import small_rows
+
+    rows = small_rows(60, 24)
+    write_jsonl(folder / "rows.train.jsonl", rows[4:])
+    write_jsonl(folder / "rows.eval.jsonl", rows[:4])
+    return ["--rows", str(folder)]
+
+
+def test_train_and_evaluate_take_a_gated_model_with_the_secret_that_is_announced(
+    gated, hub, monkeypatch, tmp_path, capsys
+):
+    given = ["--model", gated, "--out", str(tmp_path / "out"), *write_rows(tmp_path)]
+    evaluate = ["evaluate", *given[:-1], str(tmp_path / "rows.eval.jsonl"), "--max-new-tokens", "2"]
+    assert main(evaluate) == 1
+    shown = capsys.readouterr()
+    assert "no login: the environment gave no HUGGINGFACE_TOKEN" in shown.err
+    assert "if it is gated, accept its licence on the hub and set HUGGINGFACE_TOKEN" in shown.err
+    monkeypatch.setenv("HUGGINGFACE_TOKEN", TOKEN)  # a name that huggingface_hub itself does not know
+    assert main(evaluate) == 0
+
+    def stop(model, *_, **__):
+        raise InputError(f"{sum(weight.numel() for weight in model.parameters())} parameters are here")
+
+    monkeypatch.setattr("fgtools.train.train", stop)
+    assert main(["train", *given, "--profile", "offline", "--ignore-audit"]) == 1
+    shown = capsys.readouterr()
+    assert " parameters are here" in shown.err and TOKEN not in shown.out + shown.err
+    assert shown.err.count("logged in to the Hugging Face hub as 'you'") == 2

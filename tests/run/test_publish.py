@@ -9,7 +9,7 @@ import pytest
 from fgtools.__main__ import main
 from fgtools.files import sha256_of
 from fgtools.run import publish, uploads
-from fgtools.run.folder import RunFolder
+from fgtools.run.folder import MixedRunError, RunFolder
 from fgtools.run.publish import publish_model
 from fgtools.run.publish_plan import REQUIRED, build_publish_table, is_leftover
 from fgtools.run.uploads import PublishError
@@ -224,15 +224,15 @@ def test_without_a_token_it_says_where_one_is_looked_for(run, hub, monkeypatch):
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.route}-{case.status}-{case.times}")
 def test_every_failure_has_its_sentence_and_is_tried_again_where_that_helps(run, hub, waits, capsys, case):
     said = provoke(hub, run, case)
+    shown = capsys.readouterr()
     assert f"| {shorten(said)} |" in PAGE.read_text(encoding="utf-8")
-    own = [wait for wait in waits if wait in uploads.WAITS]
     if not case.tries:
         assert said == "published" and hub.repositories["you/model"].messages == ["Add the tuned model"]
     else:
-        assert said != "published" and ("(tried 4 times)" in said) == (case.tries == 4) and (case.tries == 4 or not own)
+        retried = "trying again in" in shown.out
+        assert said != "published" and ("(tried 4 times)" in said) == (case.tries == 4) == retried
         made = "The repository https://huggingface.co/you/model was made and is empty: the next run fills it"
         assert said.endswith(made) == (case.route not in ("create", "info"))
-    shown = capsys.readouterr()
     assert TOKEN not in said + shown.out + shown.err
 
 
@@ -242,6 +242,34 @@ def test_no_traceback_holds_the_token(run, hub):
         upload(run)
     assert "echo of <token>" in str(caught.value)
     assert TOKEN not in "".join(traceback.format_exception(caught.value))
+
+
+def test_a_limit_for_silence_holds_for_the_hub_alone_and_leaves_one_that_is_set(hub):
+    from huggingface_hub import get_session
+
+    from fgtools.run.hub import SILENCE, limit_silence
+
+    session = get_session()
+    with limit_silence():
+        assert session.timeout.read == session.timeout.write == SILENCE
+    assert session.timeout.read is None
+    session.timeout = 5
+    with limit_silence():
+        assert session.timeout.read == 5
+    session.timeout = None
+
+
+def test_figures_of_every_notebook_are_uploaded_from_where_they_lie(run, hub, tmp_path):
+    """On Kaggle each notebook's figures lie in its own output, with or without another file that is uploaded."""
+    trained, own = tmp_path / "04", RunFolder(tmp_path / "06", (run.root, tmp_path / "04"))
+    for folder, name in ((trained, "training.png"), (own.root, "own.png")):
+        (folder / "figures").mkdir(parents=True)
+        (folder / "figures" / name).write_bytes(name.encode())
+    names = {name for name in changes(publish_model(own, CARD)) if name.startswith("figures/")}
+    assert names == {"figures/comparison.png", "figures/training.png", "figures/own.png"}
+    (trained / "figures" / "comparison.png").write_bytes(b"of another training")
+    with pytest.raises(MixedRunError, match=r"one attached folder must hold figures/comparison\.png"):
+        publish_model(own, CARD)
 
 
 def test_the_hub_is_asked_to_wait_as_long_as_it_says(run, hub, waits):

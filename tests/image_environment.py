@@ -27,7 +27,7 @@ IMAGE = (
 )
 """What the image holds of what the notebooks need; versions where they are known."""
 
-SMALL = ("N_TOTAL=150", "N_EVAL=20", "EPOCHS=0.6", "MODEL=standin")
+SMALL = ("N_TOTAL=150", "N_EVAL=20", "EPOCHS=0.6", "MODEL=standin", "TIME_LIMIT=1")
 
 
 def run(*words: str | Path, **variables: str) -> str:

@@ -11,6 +11,8 @@ import pytest
 
 from fgtools.__main__ import main
 from fgtools.files import read_json, read_jsonl, sha256_of
+from fgtools.run.folder import RunFolder
+from fgtools.run.publish import build_card
 from fgtools.run.stages import STAGES
 
 SMALL = ("-p", "N_TOTAL", "150", "-p", "N_EVAL", "20", "-p", "EPOCHS", "0.6")
@@ -89,6 +91,7 @@ def test_the_series_runs_from_raw_rows_to_the_card(recipe, chains):
     manifest = json.loads((out / "manifest.json").read_text())["sha256"]
     named = {"card.md", "compare.json", "model/model.safetensors", "model/tools.json", "figures/comparison.png"}
     assert named <= set(manifest)
+    assert build_card(RunFolder(out)) == (out / "card.md").read_text()  # of the command publish, and of notebook 6
     text = (out / "card.md").read_text() + "".join(path.read_text() for path in out.glob("*.json"))
     assert str(out.parent) not in text
 

@@ -8,8 +8,10 @@ import pytest
 
 from fgtools.files import write_text
 from fgtools.profiles import RECIPES
+from fgtools.run.folder import RunFolder
 from fgtools.run.kaggle_build import Build
 from fgtools.run.kaggle_metadata import RUN_ALL
+from fgtools.run.publish import build_card
 from fgtools.run.stages import STAGES
 from tests.hub_server import HubServer
 from tests.kaggle_session import LAYOUTS, OWNER, SECRET, KernelError, build_small, run_chain
@@ -50,6 +52,13 @@ def check_series(runs, hub, recipe):
     published = hub.repositories[REPO]
     card = published.files["README.md"].decode()
     assert published.private and "offline stand-in" in card
+    attached = tuple(runs[name].output / "run" for name in [*STAGES][:-1])
+    last = RunFolder(runs["06_publish"].output / "run", attached)
+    assert card == (last.root / "card.md").read_text() == build_card(last, REPO)  # the last is the command's
+    listed = {*json.loads((last.root / "manifest.json").read_text())["sha256"]}
+    assert {"rows.train.jsonl", "model/model.safetensors", "scores.tuned.json", "card.md"} <= listed
+    drawn = {f"figures/{path.name}" for run in runs.values() for path in (run.output / "run" / "figures").glob("*.png")}
+    assert drawn == {name for name in published.files if name.startswith("figures/")} and len(drawn) > 8
     tuned = runs["04_train"].output / "run" / "model" / "config.json"
     assert published.files["config.json"] == tuned.read_bytes()
 

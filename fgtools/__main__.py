@@ -7,9 +7,7 @@ each with --help.
 from __future__ import annotations
 
 import argparse
-import math
 import os
-import re
 import sys
 from collections.abc import Sequence
 from typing import TypeAlias
@@ -20,6 +18,18 @@ from fgtools.profiles import ENGINES, GGUF_TYPES, OVER_LENGTH, PRECISIONS, PROFI
 from fgtools.rows.formats import SHAPES
 from fgtools.run import commands, kaggle_commands
 from fgtools.run.login import log_in_for
+from fgtools.run.options import (
+    GUIDE,
+    CommandParser,
+    parse_amount,
+    parse_count,
+    parse_finite,
+    parse_limit,
+    parse_name,
+    parse_positive,
+    parse_share,
+    parse_words,
+)
 from fgtools.run.processes import hide_gpus
 from fgtools.run.publish import NAME_FORMS
 from fgtools.run.session import quiet_libraries
@@ -50,7 +60,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit status: 0, 1 for an error with a message or a closed pipe, 2 for wrong usage, 130 after Ctrl-C.
     """
     words = sys.argv[1:] if arguments is None else list(arguments)
-    options = _build_parser().parse_args(words)
+    if not words:
+        print(GUIDE)
+        return 0
+    options = parse_words(_build_parser(), words)
     options.words = words[words.index(options.name_of_command) + 1 :]
     quiet_libraries()
     if options.name_of_command in ON_GPU and (line := hide_gpus()) and getattr(options, "processes", 1) == 1:
@@ -83,7 +96,7 @@ def _close_output() -> None:
 
 
 def _build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m fgtools", description="Fine-tune FunctionGemma on your own tools.")
+    parser = CommandParser(prog="python -m fgtools", description="Fine-tune FunctionGemma on your own tools.")
     parser.add_argument("--version", action="version", version=f"fgtools {__version__}", help="show the version")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     added = parser.add_subparsers(required=True, metavar="COMMAND", dest="name_of_command")
@@ -106,29 +119,6 @@ def _build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _parse_count(text: str) -> int:
-    if not re.fullmatch(r"[0-9]+", text):
-        raise argparse.ArgumentTypeError(f"must be a whole number of at least 0, got {text!r}")
-    return int(text)
-
-
-def _parse_amount(text: str) -> float:
-    number = _parse_finite(text)
-    if number < 0:
-        raise argparse.ArgumentTypeError(f"must be at least 0, got {text!r}")
-    return number
-
-
-def _parse_finite(text: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not math.isfinite(number):
-        raise argparse.ArgumentTypeError(f"must be a finite number, got {text!r}")
-    return number
-
-
 def _add_recipe(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--recipe", choices=[*RECIPES], default="native")
 
@@ -140,7 +130,7 @@ def _add_turns(parser: argparse.ArgumentParser) -> None:
 
 def _add_max_length(parser: argparse.ArgumentParser) -> None:
     text = "budget of a training text, tokens; 0: the recipe's"
-    parser.add_argument("--max-length", type=_parse_count, default=0, help=text)
+    parser.add_argument("--max-length", type=parse_count, default=0, help=text)
 
 
 def _add_run(added: Commands) -> None:
@@ -175,15 +165,15 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--revision", default="", help="commit, tag or branch of a hub data set")
     _add_recipe(parser)
     parser.add_argument(
-        "--n-total", type=_parse_count, default=0, help="raw rows to take; 0: all of a file, 3,000 of other data"
+        "--n-total", type=parse_count, default=0, help="raw rows to take; 0: all of a file, 3,000 of other data"
     )
-    parser.add_argument("--n-eval", type=_parse_count, default=300, help="evaluation rows (default: %(default)s)")
-    parser.add_argument("--seed", type=_parse_count, default=40)
+    parser.add_argument("--n-eval", type=parse_positive, default=300, help="evaluation rows (default: %(default)s)")
+    parser.add_argument("--seed", type=parse_count, default=40)
     parser.add_argument(
-        "--no-call-share", type=_parse_finite, default=-1.0, help="of the training rows (default: the recipe's)"
+        "--no-call-share", type=parse_limit, default=-1.0, help="of the training rows (default: the recipe's)"
     )
     parser.add_argument("--benchmark", default="", metavar="FILE", help="questions that must not be trained on")
-    parser.add_argument("--processes", type=_parse_count, default=0, help="that read rows (default: one a core)")
+    parser.add_argument("--processes", type=parse_count, default=0, help="that read rows (default: one a core)")
 
 
 def _add_check(added: Commands) -> None:
@@ -197,9 +187,11 @@ def _add_draft(added: Commands) -> None:
     draft = added.add_parser("draft", help="a sheet of examples for your tools: calls, and requests to write for them")
     draft.add_argument("--tools", required=True, metavar="FILE", help="as for run")
     draft.add_argument("--out", required=True, metavar="FILE", help="the CSV file to write, such as examples.csv")
-    draft.add_argument("--per-tool", type=_parse_count, default=8, help="calls a tool, at least (default: %(default)s)")
+    draft.add_argument(
+        "--per-tool", type=parse_positive, default=8, help="calls a tool, at least (default: %(default)s)"
+    )
     refusals = "lines that no tool can serve (default: one for four calls, at least one a tool)"
-    draft.add_argument("--refusals", type=_parse_count, default=-1, metavar="N", help=refusals)
+    draft.add_argument("--refusals", type=parse_count, default=-1, metavar="N", help=refusals)
     endpoint = "an OpenAI-compatible address that writes the requests; its key: FGTOOLS_API_KEY or OPENAI_API_KEY"
     draft.add_argument("--endpoint", default="", metavar="URL", help=endpoint)
     draft.add_argument("--model", default="", metavar="NAME", help="the model behind the endpoint")
@@ -232,30 +224,30 @@ def _add_train(added: Commands) -> None:
     _add_recipe(train)
     train.add_argument("--profile", choices=["auto", *PROFILES], default="auto")
     train.add_argument("--out", required=True)
-    train.add_argument("--seed", type=_parse_count, default=40)
+    train.add_argument("--seed", type=parse_count, default=40)
     train.add_argument(
-        "--seeds", type=_parse_count, nargs="+", metavar="SEED", help="train once each, scored on the same rows"
+        "--seeds", type=parse_count, nargs="+", metavar="SEED", help="train once each, scored on the same rows"
     )
     train.add_argument(
         "--arguments", default="", metavar="FILE", help="trl.SFTConfig as JSON, in place of the next five options"
     )
-    train.add_argument("--epochs", type=_parse_amount, default=0, help="passes; 0: the model's or the recipe's")
-    train.add_argument("--learning-rate", type=_parse_amount, default=0, help="peak; 0: the model's or the recipe's")
+    train.add_argument("--epochs", type=parse_amount, default=0, help="passes; 0: the model's or the recipe's")
+    train.add_argument("--learning-rate", type=parse_amount, default=0, help="peak; 0: the model's or the recipe's")
     train.add_argument(
-        "--batch-size", type=_parse_count, default=0, help="rows of a step, over all processes; 0: as above"
+        "--batch-size", type=parse_count, default=0, help="rows of a step, over all processes; 0: as above"
     )
     _add_max_length(train)
     train.add_argument("--precision", choices=["auto", *PRECISIONS], default="auto", help="default: by the GPU")
     train.add_argument("--over-length", choices=["", *OVER_LENGTH], default="", help="rows over the budget")
     train.add_argument("--engine", choices=["", *ENGINES], default="", help="'trl' for TRL's own loss and batches")
     train.add_argument(
-        "--patience", type=_parse_count, default=0, help="evaluations without a better one before it stops"
+        "--patience", type=parse_count, default=0, help="evaluations without a better one before it stops"
     )
-    train.add_argument("--lora-rank", type=_parse_count, default=0, help="train adapters of this rank; 0: all weights")
+    train.add_argument("--lora-rank", type=parse_count, default=0, help="train adapters of this rank; 0: all weights")
     train.add_argument("--resume", action="store_true", help="go on from this training's newest checkpoint")
-    train.add_argument("--processes", type=_parse_count, default=1, help="start as many, through accelerate")
+    train.add_argument("--processes", type=parse_positive, default=1, help="start as many, through accelerate")
     text = "hours until the model is saved: it stops in time; 0: on Kaggle what is left of the session's 12"
-    train.add_argument("--time-limit", type=_parse_amount, default=0, metavar="HOURS", help=text)
+    train.add_argument("--time-limit", type=parse_amount, default=0, metavar="HOURS", help=text)
     train.add_argument("--ignore-audit", action="store_true", help="train although the audit of the rows found errors")
     train.set_defaults(command=commands.train)
 
@@ -266,14 +258,14 @@ def _add_evaluate(added: Commands) -> None:
     evaluate.add_argument("--rows", required=True, help="a rows.*.jsonl file")
     _add_recipe(evaluate)
     evaluate.add_argument("--out", required=True)
-    evaluate.add_argument("--max-new-tokens", type=_parse_count, default=0, help="0: from the longest gold")
+    evaluate.add_argument("--max-new-tokens", type=parse_count, default=0, help="0: from the longest gold")
     evaluate.add_argument(
-        "--batch-size", type=_parse_count, default=0, help="rows at once; 0: what a GPU's memory holds, on a CPU 64"
+        "--batch-size", type=parse_count, default=0, help="rows at once; 0: what a GPU's memory holds, on a CPU 64"
     )
     files = "of the files: replies.NAME.jsonl and scores.NAME.json; NAME.constrained with --constrain"
-    evaluate.add_argument("--name", default="", help=files)
+    evaluate.add_argument("--name", type=parse_name, default="", help=files)
     evaluate.add_argument("--constrain", action="store_true", help="allow declared tools and arguments alone")
-    evaluate.add_argument("--processes", type=_parse_count, default=0, help="default: one a GPU where that pays")
+    evaluate.add_argument("--processes", type=parse_count, default=0, help="default: one a GPU where that pays")
     evaluate.set_defaults(command=commands.evaluate)
 
 
@@ -282,7 +274,7 @@ def _add_score(added: Commands) -> None:
     score.add_argument("--rows", required=True, help="a rows.*.jsonl file")
     score.add_argument("--replies", required=True, help='a file of {"row_id", "reply"} lines, "confidence" where known')
     text = "share of answered rows that is to be right, for the threshold of unsure replies (default: %(default)s)"
-    score.add_argument("--precision", type=_parse_amount, default=0.9, metavar="SHARE", help=text)
+    score.add_argument("--precision", type=parse_share, default=0.9, metavar="SHARE", help=text)
     _add_recipe(score)
     score.set_defaults(command=commands.score)
 
@@ -301,7 +293,7 @@ def _add_export(added: Commands) -> None:
     export.add_argument("--replies", default="", metavar="FILE", help=replies)
     _add_recipe(export)
     export.add_argument(
-        "--max-new-tokens", type=_parse_count, default=0, help="0: that of the replies, or from the longest gold"
+        "--max-new-tokens", type=parse_count, default=0, help="0: that of the replies, or from the longest gold"
     )
     export.add_argument("--out", required=True)
     export.set_defaults(command=commands.export)
@@ -331,10 +323,10 @@ def _add_call(added: Commands) -> None:
     recipe = "how the model was trained (default: what its tools.json says, or else native)"
     call.add_argument("--recipe", choices=["", *RECIPES], default="", help=recipe)
     budget = "budget of the reply; 0: from the longest answer of the training"
-    call.add_argument("--max-new-tokens", type=_parse_count, default=0, help=budget)
+    call.add_argument("--max-new-tokens", type=parse_count, default=0, help=budget)
     call.add_argument("--constrain", action="store_true", help="allow declared tools and arguments alone")
     text = "such as --threshold=-0.6: a lower confidence is marked as unsure; notebook 5 and `score` print one"
-    call.add_argument("--threshold", type=_parse_finite, metavar="LOGPROB", help=text)
+    call.add_argument("--threshold", type=parse_finite, metavar="LOGPROB", help=text)
     call.add_argument("--json", action="store_true", help="one JSON object in place of the text")
     call.add_argument("--timing", action="store_true", help="say on standard error where the seconds went")
     call.set_defaults(command=commands.call)

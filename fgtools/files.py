@@ -51,6 +51,11 @@ def name_file(path: Path, verb: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        above = next((one for one in (path, *path.parents) if one.exists()), path)
+        if not above.is_dir() and isinstance(error, (NotADirectoryError, FileExistsError)):
+            raise FileError(
+                f"{path} must be {verb} in a folder, but {above} is a file: give another path, or move that file away"
+            ) from error
         reason = error.strerror or error
         raise FileError(f"{path} must be {verb}, but {reason}: check the permissions and the free space") from error
 
@@ -181,10 +186,19 @@ def parse_line(line: bytes, path: Path, number: int) -> dict[str, Any]:
     return row
 
 
-def read_text(path: Path) -> str:
-    """Read UTF-8 text; raises DataFileError where it is missing or not UTF-8, FileError where it cannot be read."""
+def require_file(path: Path) -> None:
+    """Raise DataFileError where a path is no file; of a folder the message names files that lie in it."""
+    if path.is_dir():
+        held = sorted(one.name for one in path.iterdir() if one.is_file() and not one.name.startswith("."))
+        which = f", such as {', '.join(held[:3])}" if held else ""
+        raise DataFileError(f"{path} must be a file, but is a folder: name the file in it{which}")
     if not path.is_file():
         raise DataFileError(f"the file {path} must exist, but it does not: check the path")
+
+
+def read_text(path: Path) -> str:
+    """Read UTF-8 text; raises DataFileError where it is missing or not UTF-8, FileError where it cannot be read."""
+    require_file(path)
     try:
         with name_file(path, "read"):
             return path.read_text(encoding="utf-8-sig")
@@ -228,8 +242,7 @@ def read_gguf(path: Path) -> GgufHeader:
     Raises:
         DataFileError: The file is missing, is no GGUF file, or its header is cut off or damaged.
     """
-    if not path.is_file():
-        raise DataFileError(f"the file {path} must exist, but it does not: check the path")
+    require_file(path)
     with name_file(path, "read"), path.open("rb") as file:
         magic, version = file.read(4), file.read(4)
         if magic != b"GGUF" or version not in (b"\2\0\0\0", b"\3\0\0\0"):

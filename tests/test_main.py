@@ -213,12 +213,21 @@ def test_errors_are_one_message_and_status_1(arguments, message, tmp_path, monke
 
 @pytest.mark.parametrize(
     "arguments",
-    [["run", "--profile", "tpu"], ["prepare", "--recipe", "none"], ["evaluate", "--model", "standin"], ["no"], []],
+    [["run", "--profile", "tpu"], ["prepare", "--recipe", "none"], ["evaluate", "--model", "standin"], ["no"]],
 )
 def test_wrong_usage_is_status_2(arguments):
     with pytest.raises(SystemExit) as caught:
         main(arguments)
     assert caught.value.code == 2
+
+
+def test_without_a_command_a_short_guide_is_printed(capsys):
+    assert main([]) == 0
+    shown = capsys.readouterr().out
+    assert len(shown.splitlines()) < 20 and max(map(len, shown.splitlines())) <= 120
+    commands = list_commands(_build_parser())
+    assert set(re.findall(r"-m fgtools ([a-z]+)", shown)) == {"run", "draft", "audit", "call"}
+    assert all(re.search(rf"\b{command}\b", shown) for command in commands)
 
 
 @pytest.mark.parametrize(

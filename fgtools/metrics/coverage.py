@@ -255,7 +255,7 @@ def choose_threshold(outcomes: Sequence[Outcome], precision: float, measure: str
         ValueError: The precision is out of range.
     """
     if not 0 < precision <= 1:
-        raise InputError(f"PRECISION must be a share above 0 and at most 1, got {precision!r}: 0.9 is usual")
+        raise InputError(f"TARGET_PRECISION must be a share above 0 and at most 1, got {precision!r}: 0.9 is usual")
     choosing, checking = split_halves(outcomes)
     fitting = [
         point for point in build_curve(choosing) if point.right.n >= MIN_ANSWERED and point.right.rate >= precision

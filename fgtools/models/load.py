@@ -29,6 +29,7 @@ from fgtools.models.device import choose_device_and_dtype, detect_capability
 from fgtools.models.errors import ModelError
 from fgtools.offline import CHECKPOINT
 from fgtools.profiles import FUNCTIONGEMMA
+from fgtools.rows.hub_errors import explain_hub_error, is_offline
 
 STANDIN = "standin"
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+\Z")
@@ -94,7 +95,9 @@ def _require(folder: Path, file: str) -> None:
                 f"MODEL must name one of the {len(files)} GGUF files in {folder.name!r}, and not their folder: give "
                 f"{str(folder / files[0])!r}" + (f", or {', '.join(files[1:4])}" if files[1:] else "")
             )
-        raise ModelError(f"the model folder {folder.name!r} must hold {file}, but does not: check MODEL")
+        inner = folder / "model"
+        hint = f"the run's model is {str(inner)!r}" if (inner / file).is_file() else "check MODEL"
+        raise ModelError(f"the model folder {folder.name!r} must hold {file}, but does not: {hint}")
 
 
 def _fetch_from_kaggle(handle: str) -> Path:
@@ -113,11 +116,29 @@ def _fetch_from_kaggle(handle: str) -> Path:
         exceptions.UnauthenticatedError,
         exceptions.DataCorruptionError,
     ) as error:
-        raise ModelError(
-            f"kagglehub could not fetch {handle!r} ({type(error).__name__}): check the handle, accept the model's "
-            "licence on its Kaggle page, attach it to the notebook (Add Input, Models), switch the internet on, or "
-            "give MODEL a local folder"
-        ) from error
+        raise ModelError(f"kagglehub could not fetch {handle!r}: {_explain_kaggle(error)}") from error
+
+
+def _explain_kaggle(error: Exception) -> str:
+    """Return what to do about an error of kagglehub; a login is named only where one can help."""
+    names = {base.__name__ for base in type(error).__mro__}
+    status = getattr(getattr(error, "response", None), "status_code", 0)
+    if names & {"CredentialError", "UnauthenticatedError"} or status in (401, 403):
+        return (
+            f"it is given to those who are logged in and accepted its licence ({type(error).__name__}): accept it on "
+            "the model's Kaggle page and set KAGGLE_API_TOKEN, or give MODEL a local folder"
+        )
+    if "NotFoundError" in names or status == 404:
+        return "Kaggle has no model of that handle, owner/model/framework/variation: check the spelling"
+    if names & {"ConnectionError", "Timeout", "TimeoutError", "ConnectError", "gaierror"}:
+        return (
+            "Kaggle cannot be reached: check the internet connection; in a notebook of Kaggle switch Internet on, or "
+            "attach the model (Add Input, Models); or give MODEL a local folder"
+        )
+    return (
+        f"{type(error).__name__}: check the handle, attach the model to the notebook (Add Input, Models), or give "
+        "MODEL a local folder"
+    )
 
 
 def _fetch_from_hub(repo_id: str, file: str = "") -> Path:
@@ -130,12 +151,9 @@ def _fetch_from_hub(repo_id: str, file: str = "") -> Path:
             return Path(huggingface_hub.hf_hub_download(repo_id, file))
         folder = Path(huggingface_hub.snapshot_download(repo_id, ignore_patterns=["*.gguf"]))
     except (OSError, HTTPError, HFValidationError) as error:
-        of = f"{file} of " if file else ""
-        raise ModelError(
-            f"the hub could not give {of}{repo_id!r} ({type(error).__name__}): check its name; if it "
-            "is gated, accept its licence on the hub and set HUGGINGFACE_TOKEN; switch the internet on, or give MODEL "
-            "a local folder"
-        ) from error
+        if "EntryNotFoundError" in {base.__name__ for base in type(error).__mro__} and file and not is_offline():
+            raise ModelError(f"{repo_id!r} of the hub must hold {file}, but does not: check the file's name") from error
+        raise ModelError(explain_hub_error(error, repo_id)) from error
     if not (folder / "config.json").is_file():
         raise ModelError(
             f"{repo_id!r} of the hub must hold config.json, but does not: where it offers GGUF files, name one, as in "

@@ -5,12 +5,14 @@ Knows tokenizers and templates; not weights or trainers.
 
 from fgtools.prompts.audit import Audit, audit_rows
 from fgtools.prompts.batch import EncodedRows, encode_rows
+from fgtools.prompts.checks import Check
 from fgtools.prompts.encode import IGNORED, Encoded, TooLong, encode_row, render_prompt
 from fgtools.prompts.template import probe_template
 
 __all__ = [
     "IGNORED",
     "Audit",
+    "Check",
     "Encoded",
     "EncodedRows",
     "TooLong",

@@ -179,10 +179,11 @@ def audit_rows(
     encoded = encode_rows(rows, tokenizer, recipe, NO_LIMIT).encoded
     lengths = [len(one.input_ids) for one in encoded[:n_train]]
     beyond = sum(one.n_prompt >= budget for one in encoded[:n_train])
+    fits = min(lengths, default=0) <= budget or bool(encode_rows(rows[:n_train], tokenizer, recipe, budget).encoded)
     checks = [
         *token_checks(rows, encoded, tokenizer, recipe),
         *schema_checks(rows, tokenizer, recipe, coverage),
-        length_check(rows[:n_train], lengths, budget, recipe),
+        length_check(rows[:n_train], lengths, budget, recipe, fits),
         mention_check(rows),
         *leak_checks(sides, recipe),
     ]

@@ -272,7 +272,9 @@ def _is_mentioned(name: str, reply: str) -> bool:
     return re.search(marks + re.escape(name) + end, reply) is not None
 
 
-def length_check(rows: Sequence[Mapping[str, Any]], lengths: Sequence[int], budget: int, recipe: Recipe) -> Check:
+def length_check(
+    rows: Sequence[Mapping[str, Any]], lengths: Sequence[int], budget: int, recipe: Recipe, fits: bool = True
+) -> Check:
     """Return the Check of training rows that exceed the budget.
 
     Args:
@@ -280,11 +282,17 @@ def length_check(rows: Sequence[Mapping[str, Any]], lengths: Sequence[int], budg
         lengths: Their lengths in tokens.
         budget: The longest text that is trained on whole, in tokens.
         recipe: The recipe; says what happens to longer rows.
+        fits: Whether any row fits, if need be made smaller. Where none does and rows are not cut, it is an error.
     """
     found = _Finder()
     for row, length in zip(rows, lengths, strict=True):
         if length > budget:
             found.note("over_budget", row)
+    if rows and recipe.over_length != "cut" and not fits:
+        ask = "raise MAX_LENGTH (--max-length)"
+        what = f"training rows do not fit into {budget} tokens, so none is left to train on"
+        needed = f"{ask}: the shortest has {min(lengths)} tokens, the longest {max(lengths)}"
+        return found.check("over_budget", ERROR, len(rows), what, needed)
     remedies = {
         "cut": "this recipe cuts them silently, the answer first: use the native recipe or raise MAX_LENGTH",
         "reject": "they lose old context or stay out: raise MAX_LENGTH, or OVER_LENGTH = 'prune' offers fewer tools",

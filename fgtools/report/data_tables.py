@@ -16,10 +16,53 @@ from fgtools.rows.remedies import Coverage
 from fgtools.schema.types import JSON_TYPES
 
 if TYPE_CHECKING:
-    from fgtools.prompts import Audit
+    from fgtools.prompts import Audit, Check
 
 NO_PARSER_SAID = "the client parses the text (fgtools.calls.parse_reply)"
 """What is said of an engine without a parser for FunctionGemma."""
+
+HOLDS = {
+    "control_tokens_in_vocabulary": "every control token is one id",
+    "round_trip": "every target reads back as its gold",
+    "bos": "every text begins with the one <bos>",
+    "label_mask": "the labels are those that the recipe promises",
+    "active_control_tokens": "no text of a row is read as a turn or a call",
+    "glued_requests": "every request has a turn of its own",
+    "control_tokens_in_messages": "no message holds a control token",
+    "control_tokens_in_tools": "no tool holds a control token",
+    "control_tokens_in_gold": "no gold holds a control token",
+    "undeclared_tool": "every gold calls a declared tool",
+    "hidden_gold_arguments": "the prompt shows every parameter that a gold uses",
+    "hidden_parameters": "the prompt shows every declared parameter",
+    "hidden_facts": "the prompt shows every fact of a tool",
+    "renamed": "no name had to be replaced",
+    "null_arguments": "no gold holds null",
+    "gold_fails_schema": "every gold fits its own schema",
+    "replies_mention_tools": "no reply without a call names a declared tool",
+    "over_budget": "every training row fits the budget",
+    "leaks": "no held-out row has its request and tools in training",
+    "near_leaks": "no held-out row has nearly its request in training",
+    "duplicates": "no training row is a copy",
+    "no_call_rows": "every training row has a call as its right answer",
+}
+"""What is said of a check that found nothing, by its name."""
+
+_OF_SPLIT = {
+    "train": "rows to train on",
+    "eval": "held-out rows that score the model",
+    "unseen": "held-out rows whose tools no training row declares",
+    "duplicates": "left out: same request, tools and gold as an earlier row",
+    "conflicts": "requests with the same tools whose golds disagree",
+    "conflict_rows": "left out: the minority of those, or all where there is no majority",
+    "leaks": "left out of training: the same request and tools are held out",
+    "set_aside": "left out: they declare a held-out tool without calling it",
+    "overlaps": "left out of training: their request is one of BENCHMARK's",
+    "near_within": "rows with a near duplicate on their own side",
+    "near_across": "held-out rows with a near duplicate in training",
+    "held_out_tools": "tools that training does not see",
+    "no_call_dropped": "left out of training: no call, and over NO_CALL_SHARE",
+}
+"""What the counts of a split say, by their name in funnel.json."""
 
 _SEVERITIES = ("error", "warning", "note")
 """From the gravest to the least."""
@@ -62,6 +105,23 @@ def build_examples_table(examples: Mapping[str, Sequence[Mapping[str, str]]]) ->
     return pandas.DataFrame(rows, columns=["reason", "row", "what was found"])
 
 
+def build_split_table(funnel: Mapping[str, Any]) -> pandas.DataFrame:
+    """Return the counts of a split with what they say, and what the last raw rows as evaluation rows would let through.
+
+    Args:
+        funnel: What `rows.Prepared.to_funnel` returns.
+    """
+    split, would = funnel["split"], funnel["row_wise_split_would_leak"]
+    rows = [(name, count, _OF_SPLIT.get(name, "")) for name, count in split.items()]
+    last = f"had the last {would['n_eval']} rows been the evaluation rows, as in the tutorial"
+    rows += [
+        ("would leak: exact", would["exact"], f"{last}: those whose request and tools are in training too"),
+        ("would leak: request", would["request"], "those whose request alone is in training"),
+        ("would leak: near", would["near"], "those whose request is nearly in training, or their conversation is"),
+    ]
+    return pandas.DataFrame(rows, columns=["rows", "count", "what they are"])
+
+
 def build_parameters_table(tools: Sequence[Mapping[str, Any]]) -> pandas.DataFrame:
     """Return one row a parameter of some function schemas: tool, parameter, its type, whether it is required."""
     rows = []
@@ -74,7 +134,10 @@ def build_parameters_table(tools: Sequence[Mapping[str, Any]]) -> pandas.DataFra
 
 
 def build_audit_table(audit: Audit) -> pandas.DataFrame:
-    """Return every check of an audit, those that found something first; `severity` is "ok" where nothing was found."""
+    """Return every check of an audit, those that found something first.
+
+    Where nothing was found `severity` is "ok", and `what` says what holds.
+    """
     checks = sorted(audit.checks, key=lambda check: (not check.count, _SEVERITIES.index(check.severity)))
     rows = [
         (
@@ -82,12 +145,19 @@ def build_audit_table(audit: Audit) -> pandas.DataFrame:
             check.name,
             check.count,
             check.n,
-            check.what + (f" (e.g. {', '.join(check.examples)})" if check.examples else ""),
+            _describe_check(check),
             check.remedy if check.count else "",
         )
         for check in checks
     ]
     return pandas.DataFrame(rows, columns=["severity", "check", "found", "of", "what", "remedy"])
+
+
+def _describe_check(check: Check) -> str:
+    """Return what a check found, with its examples; what holds where it found nothing."""
+    if not check.count:
+        return HOLDS.get(check.name, f"none of these: {check.what}")
+    return check.what + (f" (e.g. {', '.join(check.examples)})" if check.examples else "")
 
 
 def build_engines_table(counts: Sequence[Mapping[str, Any]]) -> pandas.DataFrame:

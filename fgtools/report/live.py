@@ -38,5 +38,6 @@ class LiveCurves(TrainerCallback):
 
 def build_live_callbacks() -> list[TrainerCallback]:
     """Return LiveCurves where a person watches a notebook; nothing in a terminal or where nobody watches."""
-    in_notebook = "IPython" in sys.modules and sys.modules["IPython"].get_ipython() is not None
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    in_notebook = getattr(shell, "kernel", None) is not None  # IPython in a terminal can show no figure
     return [LiveCurves()] if in_notebook and is_watched() else []

@@ -24,6 +24,7 @@ __all__ = [
     "duplicates",
     "endpoint",
     "formats",
+    "hub_errors",
     "limit_no_call",
     "load_raw_rows",
     "load_requests",

@@ -17,6 +17,7 @@ from fgtools.files import InputError
 from fgtools.profiles import HERMES
 from fgtools.rows.datafiles import SUFFIXES, SourceError, TableRows, find_suffix, open_local_rows
 from fgtools.rows.fields import GIVEN_TOOLS, TOOLS_REPLACED, is_empty
+from fgtools.rows.hub_errors import explain_hub_error
 from fgtools.rows.messages import TOOL_COLUMNS
 from fgtools.rows.store import LazyRows, select_rows
 from fgtools.schema import parse_tool_file
@@ -141,6 +142,8 @@ def load_raw_rows(
         SchemaError: The file of tools holds none.
         InputError: n_total is negative, or tools are given for the offline sample.
     """
+    if not data:
+        raise SourceError("DATA must name a file, a folder, a hub data set or 'sample', got '': leave it out for none")
     if tools:
         if data == "sample":
             raise InputError(f"TOOLS must come with DATA of your own: the offline sample has its own; got {tools!r}")
@@ -208,10 +211,7 @@ def _load_hub_rows(data: str, split: str, config: str, revision: str) -> Sequenc
         dataset = datasets.load_dataset(data, split=split, **{name: value for name, value in options.items() if value})
         rows = TableRows(dataset.data.table)
     except (OSError, ValueError, HTTPError) as error:
-        raise SourceError(
-            f"the hub data set {data!r} could not be loaded ({type(error).__name__}): check its name and split "
-            f"{split!r}, switch the notebook's internet on, or pass DATA the path of a local file"
-        ) from error
+        raise SourceError(_explain(error, data, split)) from error
     except datasets.exceptions.DatasetGenerationError:  # rows of different types, which Arrow cannot hold
         return _load_hub_json(data, split, config, revision)
     if not rows.nested:
@@ -221,6 +221,13 @@ def _load_hub_rows(data: str, split: str, config: str, revision: str) -> Sequenc
     except SourceError:
         print(f"{data}: nulls are dropped from {', '.join(rows.nested)}: Arrow fills missing keys with them")
         return rows
+
+
+def _explain(error: Exception, data: str, split: str) -> str:
+    """Return why a hub data set did not load; errors of datasets about a split or a configuration say it themselves."""
+    if type(error) is ValueError:
+        return f"the split {split!r} of the data set {data!r} must load, but {' '.join(str(error).split())[:300]}"
+    return explain_hub_error(error, data, "data set")
 
 
 def _load_hub_json(data: str, split: str, config: str, revision: str) -> Sequence[Any]:
@@ -237,6 +244,6 @@ def _load_hub_json(data: str, split: str, config: str, revision: str) -> Sequenc
             raise SourceError(f"the hub data set {data!r} must hold JSON files for the split {split!r}, got {names}")
         paths = [hf_hub_download(data, name, **at) for name in sorted(wanted)]
     except (OSError, HTTPError) as error:
-        raise SourceError(f"the files of {data!r} could not be fetched ({type(error).__name__})") from error
+        raise SourceError(explain_hub_error(error, data, "data set")) from error
     print(f"{data}: read from {', '.join(sorted(wanted))}, since Arrow's columns would change nested values")
     return OrderedRows([part for path in paths for part in open_local_rows(Path(path))])

@@ -15,6 +15,7 @@ __all__ = [
     "kaggle_push",
     "login",
     "notebooks",
+    "options",
     "packages",
     "parameters",
     "processes",

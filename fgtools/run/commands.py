@@ -59,12 +59,12 @@ def run(options: Namespace) -> None:
 def check(options: Namespace) -> None:
     """Print what the self-check of a model finds; raises SelfCheckError if a check does not hold."""
     from fgtools.models import load_model, load_tokenizer
-    from fgtools.report.layout import render_table
+    from fgtools.report.layout import print_table
     from fgtools.run.self_check import build_self_check_table, check_model, require_known_model
 
     tokenizer = load_tokenizer(options.model)
     findings = check_model(load_model(options.model), tokenizer)
-    print(render_table(build_self_check_table(findings)))
+    print_table(build_self_check_table(findings))
     require_known_model(findings)
 
 
@@ -97,14 +97,14 @@ def prepare(options: Namespace) -> None:
     """Write rows.*.jsonl and funnel.json, as notebook 2 does."""
     from fgtools.models import load_tokenizer
     from fgtools.report.data_tables import build_funnel_table
-    from fgtools.report.layout import render_table
+    from fgtools.report.layout import print_table
 
     raw = _load_raw(options)
     prepared, _ = _prepare(options, raw, load_tokenizer(options.model))
     prepared.write(open_run(options.out).root)
     counts = ", ".join(f"{shape}: {count}" for shape, count in prepared.rowset.shapes.items())
-    print(f"shapes of the raw rows, by their columns: {counts} (SHAPE forces one)")
-    print(render_table(build_funnel_table(prepared.rowset.funnel, prepared.rowset.n_raw)))
+    print(f"shapes of the raw rows, by their columns: {counts} (--shape forces one)")
+    print_table(build_funnel_table(prepared.rowset.funnel, prepared.rowset.n_raw))
     print(prepared.describe())
     print(describe_sums(prepared.to_funnel()))
 
@@ -115,7 +115,7 @@ def audit(options: Namespace) -> None:
     from fgtools.prompts import audit_rows
     from fgtools.prompts.audit import require_clean
     from fgtools.report.data_tables import build_audit_table, build_coverage_table, build_engines_table
-    from fgtools.report.layout import render_table
+    from fgtools.report.layout import print_table
 
     raw = _load_raw(options)
     tokenizer = load_tokenizer(options.model, options.chat_template)
@@ -123,10 +123,10 @@ def audit(options: Namespace) -> None:
     budget = options.max_length or None
     found = audit_rows(prepared.sides(), tokenizer, options.recipe, coverage=coverage, max_length=budget)
     print(describe_sums(prepared.to_funnel()))
-    print(render_table(build_coverage_table(coverage, prepared.rowset.remedies)))
-    print(render_table(build_audit_table(found), width=44))
+    print_table(build_coverage_table(coverage, prepared.rowset.remedies))
+    print_table(build_audit_table(found), width=44)
     print("\nwho reads these calls:")
-    print(render_table(build_engines_table(found.engines), width=36))
+    print_table(build_engines_table(found.engines), width=36)
     print("lengths of the training rows, in tokens:", found.lengths.to_dict())
     if options.out:
         from fgtools.report.figures import new_axes, plot_lengths, save_figure
@@ -186,7 +186,7 @@ def train(options: Namespace) -> None:
 
 def _train_seeds(options: Namespace) -> None:
     """Train once with each seed and score every model on the same evaluation rows, which chose no checkpoint."""
-    from fgtools.report.layout import render_table
+    from fgtools.report.layout import print_table
     from fgtools.report.tables import build_seeds_table
     from fgtools.run.training import ROWS, score_trained
 
@@ -200,7 +200,7 @@ def _train_seeds(options: Namespace) -> None:
     if not rank:
         n = len(scores[seed].rows)
         print(f"every seed is scored on the same {n} rows of {rows_eval}, none of which chose a checkpoint")
-        print(render_table(build_seeds_table(trainings, scores)))
+        print_table(build_seeds_table(trainings, scores))
 
 
 def _train_once(options: Namespace, seed: int, out: RunFolder, share: int = 1) -> TrainResult:
@@ -215,6 +215,9 @@ def _train_once(options: Namespace, seed: int, out: RunFolder, share: int = 1) -
     from fgtools.train import describe_steps
     from fgtools.train import train as train_rows
 
+    if Path(options.rows).is_file():
+        folder = Path(options.rows).parent
+        raise InputError(f"--rows must be a folder that `prepare` wrote, got the file {options.rows}: give {folder}")
     capability = detect_capability()
     state = PartialState(cpu=capability is None)
     resolved = resolve_profile(options.profile, capability)
@@ -270,7 +273,7 @@ def evaluate(options: Namespace) -> None:
 
     from fgtools.models import load_model, load_tokenizer
     from fgtools.models.device import detect_capability
-    from fgtools.report.layout import render_table
+    from fgtools.report.layout import print_table
     from fgtools.report.tables import build_ladder_table
     from fgtools.run import evaluation
 
@@ -291,7 +294,7 @@ def evaluate(options: Namespace) -> None:
     evaluated = evaluation.evaluate(model, tokenizer, rows, options.recipe, **how)
     if first:
         evaluated.write(out, *names, evaluation.list_inputs(Path(options.rows), options.model))
-        print(render_table(build_ladder_table(evaluated.scores)))
+        print_table(build_ladder_table(evaluated.scores))
         for few in filter(None, _describe_few(evaluated.scores)):
             print(few)
 
@@ -353,7 +356,7 @@ def _describe_few(scores: Scores) -> tuple[str, str]:
 
 def publish(options: Namespace) -> None:
     """Publish a run's model, or show what that would mean; print the table of its files."""
-    from fgtools.report.layout import render_table
+    from fgtools.report.layout import print_table
     from fgtools.run.login import log_in
     from fgtools.run.publish import build_card, publish_model
     from fgtools.run.publish_plan import build_publish_table
@@ -364,13 +367,13 @@ def publish(options: Namespace) -> None:
         print(log_in().message)
     run, how = open_run(options.run), (options.dry_run, options.private, options.replace)
     plan = publish_model(run, build_card(run, options.repo, options.languages), options.repo, options.to, *how)
-    print(render_table(build_publish_table(plan)))
+    print_table(build_publish_table(plan))
     print(plan.describe())
 
 
 def export(options: Namespace) -> None:
     """Write files for llama.cpp or Ollama, score them where there are rows, and print the table; a loss is an error."""
-    from fgtools.report.layout import render_table
+    from fgtools.report.layout import print_table
     from fgtools.run.export import build_export_table, export_model, require_kept
 
     out = open_run(options.out)
@@ -378,7 +381,7 @@ def export(options: Namespace) -> None:
     limits = {"recipe": options.recipe, "max_new_tokens": options.max_new_tokens}
     exported = export_model(options.model, out, options.types, **how, **limits)
     if exported["rows"]:
-        print(render_table(build_export_table(exported)))
+        print_table(build_export_table(exported))
     for file in exported["variants"]:
         print(f"{out.root / file['file']}: {file['verdict']}")
     require_kept(exported)

@@ -195,7 +195,7 @@ def open_run(run_dir: str | Path = "", input_run: str | None = None) -> RunFolde
         run_dir = os.environ.get("FGTOOLS_RUN_DIR") or ("/kaggle/working/run" if is_on_kaggle() else beside)
     root = Path(run_dir)
     if root.exists() and not root.is_dir():
-        raise FileError(f"RUN_DIR must be a folder, got the file {root}: choose another name")
+        raise FileError(f"the run folder (RUN_DIR, --out) must be a folder, got the file {root}: choose another name")
     make_folder(root)
     mount = find_kaggle_inputs()
     runs = [run for run in find_attached_runs(mount) if root not in run.folders] if mount else []

@@ -201,14 +201,14 @@ def _state(run: RunFolder, stage: str, notebook: Path, parameters: Mapping[str, 
 def render_summary(run: RunFolder) -> str:
     """Return what a run came to, as text: the before/after table, the paths of figures and executed notebooks."""
     from fgtools.metrics import Comparison
-    from fgtools.report.layout import render_table
+    from fgtools.report.layout import measure_terminal, render_table
     from fgtools.report.tables import DECIDES_NOTE, build_comparison_table
 
     lines = []
     if (run.root / "compare.json").exists():
         comparison = Comparison.from_dict(run.read_json("compare.json"))
         banner = load_settings(run).banner
-        table = render_table(build_comparison_table(comparison))
+        table = render_table(build_comparison_table(comparison), total=measure_terminal())
         lines += [*([banner] if banner else []), table, DECIDES_NOTE, comparison.verdict, ""]
     if (run.root / "self_check.json").exists():
         lines += [f"self-check  {line}" for line in describe_records(run.read_json("self_check.json"))]

@@ -12,6 +12,33 @@ from pathlib import Path
 from typing import Any
 
 from fgtools.files import FgtoolsError
+from fgtools.profiles import ENGINES, OVER_LENGTH, PRECISIONS, PROFILES, RECIPES, TURNS
+
+_KINDS = {
+    "int": "a whole number, such as 20",
+    "float": "a finite number, such as 0.5",
+    "bool": "True or False",
+    "list": "a list as JSON, such as [15, 25]",
+}
+"""What a value of a type must be, for people."""
+
+_LEAST = {
+    "N_EVAL": 1,
+    **dict.fromkeys(("SEED", "N_TOTAL", "SHOW", "EPOCHS", "LEARNING_RATE", "BATCH_SIZE", "MAX_LENGTH", "PATIENCE"), 0),
+    **dict.fromkeys(("LORA_RANK", "PROCESSES", "TIME_LIMIT", "MAX_NEW_TOKENS", "TUTORIAL_ROWS"), 0),
+}
+"""The least value of a parameter that is a number."""
+
+_CHOICES: Mapping[str, tuple[str, ...]] = {
+    "PROFILE": ("auto", *PROFILES),
+    "RECIPE": tuple(RECIPES),
+    "TURNS": ("", *TURNS),
+    "OVER_LENGTH": ("", *OVER_LENGTH),
+    "PRECISION": ("auto", *PRECISIONS),
+    "ENGINE": ("", *ENGINES),
+    "TARGET": ("hub", "kaggle"),
+}
+"""The values of a parameter that is one of several words; "" stands for a default."""
 
 _TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
@@ -25,6 +52,13 @@ def list_parameters(notebook: Path) -> dict[str, str]:
     import papermill
 
     return {name: one["inferred_type_name"] for name, one in papermill.inspect_notebook(str(notebook)).items()}
+
+
+def list_all_parameters() -> set[str]:
+    """Return the names of all parameters of the six notebooks."""
+    from fgtools.run.notebooks import NOTEBOOKS
+
+    return {name for path in sorted(NOTEBOOKS.glob("*.ipynb")) for name in list_parameters(path)}
 
 
 def assign_parameters(
@@ -41,17 +75,20 @@ def assign_parameters(
         Values by parameter name, by stage.
 
     Raises:
-        ParameterError: No stage that will run declares a name, or a value does not fit its type.
+        ParameterError: No stage that will run declares a name, or a value does not fit its type or is out of range.
     """
     declared = {stage: list_parameters(folder / f"{stage}.ipynb") for stage in stages}
     known = sorted({name for names in declared.values() for name in names})
     for name in given:
         if name not in known:
             raise ParameterError(f"{name!r} is not a parameter of {', '.join(stages)}: they take {', '.join(known)}")
-    return {
+    assigned = {
         stage: {name: parse_value(name, given[name], kind) for name, kind in names.items() if name in given}
         for stage, names in declared.items()
     }
+    for name, value in (pair for values in assigned.values() for pair in values.items()):
+        require_range(name, value)
+    return assigned
 
 
 def parse_value(name: str, value: Any, kind: str) -> bool | int | float | str | list[Any]:
@@ -83,5 +120,19 @@ def parse_value(name: str, value: Any, kind: str) -> bool | int | float | str | 
             return items
     except (ValueError, KeyError, RecursionError):
         pass  # said below, for every type alike
-    examples = {"int": "20", "float": "0.5", "bool": "True or False", "list": "[15, 25]"}
-    raise ParameterError(f"{name} must be of type {kind}, such as {examples.get(kind, 'none')}, got {text!r}")
+    raise ParameterError(f"{name} must be {_KINDS.get(kind, f'of type {kind}, which cannot be given')}, got {text!r}")
+
+
+def require_range(name: str, value: Any) -> None:
+    """Raise ParameterError for a value that no notebook can use: a number out of range, or an unknown choice."""
+    least = _LEAST.get(name)
+    if least is not None and not isinstance(value, str) and value < least:
+        raise ParameterError(f"{name} must be at least {least}, got {value}")
+    choices = _CHOICES.get(name)
+    if choices and value not in choices:
+        shown = ", ".join(repr(one) for one in choices if one)
+        raise ParameterError(f"{name} must be one of {shown}, got {value!r}")
+    if name == "TARGET_PRECISION" and not 0 < value <= 1:
+        raise ParameterError(f"{name} must be a share above 0 and at most 1, such as 0.9, got {value}")
+    if name == "NO_CALL_SHARE" and value > 1:
+        raise ParameterError(f"{name} must be a share of at most 1, such as 0.3 for 30 %, got {value}")

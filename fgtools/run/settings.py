@@ -133,7 +133,10 @@ def build_settings(
     profile = resolved.profile
     n_total = n_total or choose_total(data or profile.data)
     if n_eval < 1 or (n_total and n_eval >= n_total):
-        raise InputError(f"N_EVAL must be at least 1 and less than N_TOTAL, got {n_eval} of {n_total}")
+        raise InputError(
+            f"N_EVAL must be at least 1 and less than N_TOTAL, got {n_eval} of {n_total}: give a smaller N_EVAL, or "
+            "more rows"
+        )
     if source.shape != "auto" and source.shape not in SHAPES:
         raise InputError(f"SHAPE must be 'auto' or one of {sorted(SHAPES)}, got {source.shape!r}")
     if source.tools:

@@ -138,7 +138,7 @@ def test_a_choice_survives_its_file(outcomes, precision):
 
 def test_what_cannot_be_read_is_refused():
     for precision in (0, 1.01, -1, math.nan):
-        with pytest.raises(InputError, match="PRECISION must be a share above 0 and at most 1, got"):
+        with pytest.raises(InputError, match="TARGET_PRECISION must be a share above 0 and at most 1, got"):
             choose_threshold([], precision)
     with pytest.raises(InputError, match="a threshold must stand as this version writes it"):
         ThresholdChoice.from_dict({"precision": 0.9})

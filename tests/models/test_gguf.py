@@ -214,7 +214,7 @@ def test_a_file_of_the_hub_is_fetched_alone(f32, monkeypatch):
         raise ConnectionError
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", refuse)
-    with pytest.raises(ModelError, match=r"the hub could not give x\.gguf of 'a/b' \(ConnectionError\)"):
+    with pytest.raises(ModelError, match=r"the model 'a/b'.*(HF_HUB_OFFLINE|cannot be reached)"):
         load_model("a/b:x.gguf")
 
 

@@ -2,19 +2,23 @@
 
 import math
 
-from fgtools.prompts import Audit
+from fgtools.prompts import Audit, audit_rows
 from fgtools.prompts.audit import Lengths
 from fgtools.prompts.checks import Check
 from fgtools.report.data_tables import (
+    HOLDS,
     build_audit_table,
     build_coverage_table,
     build_examples_table,
     build_funnel_by_table,
     build_funnel_table,
     build_parameters_table,
+    build_split_table,
 )
+from fgtools.rows import Splits
 from fgtools.rows.remedies import Coverage
 from fgtools.schema.types import JSON_TYPES
+from tests.report import four_rows
 
 
 def test_the_funnel_adds_up():
@@ -69,5 +73,18 @@ def test_the_audit_table_begins_with_what_was_found():
     assert table.values.tolist() == [
         ["error", "bad", 2, 3, "d (e.g. r1, r2)", "e"],
         ["warning", "odd", 1, 3, "b (e.g. r1)", "c"],
-        ["ok", "fine", 0, 3, "a", ""],
+        ["ok", "fine", 0, 3, "none of these: a", ""],
     ]
+
+
+def test_what_holds_is_said_of_every_check_that_finds_nothing(tokenizer, coverage):
+    checks = audit_rows({"train": four_rows.ROWS[:1], "eval": []}, tokenizer, coverage=coverage).checks
+    assert {check.name for check in checks} == set(HOLDS)
+
+
+def test_every_count_of_a_split_is_explained():
+    split = Splits([], []).counts() | {"no_call_dropped": 0}
+    funnel = {"split": split, "row_wise_split_would_leak": {"n_eval": 9, "exact": 3, "request": 2, "near": 1}}
+    table = build_split_table(funnel)
+    assert all(table["what they are"]) and len(table) == len(split) + 3
+    assert list(table["count"])[-3:] == [3, 2, 1] and "the last 9 rows" in table["what they are"][len(split)]

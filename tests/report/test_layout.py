@@ -1,11 +1,12 @@
 """How a table is shown: whole, escaped, the same at every time, in a terminal, a notebook and a Markdown file."""
 
+import html
 import re
 
 import pandas
 from IPython.core.formatters import format_display_data
 
-from fgtools.report.layout import build_pairs_table, render_markdown_table, render_table, style_table
+from fgtools.report.layout import LONGEST_PIECE, build_pairs_table, render_markdown_table, render_table, style_table
 
 TABLE = pandas.DataFrame({"name": ["a|b", "<x>"], "rate": [0.25, float("nan")], "text": ["1", "two\nlines"]})
 
@@ -50,30 +51,61 @@ def test_a_notebook_shows_a_whole_table_that_runs_nothing():
     shown, _ = format_display_data(style_table(evil))
     assert set(shown) == {"text/plain", "text/html"}
     assert "<script" not in shown["text/html"]
-    assert "&lt;/script&gt;<br>" in shown["text/html"] and "x" * 500 in shown["text/html"]
+    assert "script&gt;<br>" in shown["text/html"] and "x" * 500 in shown["text/html"].replace("<wbr>", "")
     assert shown["text/plain"] == render_table(evil)
 
 
 def test_the_same_table_is_always_the_same_html_and_another_one_has_another_id():
     again, other = TABLE.copy(), TABLE.assign(text="other")
-    html = style_table(TABLE)._repr_html_()
-    assert html == style_table(TABLE)._repr_html_() == style_table(again)._repr_html_()
+    shown = style_table(TABLE)._repr_html_()
+    assert shown == style_table(TABLE)._repr_html_() == style_table(again)._repr_html_()
     ids = [re.search(r'<table id="(\w+)"', style_table(one)._repr_html_())[1] for one in (TABLE, other)]
     assert ids[0] != ids[1]
-    assert "row_heading" not in html and "text-align: left" in html
+    assert "row_heading" not in shown and "text-align: left" in shown
+
+
+def test_no_piece_of_a_table_is_too_long_to_be_wrapped_and_nothing_is_lost():
+    word = "multiple_function_checker:wrong_count<escape>athens<escape>" + "good" * 30
+    shown = style_table(pandas.DataFrame({"a_long_name_of_a_column": [word, "two words"]}))._repr_html_()
+    cells = re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", shown, re.DOTALL)
+    assert [html.unescape(cell.replace("<wbr>", "")) for cell in cells] == [
+        "a_long_name_of_a_column",
+        word,
+        "two words",
+    ]
+    pieces = [html.unescape(piece) for cell in cells for piece in re.split(r"<wbr>|\s", cell)]
+    assert max(map(len, pieces)) == LONGEST_PIECE and "function_" in pieces
+    assert "max-width: 1000px" in shown
+
+
+def test_only_columns_of_short_cells_are_not_wrapped():
+    shown = style_table(
+        pandas.DataFrame({"a": ["short"], "b": ["longer than a piece of text"], "c": [1]})
+    )._repr_html_()
+    kept = re.search(r"([^}]*)\{\s*white-space: nowrap", shown)[1]
+    assert ["td.col0" in kept, "td.col1" in kept, "td.col2" in kept] == [True, False, True]
+
+
+def test_a_table_in_a_terminal_is_as_wide_as_the_terminal():
+    frame = pandas.DataFrame({"a": ["word " * 30], "b": ["other " * 20], "c": ["1"]})
+    for total in (100, 60, 40):
+        lines = render_table(frame, total=total).splitlines()
+        assert max(map(len, lines)) <= total
+        assert sum(line.count("word") + line.count("other") for line in lines) == 50
+    assert render_table(frame) == render_table(frame, total=1000)
 
 
 def test_shares_are_bars_from_nothing_to_all():
-    html = style_table(pandas.DataFrame({"share": [0.25, 1.0]}))._repr_html_()
-    assert "22.5%, transparent 22.5%" in html and "90.0%, transparent 90.0%" in html  # of 90 % of the cell's width
+    shown = style_table(pandas.DataFrame({"share": [0.25, 1.0]}))._repr_html_()
+    assert "22.5%, transparent 22.5%" in shown and "90.0%, transparent 90.0%" in shown  # of 90 % of the cell's width
     over = style_table(pandas.DataFrame({"rate": [0.5, 2.0, float("nan")]}))._repr_html_()
     assert "22.5%, transparent 22.5%" in over
     assert "linear-gradient" not in style_table(pandas.DataFrame({"rate": [float("nan")]}))._repr_html_()
 
 
 def test_the_measure_that_decides_is_bold():
-    html = style_table(pandas.DataFrame({"measure": ["known tool", "AST match"], "rate": [1.0, 0.5]}))._repr_html_()
-    bold = re.findall(r"([^{}]*)\{[^{}]*font-weight: bold", html)
+    shown = style_table(pandas.DataFrame({"measure": ["known tool", "AST match"], "rate": [1.0, 0.5]}))._repr_html_()
+    bold = re.findall(r"([^{}]*)\{[^{}]*font-weight: bold", shown)
     assert [cell.strip().partition("_row")[2] for cell in bold] == ["1_col0", "1_col1"]
 
 

@@ -40,8 +40,9 @@ def test_live_curves_are_one_drawing_that_is_replaced(monkeypatch):
 
 def test_curves_are_drawn_where_somebody_watches_a_notebook_and_nowhere_else(monkeypatch):
     given = []
-    for watched, shell in ((True, object()), (False, object()), (True, None)):
+    notebook, terminal = types.SimpleNamespace(kernel=object()), types.SimpleNamespace()
+    for watched, shell in ((True, notebook), (False, notebook), (True, terminal), (True, None)):
         monkeypatch.setattr("fgtools.report.live.is_watched", lambda watched=watched: watched)
         monkeypatch.setattr("IPython.get_ipython", lambda shell=shell: shell)
         given.append([type(one) for one in build_live_callbacks()])
-    assert given == [[LiveCurves], [], []]
+    assert given == [[LiveCurves], [], [], []]

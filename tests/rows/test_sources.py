@@ -98,9 +98,11 @@ def test_a_hub_that_cannot_be_reached_is_a_clear_error(monkeypatch):
         raise ConnectionError("Couldn't reach the hub")
 
     monkeypatch.setattr(datasets, "load_dataset", unreachable)
-    with pytest.raises(
-        SourceError, match=r"'owner/data' could not be loaded \(ConnectionError\).*internet on.*local file"
-    ):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(SourceError, match=r"the data set 'owner/data' is not in this machine's cache.*HF_HUB_OFFLINE"):
+        load_raw_rows("owner/data", 10, 40)
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    with pytest.raises(SourceError, match=r"cannot be reached for .*'owner/data': .*Internet on.*local file"):
         load_raw_rows("owner/data", 10, 40)
 
 

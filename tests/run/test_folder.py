@@ -69,5 +69,5 @@ def test_the_run_folder_is_found_without_a_parameter(tmp_path, monkeypatch):
     monkeypatch.delenv("FGTOOLS_RUN_DIR")
     assert open_run().root.as_posix() == "runs/offline"
     (tmp_path / "file").write_text("")
-    with pytest.raises(FileError, match="RUN_DIR must be a folder"):
+    with pytest.raises(FileError, match=r"RUN_DIR, --out\) must be a folder"):
         open_run(tmp_path / "file")

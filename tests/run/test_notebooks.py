@@ -119,7 +119,7 @@ def test_without_notebooks_the_message_says_where_to_run(tmp_path):
 
 def test_a_file_in_the_place_of_the_run_folder_is_an_error(toy, tmp_path):
     write_text(tmp_path / "out", "")
-    with pytest.raises(FileError, match="RUN_DIR must be a folder"):
+    with pytest.raises(FileError, match=r"RUN_DIR, --out\) must be a folder"):
         run_series(tmp_path / "out", folder=toy)
 
 

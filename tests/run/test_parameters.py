@@ -68,4 +68,7 @@ def test_what_does_not_fit_is_refused_with_name_type_and_value(kind, text):
     with pytest.raises(ParameterError) as caught:
         parse_value("N_TOTAL", text, kind)
     message = str(caught.value)
-    assert message.startswith(f"N_TOTAL must be of type {kind}, such as ") and ", got '" in message
+    expected = {"bool": "True or False", "int": "a whole number", "float": "a finite number", "list": "a list as JSON"}
+    assert (
+        message.startswith(f"N_TOTAL must be {expected.get(kind, f'of type {kind}, which')}") and ", got '" in message
+    )

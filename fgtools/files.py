@@ -334,6 +334,14 @@ def is_watched() -> bool:
     return named or "__vsc_ipynb_file__" in shell.user_ns
 
 
+def render_duration(seconds: float) -> str:
+    """Return a time for people: "40 s", "26 min" or "3 h 05 min"."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
 KAGGLE_HOURS = 12
 """How long a session of a Kaggle notebook may last, with a GPU or without (TPU sessions: 9)."""
 

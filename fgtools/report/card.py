@@ -81,6 +81,14 @@ def render_card(facts: Mapping[str, Mapping[str, Any]], repo_id: str = "", banne
     return "\n\n".join(parts) + "\n"
 
 
+def render_preview(card: str) -> str:
+    """Return a card as Markdown for a notebook: the hub's metadata, which the hub does not show, folded at its top."""
+    metadata, _, text = card.removeprefix("---\n").partition("\n---\n")
+    return (
+        f"<details><summary>Metadata for the hub</summary>\n\n```yaml\n{metadata}\n```\n\n</details>\n\n{text.lstrip()}"
+    )
+
+
 def _describe_model(facts: Mapping[str, Mapping[str, Any]], repo_id: str) -> str:
     """Return the sentences that say what the model is."""
     base, run, origin = facts["base"], facts["run"], facts["funnel"]["origin"]

@@ -19,6 +19,7 @@ __all__ = [
     "packages",
     "parameters",
     "processes",
+    "progress",
     "publish",
     "real",
     "self_check",

@@ -14,7 +14,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fgtools.files import InputError, is_watched, read_json, read_jsonl
+from fgtools.files import InputError, is_watched, read_json, read_jsonl, render_duration
 from fgtools.metrics import score as score_replies
 from fgtools.metrics.groups import describe_few_tools
 from fgtools.metrics.intervals import describe_few_rows
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 def run(options: Namespace) -> None:
     """Run the notebooks, then print the before/after table and where figures and notebooks lie."""
     from fgtools.run.notebooks import render_summary, run_series
+    from fgtools.run.progress import describe_next_steps
 
     named = {"PROFILE": options.profile, "RECIPE": options.recipe, "DATA": options.data, "MODEL": options.model}
     named.update({"TURNS": options.turns or None, "TOOLS": options.tools})
@@ -52,8 +53,8 @@ def run(options: Namespace) -> None:
         parameters = prepare_real_run(parameters, options.only)
     out = options.out or ("runs/real" if is_real else "runs/offline")
     seconds = run_series(out, parameters, options.only, options.resume)
-    print(f"\nstages: {len(seconds)}, {sum(seconds.values()):.0f} s")
-    print(render_summary(open_run(out)))
+    print(f"\nstages: {len(seconds)}, {render_duration(sum(seconds.values()))}")
+    print(*filter(None, [render_summary(open_run(out)), describe_next_steps(RunFolder(Path(out)))]), sep="\n")
 
 
 def check(options: Namespace) -> None:

@@ -9,18 +9,17 @@ import hashlib
 import json
 import logging
 import os
-import re
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fgtools.files import FgtoolsError, is_watched, make_folder, read_json, sha256_of, write_text
+from fgtools.files import FgtoolsError, make_folder, read_json, render_duration, sha256_of, write_text
 from fgtools.rows.preparation import describe_sums
 from fgtools.run.folder import RunFolder, open_run
 from fgtools.run.parameters import assign_parameters
+from fgtools.run.progress import RECORD, StageLine, describe_plan, keep_seconds, load_seconds
 from fgtools.run.self_check import describe_records
 from fgtools.run.settings import load_settings
 from fgtools.run.stages import STAGES
@@ -31,10 +30,6 @@ NOTEBOOKS = PACKAGE / "notebooks" if (PACKAGE / "notebooks").is_dir() else PACKA
 
 _FILE_PARAMETERS = ("DATA", "TOOLS", "BENCHMARK")
 """Parameters that may name a file or folder."""
-
-
-_PROGRESS = re.compile(r"estimate: |replies: |step +\d+/\d")
-"""How lines of a notebook begin that are shown while it runs: how long it takes, and where it is."""
 
 
 class PipelineError(FgtoolsError, ValueError):
@@ -98,7 +93,8 @@ def run_series(
     assigned = assign_parameters(stages, dict(parameters or {}) | {"RUN_DIR": str(run.root)}, folder)
     record = run.root / "stages.json"
     states = read_json(record) if record.exists() else {}
-    seconds = dict.fromkeys(stages, 0.0)
+    seconds, expected = dict.fromkeys(stages, 0.0), load_seconds(run, parameters or {})
+    print(describe_plan(stages, expected, (run.root / RECORD).exists()), flush=True)
     for stage in stages:
         notebook = folder / f"{stage}.ipynb"
         complete = all((run.root / name).exists() for name in STAGES[stage].writes)
@@ -106,59 +102,63 @@ def run_series(
             print(f"{stage}  unchanged, skipped", flush=True)
             continue
         started = time.perf_counter()
-        print(f"{stage}  running ...", flush=True)
-        _execute(notebook, run, assigned[stage])
+        place = f"{stages.index(stage) + 1} of {len(stages)}"
+        n_cells = len(read_json(notebook)["cells"]) + 1  # papermill adds one with the parameters
+        _execute(notebook, run, assigned[stage], StageLine(stage, place, expected.get(stage, 0.0), n_cells))
         seconds[stage] = time.perf_counter() - started
         states[stage] = _state(run, stage, notebook, assigned[stage])
         write_text(record, json.dumps(states, indent=1) + "\n")
-        print(f"{stage}  done in {seconds[stage]:.0f} s", flush=True)
+        keep_seconds(run, stage, seconds[stage])
+        left = sum(expected.get(other, 0.0) for other in stages[stages.index(stage) + 1 :])
+        more = f", about {render_duration(left)} left" if left else ""
+        print(f"{stage}  done in {render_duration(seconds[stage])}  ({place}{more})", flush=True)
         if stage == "02_data" and (run.root / "funnel.json").exists():
             print(describe_sums(run.read_json("funnel.json")), flush=True)
     return seconds
 
 
 class _ShowProgress(logging.Handler):
-    """Shows the lines of a running notebook that say how far it is; papermill hands its whole output to its log."""
+    """Hands the output of a running notebook, all of which papermill writes to its log, to the stage's line."""
+
+    def __init__(self, shown: StageLine) -> None:
+        super().__init__()
+        self.shown = shown
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Print the lines that begin as _PROGRESS says, above a progress bar where there is one."""
-        from tqdm import tqdm
-
+        """Hand the lines on."""
         for line in record.getMessage().splitlines():
-            if _PROGRESS.match(line):
-                tqdm.write(f"  {line}")
-                sys.stdout.flush()
+            self.shown.note(line)
 
 
 @contextmanager
-def _progress_shown() -> Iterator[None]:
+def _progress_shown(shown: StageLine) -> Iterator[None]:
     """Show the progress of a notebook that papermill executes; its log is as it was afterwards."""
-    log, handler = logging.getLogger("papermill"), _ShowProgress()
+    log, handler = logging.getLogger("papermill"), _ShowProgress(shown)
     before = log.level, log.propagate
     log.addHandler(handler)
     log.setLevel(logging.INFO)
     log.propagate = False
     try:
-        yield
+        with shown:
+            yield
     finally:
         log.removeHandler(handler)
         log.setLevel(before[0])
         log.propagate = before[1]
 
 
-def _execute(notebook: Path, run: RunFolder, parameters: Mapping[str, Any]) -> None:
+def _execute(notebook: Path, run: RunFolder, parameters: Mapping[str, Any], shown: StageLine) -> None:
     import papermill
     from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
     copy = run.root / "notebooks" / notebook.name
     make_folder(copy.parent)
-    watched = is_watched()
     environment = {"FGTOOLS_BATCH": "1", "MPLBACKEND": "module://matplotlib_inline.backend_inline"}
     before = {name: os.environ.get(name) for name in environment}
     os.environ.update(environment)
     try:
-        with _progress_shown():
+        with _progress_shown(shown):
             papermill.execute_notebook(
                 str(notebook),
                 str(copy),
@@ -166,7 +166,7 @@ def _execute(notebook: Path, run: RunFolder, parameters: Mapping[str, Any]) -> N
                 kernel_name="python3",
                 extra_arguments=["--log-level=ERROR"],  # a kernel's own warnings are not about the notebook
                 cwd=str(notebook.parent),
-                progress_bar=watched,
+                progress_bar=False,
                 log_output=True,
             )
     except PapermillExecutionError as error:
@@ -212,7 +212,7 @@ def render_summary(run: RunFolder) -> str:
         lines += [*([banner] if banner else []), table, DECIDES_NOTE, comparison.verdict, ""]
     if (run.root / "self_check.json").exists():
         lines += [f"self-check  {line}" for line in describe_records(run.read_json("self_check.json"))]
-    figures = sorted((run.root / "figures").glob("*.png"))
-    lines += [f"figure    {figure}" for figure in figures]
-    lines += [f"notebook  {notebook}" for notebook in sorted((run.root / "notebooks").glob("*.ipynb"))]
+    for name, pattern in (("figures", "*.png"), ("notebooks", "*.ipynb")):
+        if found := len(list((run.root / name).glob(pattern))):
+            lines.append(f"{name:<10}  {found} in {run.root / name}")
     return "\n".join(lines)

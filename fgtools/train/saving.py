@@ -14,6 +14,7 @@ from pathlib import Path
 
 from trl import SFTConfig
 
+from fgtools.files import render_duration
 from fgtools.profiles import CHEAP_CHECKPOINT_BYTES, CHECKPOINT_PAUSE, CHECKPOINT_SHARE, DISK_BYTES_PER_SECOND
 from fgtools.train.arguments import TrainingError
 
@@ -133,14 +134,6 @@ def measure_room(folder: Path) -> tuple[int, int]:
 def render_bytes(n_bytes: int) -> str:
     """Return a number of bytes in MB or GB, for people."""
     return f"{n_bytes / 1e9:.1f} GB" if n_bytes >= 1e9 else f"{n_bytes / 1e6:.1f} MB"
-
-
-def render_duration(seconds: float) -> str:
-    """Return a time for people: "40 s", "26 min" or "3 h 05 min"."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def _describe_steps(steps: float) -> str:

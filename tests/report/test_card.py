@@ -8,7 +8,7 @@ from fgtools.metrics.coverage import Outcome, choose_threshold
 from fgtools.models.base import identify_base
 from fgtools.offline import CHECKPOINT
 from fgtools.profiles import REAL_MARK, STANDIN_SHAPE
-from fgtools.report.card import NEEDED, render_card
+from fgtools.report.card import NEEDED, render_card, render_preview
 from fgtools.report.card_failures import ERRORS
 from fgtools.report.tables import shorten_code
 from tests.report.card_facts import as_json, build_facts
@@ -110,6 +110,13 @@ def test_the_card_says_how_the_saved_weights_were_chosen_where_they_were():
     assert "after step 77 were saved: 12 training rows, held out, chose them" in render_card(facts)
     facts["train"]["arguments"]["load_best_model_at_end"] = False
     assert "were saved" not in render_card(facts)
+
+
+def test_a_notebook_shows_the_card_with_the_metadata_folded():
+    shown = render_preview(render_card(build_facts()))
+    metadata, _, text = shown.partition("\n</details>\n")
+    assert metadata.startswith("<details>") and "```yaml" in metadata and "model-index:" in metadata
+    assert text.lstrip().startswith("# ") and "\n---\n" not in shown.partition("# ")[2][:200]
 
 
 def test_a_card_without_its_facts_is_an_error():

@@ -126,7 +126,7 @@ def test_a_file_in_the_place_of_the_run_folder_is_an_error(toy, tmp_path):
 def test_lines_of_progress_are_shown_while_a_notebook_runs(tmp_path, monkeypatch, capsys):
     folder = tmp_path / "notebooks"
     folder.mkdir()
-    said = ("estimate: about 2 min", "no progress", "step     1/34  0.40 rows/s", "step  eval loss")
+    said = ("estimate: about 2 min", "no progress", "step     1/34  0.40 rows/s, about 3 min left", "step  eval loss")
     write_notebook(folder, "01_setup", "\n".join(f"print({line!r}, flush=True)" for line in said))
     monkeypatch.setattr(pipeline, "STAGES", {"01_setup": Stage()})
     run_series(tmp_path / "out", folder=folder)

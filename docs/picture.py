@@ -18,13 +18,13 @@ SANS = "-apple-system,BlinkMacSystemFont,'Segoe UI','Noto Sans',Helvetica,Arial,
 MONO = "ui-monospace,SFMono-Regular,Menlo,Consolas,'DejaVu Sans Mono','Liberation Mono',monospace"
 
 REQUEST = (
-    "“I need to ship a package to",
+    "“Hi, I need to ship a package to",
     "New York. It weighs about 5",
-    "kilograms. Can you tell me",
-    "how much it will cost?”",
+    "kilograms. Can you tell me how",
+    "much it will cost?”",
 )
-TOOLS = ("calculate_shipping_cost(", "  weight: number,", "  destination: string)", "track_package(number: string)")
-CALL = ("calculate_shipping_cost(", "  weight=5,", '  destination="New York")')
+TOOLS = ("calculate_shipping_cost(", "  weight: number,", "  destination: string)")
+CALL = ("calculate_shipping_cost(", '  destination="New York",', "  weight=5)")
 
 
 def render_picture(theme: str) -> str:
@@ -36,11 +36,12 @@ def render_picture(theme: str) -> str:
     colour = COLOURS[theme]
     parts = [
         '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 880 250" width="880" height="250" role="img"',
-        ' aria-label="A user says: I need to ship a package to New York. It weighs about 5 kilograms. The application '
-        "has the tools calculate_shipping_cost and track_package. FunctionGemma, tuned on your tools, writes: "
-        'calculate_shipping_cost(weight=5, destination=&quot;New York&quot;), and the application runs it.">\n',
+        ' aria-label="A user says: Hi, I need to ship a package to New York. It weighs about 5 kilograms. Can you tell '
+        "me how much it will cost? The application has the tool calculate_shipping_cost. FunctionGemma, tuned on "
+        "your tools, writes calculate_shipping_cost(destination=&quot;New York&quot;, weight=5). The application runs "
+        'it.">\n',
         _box(10, 10, 262, 108, colour, "a user says", REQUEST, SANS),
-        _box(10, 132, 262, 108, colour, "your application has these tools", TOOLS, MONO),
+        _box(10, 132, 262, 108, colour, "your application has tools, such as", TOOLS, MONO),
         _box(596, 62, 274, 126, colour, "your application gets a call", CALL, MONO, "and runs it"),
         f'<rect x="346" y="70" width="176" height="110" rx="10" fill="{colour["mark"]}"/>\n',
         _text(434, 104, "FunctionGemma", "#ffffff" if theme == "light" else "#0d1117", 17, SANS, "middle", 600),

@@ -211,14 +211,12 @@ def _train_once(options: Namespace, seed: int, out: RunFolder, share: int = 1) -
     from fgtools.models.device import detect_capability
     from fgtools.prompts.audit import require_clean
     from fgtools.run.time_limit import build_time_callbacks
-    from fgtools.run.training import ROWS, audit_for_training, fit_choice, hold_out_rows
+    from fgtools.run.training import ROWS, audit_for_training, fit_choice, hold_out_rows, require_prepared
     from fgtools.serve import write_taught_tools
     from fgtools.train import describe_steps
     from fgtools.train import train as train_rows
 
-    if Path(options.rows).is_file():
-        folder = Path(options.rows).parent
-        raise InputError(f"--rows must be a folder that `prepare` wrote, got the file {options.rows}: give {folder}")
+    require_prepared(Path(options.rows))
     capability = detect_capability()
     state = PartialState(cpu=capability is None)
     resolved = resolve_profile(options.profile, capability)

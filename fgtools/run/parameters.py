@@ -5,6 +5,7 @@ Knows the cell tagged `parameters`, where each line is `NAME: type = default  # 
 
 from __future__ import annotations
 
+import difflib
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -81,7 +82,9 @@ def assign_parameters(
     known = sorted({name for names in declared.values() for name in names})
     for name in given:
         if name not in known:
-            raise ParameterError(f"{name!r} is not a parameter of {', '.join(stages)}: they take {', '.join(known)}")
+            near = difflib.get_close_matches(name.upper(), known, 1)
+            meant = f"did you mean {near[0]}? They" if near else "they"
+            raise ParameterError(f"{name!r} is not a parameter of {', '.join(stages)}: {meant} take {', '.join(known)}")
     assigned = {
         stage: {name: parse_value(name, given[name], kind) for name, kind in names.items() if name in given}
         for stage, names in declared.items()

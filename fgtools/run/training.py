@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fgtools.files import sha256_of
+from fgtools.files import InputError, sha256_of
 from fgtools.profiles import CHOOSING_FRACTION, CHOOSING_ROWS, FEWEST_CHOOSING_ROWS, Recipe
 from fgtools.rows import Row, load_rows
 from fgtools.rows.splits import hold_out
@@ -29,6 +29,17 @@ ROWS = ("rows.train.jsonl", "rows.eval.jsonl")
 
 ARGUMENTS = "train.arguments.json"
 """The file of a run that tells several processes the numbers of their training."""
+
+
+def require_prepared(folder: Path) -> None:
+    """Raise InputError where a folder does not hold the rows of a training, with the command that makes them."""
+    if folder.is_file():
+        raise InputError(f"--rows must be a folder that `prepare` wrote, got the file {folder}: give {folder.parent}")
+    if missing := [name for name in ROWS if not (folder / name).is_file()]:
+        raise InputError(
+            f"--rows must be a folder that `prepare` wrote, but {folder} lacks {missing[0]}: "
+            f"make it with `python -m fgtools prepare --data FILE --out {folder}`"
+        )
 
 
 def fit_choice(recipe: Recipe, n_rows: int) -> Recipe:

@@ -115,7 +115,7 @@ def test_the_command_starts_processes_and_tells_of_a_failure(prepared, tmp_path,
     assert "the model lies in" in capsys.readouterr().out
     with pytest.raises(LaunchError, match="`train` in 2 processes failed with status"):
         launch("train", 2, words(prepared / "nowhere", tmp_path / "failed"))
-    assert "rows.train.jsonl must be there" in capsys.readouterr().out
+    assert "lacks rows.train.jsonl: make it with" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("debug", [True, False])

@@ -44,6 +44,8 @@ LONGEST_PIECE = 16
 NARROWEST = 8
 """Fewest characters of a column that is made narrower to fit a terminal."""
 
+_INTERVAL = re.compile(r"(\[[-+\d.]+, [-+\d.]+\])")
+
 _JOINT = re.compile(r"(?<=[_:;,./|>{}()\[\]=-])(?=[^\s_:;,./|>{}()\[\]=-])")
 """Where a long word may be broken: after a mark that joins its parts."""
 
@@ -166,7 +168,13 @@ def _break_words(text: str) -> str:
     `<wbr>` marks the places. It is no character, so that what is copied from the page is the text, and it works where
     a page's style sheets do not, as on GitHub.
     """
-    return re.sub(r"\S+", lambda word: "<wbr>".join(map(html.escape, _list_pieces(word[0]))), text)
+    parts = _INTERVAL.split(text)  # every second one is an interval, which stays on its line
+    for place, part in enumerate(parts):
+        if place % 2:
+            parts[place] = f'<span style="white-space: nowrap">{part}</span>'
+        else:
+            parts[place] = re.sub(r"\S+", lambda word: "<wbr>".join(map(html.escape, _list_pieces(word[0]))), part)
+    return "".join(parts)
 
 
 def _list_pieces(word: str) -> list[str]:

@@ -158,6 +158,8 @@ def _hash(token: str) -> str:
 def _describe_error(error: Exception) -> str:
     """Return the kind of an error, and its HTTP status where it has one; its text may quote the token."""
     status = getattr(getattr(error, "response", None), "status_code", None)
+    if type(error).__name__ == "OfflineModeIsEnabled":
+        return "the variable HF_HUB_OFFLINE forbids it"
     return f"{type(error).__name__} {status}" if status else type(error).__name__
 
 

@@ -78,6 +78,11 @@ def test_no_piece_of_a_table_is_too_long_to_be_wrapped_and_nothing_is_lost():
     assert "max-width: 1000px" in shown
 
 
+def test_an_interval_stays_on_its_line():
+    shown = style_table(pandas.DataFrame({"a": ["15/70 = 21.4% [13.4, 32.4]"]}))._repr_html_()
+    assert '15/70 = 21.4% <span style="white-space: nowrap">[13.4, 32.4]</span></td>' in shown
+
+
 def test_only_columns_of_short_cells_are_not_wrapped():
     shown = style_table(
         pandas.DataFrame({"a": ["short"], "b": ["longer than a piece of text"], "c": [1]})

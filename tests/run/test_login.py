@@ -181,6 +181,17 @@ def test_a_hub_that_does_not_answer_is_no_refusal(hub, monkeypatch, status):
     assert os.environ["HF_TOKEN"] == TOKEN
 
 
+def test_offline_no_hub_is_blamed(hub, monkeypatch):
+    from huggingface_hub import HfApi, errors
+
+    def refuse(_):
+        raise errors.OfflineModeIsEnabled("offline")
+
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    monkeypatch.setattr(HfApi, "whoami", refuse)
+    assert "the hub could not be asked (the variable HF_HUB_OFFLINE forbids it)" in log_in().message
+
+
 @pytest.mark.parametrize("error", [ValueError(f"Invalid token {TOKEN}"), ConnectionError(TOKEN), HTTPError(TOKEN)])
 def test_no_error_shows_the_token(hub, monkeypatch, error):
     from huggingface_hub import HfApi

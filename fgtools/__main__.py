@@ -234,7 +234,7 @@ def _add_train(added: Commands) -> None:
     train.add_argument("--epochs", type=parse_amount, default=0, help="passes; 0: the model's or the recipe's")
     train.add_argument("--learning-rate", type=parse_amount, default=0, help="peak; 0: the model's or the recipe's")
     train.add_argument(
-        "--batch-size", type=parse_count, default=0, help="rows of a step, over all processes; 0: as above"
+        "--batch-size", type=parse_positive, default=0, help="rows of a step, over all processes (default: as above)"
     )
     _add_max_length(train)
     train.add_argument("--precision", choices=["auto", *PRECISIONS], default="auto", help="default: by the GPU")
@@ -260,7 +260,7 @@ def _add_evaluate(added: Commands) -> None:
     evaluate.add_argument("--out", required=True)
     evaluate.add_argument("--max-new-tokens", type=parse_count, default=0, help="0: from the longest gold")
     evaluate.add_argument(
-        "--batch-size", type=parse_count, default=0, help="rows at once; 0: what a GPU's memory holds, on a CPU 64"
+        "--batch-size", type=parse_positive, default=0, help="rows at once (default: what a GPU holds, on a CPU 64)"
     )
     files = "of the files: replies.NAME.jsonl and scores.NAME.json; NAME.constrained with --constrain"
     evaluate.add_argument("--name", type=parse_name, default="", help=files)

@@ -240,7 +240,7 @@ def test_without_a_command_a_short_guide_is_printed(capsys):
         (["--epochs", "-1"], "argument --epochs: must be at least 0, got '-1'"),
         (["--learning-rate", "-0.5"], "argument --learning-rate: must be at least 0"),
         *(
-            (["--batch-size", word], "--batch-size: must be a whole number of at least 0")
+            (["--batch-size", word], "--batch-size: must be a whole number of at least 1")
             for word in ("-4", "1e3", "4.5")
         ),
         (["--seed", "-1"], "argument --seed: must be a whole number of at least 0, got '-1'"),

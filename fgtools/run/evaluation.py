@@ -213,7 +213,7 @@ def generate_run(
     print(f"processes: {count}, {reason}", flush=True)
     words = {"model": folder, "rows": run.find(rows_name), "recipe": settings.recipe.name, "out": run.root}
     words |= {"max-new-tokens": max_new_tokens, "batch-size": batch_size, "name": name}
-    launch("evaluate", count, [f"--{word}={value}" for word, value in words.items()])
+    launch("evaluate", count, [f"--{word}={value}" for word, value in words.items() if value != 0])
     return match_replies(rows, run.read_rows(replies_name))
 
 

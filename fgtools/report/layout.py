@@ -103,6 +103,11 @@ def _list_styles(frame: pandas.DataFrame) -> list[dict[str, str]]:
     ]
 
 
+def wrap_text(text: str, width: int = 100) -> str:
+    """Return sentences in lines of at most `width` characters: pages of notebooks do not wrap what is printed."""
+    return "\n".join(textwrap.fill(line, width, break_long_words=False) for line in text.splitlines())
+
+
 def print_table(frame: pandas.DataFrame, width: int = 60) -> None:
     """Print a table; in a terminal its columns are made narrower to fit, elsewhere it is as wide as it is."""
     print(render_table(frame, width, measure_terminal()))

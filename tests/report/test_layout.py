@@ -6,7 +6,14 @@ import re
 import pandas
 from IPython.core.formatters import format_display_data
 
-from fgtools.report.layout import LONGEST_PIECE, build_pairs_table, render_markdown_table, render_table, style_table
+from fgtools.report.layout import (
+    LONGEST_PIECE,
+    build_pairs_table,
+    render_markdown_table,
+    render_table,
+    style_table,
+    wrap_text,
+)
 
 TABLE = pandas.DataFrame({"name": ["a|b", "<x>"], "rate": [0.25, float("nan")], "text": ["1", "two\nlines"]})
 
@@ -76,6 +83,13 @@ def test_no_piece_of_a_table_is_too_long_to_be_wrapped_and_nothing_is_lost():
     pieces = [html.unescape(piece) for cell in cells for piece in re.split(r"<wbr>|\s", cell)]
     assert max(map(len, pieces)) == LONGEST_PIECE and "function_" in pieces
     assert "max-width: 1000px" in shown
+
+
+def test_sentences_are_wrapped_between_words_and_lines_stay_lines():
+    text = "word " * 50 + "\nsecond"
+    lines = wrap_text(text, 40).splitlines()
+    assert max(map(len, lines)) <= 40 and lines[-1] == "second" and " ".join(lines[:-1]) == ("word " * 50).strip()
+    assert wrap_text("") == "" and wrap_text("x" * 60, 40) == "x" * 60
 
 
 def test_an_interval_stays_on_its_line():

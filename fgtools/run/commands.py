@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 
 def run(options: Namespace) -> None:
     """Run the notebooks, then print the before/after table and where figures and notebooks lie."""
-    from fgtools.run.notebooks import render_summary, run_series
-    from fgtools.run.progress import describe_next_steps
+    from fgtools.run.notebooks import render_summary, run_series, select_stages
+    from fgtools.run.progress import describe_next_steps, describe_plan
 
     named = {"PROFILE": options.profile, "RECIPE": options.recipe, "DATA": options.data, "MODEL": options.model}
     named.update({"TURNS": options.turns or None, "TOOLS": options.tools})
@@ -52,6 +52,8 @@ def run(options: Namespace) -> None:
 
         parameters = prepare_real_run(parameters, options.only)
     out = options.out or ("runs/real" if is_real else "runs/offline")
+    if not is_real:  # which says itself what it plans
+        print(describe_plan(select_stages(options.only), RunFolder(Path(out)), parameters), flush=True)
     seconds = run_series(out, parameters, options.only, options.resume)
     print(f"\nstages: {len(seconds)}, {render_duration(sum(seconds.values()))}")
     print(*filter(None, [render_summary(open_run(out)), describe_next_steps(RunFolder(Path(out)))]), sep="\n")

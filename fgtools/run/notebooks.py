@@ -19,7 +19,7 @@ from fgtools.files import FgtoolsError, make_folder, read_json, render_duration,
 from fgtools.rows.preparation import describe_sums
 from fgtools.run.folder import RunFolder, open_run
 from fgtools.run.parameters import assign_parameters
-from fgtools.run.progress import RECORD, StageLine, describe_plan, keep_seconds, load_seconds
+from fgtools.run.progress import StageLine, keep_seconds, load_seconds
 from fgtools.run.self_check import describe_records
 from fgtools.run.settings import load_settings
 from fgtools.run.stages import STAGES
@@ -94,7 +94,6 @@ def run_series(
     record = run.root / "stages.json"
     states = read_json(record) if record.exists() else {}
     seconds, expected = dict.fromkeys(stages, 0.0), load_seconds(run, parameters or {})
-    print(describe_plan(stages, expected, (run.root / RECORD).exists()), flush=True)
     for stage in stages:
         notebook = folder / f"{stage}.ipynb"
         complete = all((run.root / name).exists() for name in STAGES[stage].writes)

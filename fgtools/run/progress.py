@@ -57,20 +57,24 @@ def keep_seconds(run: RunFolder, stage: str, seconds: float) -> None:
     write_text(run.root / RECORD, json.dumps({**known, stage: round(seconds, 1)}, indent=1) + "\n")
 
 
-def describe_plan(stages: Sequence[str], seconds: Mapping[str, float], measured_here: bool) -> str:
-    """Return a line that says how many stages will run and how long they take about.
+def describe_plan(stages: Sequence[str], run: RunFolder, parameters: Mapping[str, Any]) -> str:
+    """Return a line that says how many stages will run, where, and how long they take about.
 
     Args:
         stages: Those that will run.
-        seconds: How long each takes about; {} where nothing is known.
-        measured_here: Whether that is from an earlier run in the same folder.
+        run: The run folder, which need not be there yet.
+        parameters: Of the notebooks, as given.
     """
+    seconds, how_many = load_seconds(run, parameters), f"plan: {len(stages)} stages into {run.root}"
     if missing := [stage for stage in stages if stage not in seconds]:
         why = "notebook 4 measures its training before it starts" if "04_train" in missing else "no earlier run tells"
-        return f"plan: {len(stages)} stages; how long they take is not known yet: {why}"
+        return f"{how_many}; how long they take is not known yet: {why}"
     whole = render_duration(sum(seconds[stage] for stage in stages))
-    where = "as in the last run here" if measured_here else "on two CPU cores with the toy model; a slow machine more"
-    return f"plan: {len(stages)} stages, about {whole} ({where})"
+    is_known = (run.root / RECORD).exists()
+    where = (
+        "as in the last run here" if is_known else "on two CPU cores with the toy model; a slow machine takes longer"
+    )
+    return f"{how_many}, about {whole} ({where})"
 
 
 class StageLine:

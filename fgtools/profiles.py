@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fgtools.files import InputError, read_gguf
+from fgtools.files import InputError
+from fgtools.gguf import read_gguf
 
 DEVELOPER_TEXT = "You are a model that can do function calling with the following functions"
 """The sentence that switches FunctionGemma to calling tools; the template does not add it (FunctionGemma formatting

@@ -11,7 +11,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "fgtools"
 
 ROOMS = (
-    *("files", "profiles", "calls", "schema", "metrics", "gold", "rows"),
+    *("files", "gguf", "profiles", "calls", "schema", "metrics", "gold", "rows"),
     *("models", "prompts", "generate", "train", "serve", "report", "run"),
     "__main__",
 )

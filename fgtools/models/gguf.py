@@ -21,7 +21,8 @@ import numpy
 import torch
 from transformers import Gemma3ForCausalLM, Gemma3TextConfig
 
-from fgtools.files import DataFileError, GgufHeader, GgufTensor, read_gguf
+from fgtools.files import DataFileError
+from fgtools.gguf import GgufHeader, GgufTensor, read_gguf
 from fgtools.models.errors import ModelError
 from fgtools.models.gguf_vocabulary import STOP_IDS
 

@@ -27,7 +27,7 @@ from fgtools.calls.tokens import (
     START_TURN,
     STOP_TOKENS,
 )
-from fgtools.files import GgufHeader
+from fgtools.gguf import GgufHeader
 from fgtools.models.errors import ModelError
 
 _UNK = "<unk>"

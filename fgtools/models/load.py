@@ -22,7 +22,7 @@ from transformers import (
 )
 
 from fgtools.calls.tokens import BOS, END_CALL, EOS, ESCAPE, PAD, START_CALL, STOP_TOKENS
-from fgtools.files import GgufHeader
+from fgtools.gguf import GgufHeader
 from fgtools.models.attached import KAGGLE_HANDLE, find_attached_model
 from fgtools.models.attention import describe_attention
 from fgtools.models.device import choose_device_and_dtype, detect_capability

@@ -21,7 +21,8 @@ from fgtools.calls.tokens import (
     START_CALL,
     START_DECLARATION,
 )
-from fgtools.files import DataFileError, FgtoolsError, read_gguf
+from fgtools.files import DataFileError, FgtoolsError
+from fgtools.gguf import read_gguf
 
 VISIBLE = frozenset({START_DECLARATION, END_DECLARATION, START_CALL, END_CALL, END_RESPONSE, ESCAPE})
 """Control tokens that must stand in the text of a reply, or the calls in it could not be parsed. llama.cpp leaves out

@@ -10,8 +10,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from fgtools.calls.tokens import ESCAPE, START_CALL
-from fgtools.files import GgufHeader, read_gguf
 from fgtools.generate import generate_replies
+from fgtools.gguf import GgufHeader, read_gguf
 from fgtools.models import ModelError, load_model, load_tokenizer, save_model
 from fgtools.models.gguf import build_config, load_gguf_model
 from fgtools.models.gguf_vocabulary import build_tokenizer, read_tokens

@@ -45,7 +45,9 @@ def test_no_error_for_people_is_a_plain_one(module):
 def test_errors_of_the_operating_system_name_the_file_and_a_remedy(tmp_path, monkeypatch):
     write_text(tmp_path / "file", "text")
     for action in (write_text, lambda path, _: make_folder(path)):
-        with pytest.raises(FileError, match=r"file/below must be made, but .*: check the permissions"):
+        with pytest.raises(
+            FileError, match=r"file/below must be made in a folder, but .*/file is a file: give another"
+        ):
             action(tmp_path / "file" / "below" / "x" if action is write_text else tmp_path / "file" / "below", "text")
     monkeypatch.setattr("pathlib.Path.read_text", _deny)
     monkeypatch.setattr("pathlib.Path.open", _deny)

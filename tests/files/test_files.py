@@ -9,15 +9,16 @@ import pytest
 
 from fgtools.files import (
     DataFileError,
-    read_gguf,
     read_json,
     read_jsonl,
+    render_duration,
     replace_folder,
     sha256_of,
     write_json,
     write_jsonl,
     write_text,
 )
+from fgtools.gguf import read_gguf
 
 
 def test_a_failed_write_leaves_the_old_file_whole(tmp_path, monkeypatch):
@@ -130,3 +131,20 @@ def test_the_header_of_a_gguf_file_is_read_as_the_package_gguf_writes_it(tmp_pat
                 read_gguf(tmp_path / "damaged.gguf")
     with pytest.raises(DataFileError, match="must exist"):
         read_gguf(tmp_path / "gone.gguf")
+
+
+def test_a_folder_in_the_place_of_a_file_is_named_with_what_lies_in_it(tmp_path):
+    for name in ("b.jsonl", "a.jsonl", ".hidden"):
+        (tmp_path / name).write_text("{}")
+    with pytest.raises(
+        DataFileError, match=r"must be a file, but is a folder: name the file in it, such as a.jsonl, b"
+    ):
+        read_jsonl(tmp_path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataFileError, match=r"is a folder: name the file in it$"):
+        read_jsonl(tmp_path / "empty")
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(40.4, "40 s"), (1560, "26 min"), (11100, "3 h 05 min")])
+def test_times_are_for_people(seconds, said):
+    assert render_duration(seconds) == said

@@ -123,6 +123,20 @@ def test_rows_over_the_budget_are_counted_with_what_lies_wholly_beyond(tokenizer
     assert check.count == 1 and "cuts them silently" in check.remedy
 
 
+def test_rows_of_which_none_fits_stop_the_training(tokenizer, coverage):
+    rows = [one_row(request="word " * 300), one_row(request="other " * 200)]
+    audit = audit_rows({"train": rows}, tokenizer, coverage=coverage, max_length=100)
+    assert [check.name for check in audit.errors] == ["over_budget"]
+    with pytest.raises(
+        AuditError, match=r"2 of 2 training rows do not fit into 100 tokens.*raise MAX_LENGTH.*shortest"
+    ):
+        require_clean(audit.to_dict())
+    some = audit_rows({"train": [*rows, one_row()]}, tokenizer, coverage=coverage, max_length=100)
+    assert some.errors == () and counts(some)["over_budget"] == 2
+    tutorial = audit_rows({"train": rows}, tokenizer, "tutorial", coverage=coverage, max_length=100)
+    assert tutorial.errors == ()  # it cuts them, as the tutorial does
+
+
 @pytest.mark.parametrize(
     ("damage", "name"),
     [

@@ -43,7 +43,7 @@ MISTAKES = (
     (f"{TRAIN} rows --batch-size -4", USAGE, "--batch-size: must be a whole number of at least 1, got '-4'"),
     (f"{TRAIN} rows --batch-size 0", USAGE, "--batch-size: must be a whole number of at least 1, got '0'"),
     (f"{TRAIN} rows --processes -2", USAGE, "--processes: must be a whole number of at least 1, got '-2'"),
-    (f"{TRAIN} rows --precision fp8", USAGE, "choose from auto, fp32, bf16, fp16"),
+    (f"{TRAIN} rows --precision fp8", USAGE, "invalid choice: 'fp8' (choose from"),
     (f"{TRAIN} rows --seeds 40", ERROR, "--seeds takes two or more, got [40]: use --seed for one"),
     (f"{TRAIN} sample.jsonl", ERROR, "must be a folder that `prepare` wrote, got the file sample.jsonl"),
     (f"{TRAIN} run", ERROR, "run lacks rows.train.jsonl: make it with `python -m fgtools prepare"),

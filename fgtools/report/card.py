@@ -89,6 +89,13 @@ def render_preview(card: str) -> str:
     )
 
 
+def show_card(card: str) -> Any:
+    """Return a card as a notebook displays it: rendered, with the hub's metadata folded."""
+    from IPython.display import Markdown
+
+    return Markdown(render_preview(card))
+
+
 def _describe_model(facts: Mapping[str, Mapping[str, Any]], repo_id: str) -> str:
     """Return the sentences that say what the model is."""
     base, run, origin = facts["base"], facts["run"], facts["funnel"]["origin"]

@@ -74,7 +74,7 @@ def test_the_same_table_is_always_the_same_html_and_another_one_has_another_id()
 def test_no_piece_of_a_table_is_too_long_to_be_wrapped_and_nothing_is_lost():
     word = "multiple_function_checker:wrong_count<escape>athens<escape>" + "good" * 30
     shown = style_table(pandas.DataFrame({"a_long_name_of_a_column": [word, "two words"]}))._repr_html_()
-    cells = re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", shown, re.DOTALL)
+    cells = re.findall(r"<t[hd]\b[^>]*>(.*?)</t[hd]>", shown, re.DOTALL)
     assert [html.unescape(cell.replace("<wbr>", "")) for cell in cells] == [
         "a_long_name_of_a_column",
         word,
@@ -101,8 +101,7 @@ def test_only_columns_of_short_cells_are_not_wrapped():
     shown = style_table(
         pandas.DataFrame({"a": ["short"], "b": ["longer than a piece of text"], "c": [1]})
     )._repr_html_()
-    kept = re.search(r"([^}]*)\{\s*white-space: nowrap", shown)[1]
-    assert ["td.col0" in kept, "td.col1" in kept, "td.col2" in kept] == [True, False, True]
+    assert re.findall(r"td\.(col\d) \{\s*white-space: nowrap", shown) == ["col0", "col2"]
 
 
 def test_a_table_in_a_terminal_is_as_wide_as_the_terminal():

@@ -252,7 +252,7 @@ def test_train_and_evaluate_take_a_gated_model_with_the_secret_that_is_announced
     assert main(evaluate) == 1
     shown = capsys.readouterr()
     assert "no login: the environment gave no HUGGINGFACE_TOKEN" in shown.err
-    assert "if it is gated, accept its licence on the hub and set HUGGINGFACE_TOKEN" in shown.err
+    assert "only to those who accepted its terms: accept them at https://huggingface.co/" in shown.err
     monkeypatch.setenv("HUGGINGFACE_TOKEN", TOKEN)  # a name that huggingface_hub itself does not know
     assert main(evaluate) == 0
 

@@ -1,4 +1,4 @@
-"""The command line: its options, and which errors become a message. What a command does stands in `run.commands`.
+"""The command line: its options. What a command does stands in `run.commands`, how it ends in `run.exits`.
 
 `python -m fgtools run | check | draft | prepare | audit | train | evaluate | score | export | publish | call | kaggle`;
 each with --help.
@@ -7,16 +7,15 @@ each with --help.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from typing import TypeAlias
 
 from fgtools import __version__
-from fgtools.files import FgtoolsError
 from fgtools.profiles import ENGINES, GGUF_TYPES, OVER_LENGTH, PRECISIONS, PROFILES, RECIPES, TURNS
 from fgtools.rows.formats import SHAPES
 from fgtools.run import commands, kaggle_commands
+from fgtools.run.exits import run_to_end, use_utf8
 from fgtools.run.login import log_in_for
 from fgtools.run.options import (
     GUIDE,
@@ -30,18 +29,12 @@ from fgtools.run.options import (
     parse_share,
     parse_words,
 )
-from fgtools.run.processes import hide_gpus
+from fgtools.run.processes import end_with_launcher, hide_gpus
 from fgtools.run.publish import NAME_FORMS
-from fgtools.run.session import quiet_libraries
+from fgtools.run.session import hide_bars, quiet_libraries
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 """Where a command adds its parser."""
-
-RESUMABLE = {"run", "train"}
-"""Commands that have --resume; `evaluate` goes on by itself."""
-
-ON_KAGGLE = "stopped: what Kaggle runs goes on there, see `python -m fgtools kaggle status`"
-
 
 ON_GPU = {"run", "check", "train", "evaluate", "call"}
 """Commands that compute on a GPU where there is one."""
@@ -57,8 +50,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: The words after `python -m fgtools`; None: those of this process.
 
     Returns:
-        The exit status: 0, 1 for an error with a message or a closed pipe, 2 for wrong usage, 130 after Ctrl-C.
+        The exit status: 0, 1 for an error with a message or a closed pipe, 2 for wrong usage, 130 after Ctrl-C, 143
+        after SIGTERM.
     """
+    use_utf8()
     words = sys.argv[1:] if arguments is None else list(arguments)
     if not words:
         print(GUIDE)
@@ -66,33 +61,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse_words(_build_parser(), words)
     options.words = words[words.index(options.name_of_command) + 1 :]
     quiet_libraries()
+    hide_bars()
+    end_with_launcher()
     if options.name_of_command in ON_GPU and (line := hide_gpus()) and getattr(options, "processes", 1) == 1:
         print(line + ("; --processes takes more" if "processes" in options else ""), file=sys.stderr)
-    try:
-        if options.name_of_command in FROM_HUB:
-            log_in_for(options.model, getattr(options, "data", ""))
-        options.command(options)
-        sys.stdout.flush()
-    except KeyboardInterrupt:
-        resume = " with --resume" if options.name_of_command in RESUMABLE else ""
-        stopped = f"stopped: to go on, run the same command{resume}"
-        print(f"\n{ON_KAGGLE if options.name_of_command == 'kaggle' else stopped}", file=sys.stderr)
-        return 130
-    except BrokenPipeError:  # who read the output, such as `head`, has seen enough
-        _close_output()
-        return 1
-    except (FgtoolsError, OSError) as error:
-        if options.debug or not (isinstance(error, FgtoolsError) or error.filename):
-            raise
-        message = error if isinstance(error, FgtoolsError) else f"{error.filename}: {error.strerror}"
-        print(f"error: {message}", file=sys.stderr)
-        return 1
-    return 0
+    return run_to_end(_run_command, options, words)
 
 
-def _close_output() -> None:
-    """Send what is still to be written to nowhere, or Python would complain of the closed pipe when it exits."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _run_command(options: argparse.Namespace) -> None:
+    if options.name_of_command in FROM_HUB:
+        log_in_for(options.model, getattr(options, "data", ""))
+    options.command(options)
 
 
 def _build_parser() -> argparse.ArgumentParser:

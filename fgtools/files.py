@@ -7,6 +7,7 @@ half a file.
 
 from __future__ import annotations
 
+import errno
 import fnmatch
 import hashlib
 import json
@@ -54,8 +55,9 @@ def name_file(path: Path, verb: str) -> Iterator[None]:
             raise FileError(
                 f"{path} must be {verb} in a folder, but {above} is a file: give another path, or move that file away"
             ) from error
-        reason = error.strerror or error
-        raise FileError(f"{path} must be {verb}, but {reason}: check the permissions and the free space") from error
+        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        remedy = "free some space on that disk" if is_full else "check the permissions and the free space"
+        raise FileError(f"{path} must be {verb}, but {error.strerror or error}: {remedy}") from error
 
 
 def make_folder(path: Path) -> Path:
@@ -227,7 +229,7 @@ def is_watched() -> bool:
         return False
     shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
     if getattr(shell, "kernel", None) is None:
-        return sys.stderr.isatty()
+        return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"  # which cannot draw over a line
     if "KAGGLE_KERNEL_RUN_TYPE" in os.environ:  # a saved version runs with nobody watching
         return os.environ["KAGGLE_KERNEL_RUN_TYPE"] == "Interactive"
     # Jupyter's server names the session, Colab its release, VS Code the notebook

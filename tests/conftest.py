@@ -10,8 +10,11 @@ settings.register_profile("fgtools", deadline=None, max_examples=60, derandomize
 settings.load_profile("fgtools")
 
 
-SLOWEST = ("test_notebooks.py", "test_chains.py")
-"""Files that run for minutes: they start first, so that two processes end at about the same time."""
+SLOWEST = (
+    *("test_notebooks.py", "test_chains.py", "test_processes.py", "test_resume.py", "test_benchmarks.py"),
+    *("test_training.py", "test_saving.py", "test_replies.py", "test_batch.py", "test_trainer.py", "test_exits.py"),
+)
+"""The files that take longest, in their order: they start first, so that two processes end at about the same time."""
 
 
 def pytest_addoption(parser):
@@ -22,7 +25,8 @@ def pytest_addoption(parser):
 
 
 def pytest_collection_modifyitems(config, items):
-    items.sort(key=lambda item: item.path.name not in SLOWEST)
+    order = {name: place for place, name in enumerate(SLOWEST)}
+    items.sort(key=lambda item: order.get(item.path.name, len(order)))
     if not config.getoption("--real"):
         for item in items:
             if item.get_closest_marker("slow"):

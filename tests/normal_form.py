@@ -59,7 +59,7 @@ def execute(path: Path, run_dir: Path) -> nbformat.NotebookNode:
     os.environ.update({"FGTOOLS_RUN_DIR": str(run_dir), "HF_HUB_OFFLINE": "1"})
     notebook = nbformat.read(path, as_version=4)
     NotebookClient(
-        notebook, timeout=1800, kernel_name="python3", resources={"metadata": {"path": path.parent}}
+        notebook, timeout=36000, kernel_name="python3", resources={"metadata": {"path": path.parent}}
     ).execute()
     return notebook
 

@@ -3,7 +3,6 @@
 import ast
 import importlib
 import inspect
-import os
 import pkgutil
 
 import pytest
@@ -60,10 +59,6 @@ def _deny(path, *_, **__):
     raise PermissionError(13, "Permission denied", str(path))
 
 
-def interrupt(*_, **__):
-    raise KeyboardInterrupt
-
-
 SCORE = ["score", "--rows", "r.jsonl", "--replies", "r.jsonl"]
 
 
@@ -87,27 +82,6 @@ def test_debug_shows_the_traceback_of_an_error_for_people(monkeypatch, capsys):
     assert capsys.readouterr().err == "error: r.jsonl must be read\n"
     with pytest.raises(FileError):
         main(["--debug", *SCORE])
-
-
-def test_an_error_of_a_library_that_names_a_file_is_shown_as_a_message(monkeypatch, capsys):
-    fail_with(monkeypatch, OSError(28, os.strerror(28), "figures/a.png"))
-    assert main(SCORE) == 1
-    assert capsys.readouterr().err == "error: figures/a.png: No space left on device\n"
-
-
-@pytest.mark.parametrize(("words", "remedy"), [(SCORE, "command"), (["run"], "command with --resume")])
-def test_an_interrupt_is_status_130_and_says_how_to_go_on(monkeypatch, capsys, words, remedy):
-    fail_with(monkeypatch, KeyboardInterrupt())
-    monkeypatch.setattr("fgtools.run.notebooks.run_series", interrupt)
-    assert main(words) == 130
-    assert capsys.readouterr().err == f"\nstopped: to go on, run the same {remedy}\n"
-
-
-def test_a_closed_pipe_ends_without_a_word(monkeypatch, capsys):
-    fail_with(monkeypatch, BrokenPipeError(32, "Broken pipe"))
-    monkeypatch.setattr("fgtools.__main__._close_output", lambda: None)
-    assert main(SCORE) == 1
-    assert capsys.readouterr() == ("", "")
 
 
 def test_the_version_is_shown(capsys):

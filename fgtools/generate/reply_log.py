@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fgtools.files import InputError, write_text
+from fgtools.files import InputError, name_file, write_text
 from fgtools.metrics import Confidence, GeneratedReply
 
 
@@ -88,7 +88,7 @@ class ReplyLog:
     def append(self, row_id: str, reply: GeneratedReply) -> None:
         """Add a reply; it is in the file when this returns."""
         self.replies[row_id] = reply
-        with self.own.open("a", encoding="utf-8") as file:
+        with name_file(self.own, "written"), self.own.open("a", encoding="utf-8") as file:
             file.write(json.dumps(to_record(row_id, reply)) + "\n")
 
     def gather(self) -> dict[str, GeneratedReply]:

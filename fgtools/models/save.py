@@ -66,7 +66,7 @@ def save_model(
         write_licence_files(scratch, source or "", model.config.to_dict())
         _share_permissions(scratch)
     except BaseException:
-        shutil.rmtree(scratch)
+        shutil.rmtree(scratch, ignore_errors=True)
         raise
     return replace_folder(scratch, folder)
 

@@ -6,6 +6,7 @@ Its files are loaded when they are asked for: a session must begin before torch 
 __all__ = [
     "commands",
     "evaluation",
+    "exits",
     "export",
     "folder",
     "kaggle_build",

@@ -74,7 +74,7 @@ def classify_error(error: BaseException, secret: str = "") -> Failure:
         error: The error of a client; the errors that it was raised from are looked at too.
         secret: The token that was sent, which is not quoted, whatever it looks like.
     """
-    chain = list(_list_causes(error))
+    chain = list(list_causes(error))
     for one in chain:
         status = _find_status(one)
         if status:
@@ -159,7 +159,7 @@ _QUOTED = {"400", "402", "403", "404", "409", "413", "4xx", "5xx", "cut", "disk 
 """Kinds of failures whose detail tells more than the sentence."""
 
 
-def _list_causes(error: BaseException | None) -> Iterator[BaseException]:
+def list_causes(error: BaseException | None) -> Iterator[BaseException]:
     """Yield an error and those it was raised from, outermost first."""
     while error is not None:
         yield error

@@ -17,6 +17,7 @@ from typing import Any
 
 from fgtools.files import FgtoolsError, make_folder, read_json, render_duration, sha256_of, write_text
 from fgtools.rows.preparation import describe_sums
+from fgtools.run.exits import find_shortage
 from fgtools.run.folder import RunFolder, open_run
 from fgtools.run.parameters import assign_parameters
 from fgtools.run.progress import StageLine, keep_seconds, load_seconds
@@ -30,6 +31,14 @@ NOTEBOOKS = PACKAGE / "notebooks" if (PACKAGE / "notebooks").is_dir() else PACKA
 
 _FILE_PARAMETERS = ("DATA", "TOOLS", "BENCHMARK")
 """Parameters that may name a file or folder."""
+
+
+_REMEDIES = {
+    "disk": ": free some space on the disk",
+    "memory": ": take fewer rows, or a smaller BATCH_SIZE or MAX_LENGTH",
+}
+_FOREIGN = ("OSError", "SafetensorError", "RuntimeError", "MemoryError", "OutOfMemoryError", "_ArrayMemoryError")
+"""What helps where a disk or memory is full, and the errors that do not say so by themselves: not the package's own."""
 
 
 class PipelineError(FgtoolsError, ValueError):
@@ -151,6 +160,8 @@ def _execute(notebook: Path, run: RunFolder, parameters: Mapping[str, Any], show
     from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
+    from fgtools.run.kernels import OwnKernelManager
+
     copy = run.root / "notebooks" / notebook.name
     make_folder(copy.parent)
     environment = {"FGTOOLS_BATCH": "1", "MPLBACKEND": "module://matplotlib_inline.backend_inline"}
@@ -162,15 +173,19 @@ def _execute(notebook: Path, run: RunFolder, parameters: Mapping[str, Any], show
                 str(notebook),
                 str(copy),
                 parameters=dict(parameters),
-                kernel_name="python3",
+                kernel_name="python3",  # a name alone: OwnKernelManager looks for no kernelspec
+                kernel_manager_class=OwnKernelManager,
                 extra_arguments=["--log-level=ERROR"],  # a kernel's own warnings are not about the notebook
                 cwd=str(notebook.parent),
+                start_timeout=600,
+                iopub_timeout=600,  # papermill's 60 and 4 seconds are too few on a busy machine
                 progress_bar=False,
                 log_output=True,
             )
     except PapermillExecutionError as error:
+        remedy = _REMEDIES.get(find_shortage(error), "") if error.ename in _FOREIGN else ""
         raise StageError(
-            f"{notebook.stem} failed in cell {error.exec_count}: {error.ename}: {error.evalue}\n"
+            f"{notebook.stem} failed in cell {error.exec_count}: {error.ename}: {error.evalue}{remedy}\n"
             f"the notebook up to that cell: {copy}"
         ) from error
     except DeadKernelError as error:
@@ -178,6 +193,10 @@ def _execute(notebook: Path, run: RunFolder, parameters: Mapping[str, Any], show
             f"{notebook.stem} failed, since its kernel was ended from outside, most often for want of memory: take "
             f"fewer rows, or a smaller BATCH_SIZE\nthe notebook up to that cell: {copy}"
         ) from error
+    except KeyboardInterrupt:
+        # the cell that was broken off fails, too, and nobody is left to hear of it
+        logging.getLogger("asyncio").addFilter(lambda record: "was never retrieved" not in record.getMessage())
+        raise
     finally:
         for name, value in before.items():
             if value is None:

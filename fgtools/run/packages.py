@@ -142,17 +142,30 @@ def install_kernels(gpu: Path | None) -> None:
         print(f"{KERNELS} is not installed ({failure}): training computes with plain kernels, a step takes longer")
 
 
-def _require_not_loaded(requirements: Iterable[str]) -> None:
+def _require_not_loaded(requirements: Sequence[str]) -> None:
     """Raise SessionError if a package that would be replaced is imported: both versions would be mixed."""
-    from packaging.requirements import Requirement
-
-    names = [Requirement(text).name for text in requirements]
-    loaded = [name for name in names if name.replace("-", "_") in sys.modules]
+    loaded = find_loaded(requirements)
     if loaded:
+        quoted = " ".join(f'"{text}"' for text in requirements)
         raise SessionError(
-            f"{', '.join(requirements)} must be installed before {', '.join(loaded)} is imported: restart the kernel "
-            "and run the notebook from its first cell"
+            f"{', '.join(requirements)} must be installed before {', '.join(loaded)} is imported, since what is loaded "
+            f"is not replaced: run `%pip install --no-deps {quoted}` in a cell of its own, restart the kernel, and run "
+            "the notebook from its first cell (on Kaggle: make that cell the first one, and run the notebook again)"
         )
+
+
+def find_loaded(requirements: Iterable[str]) -> list[str]:
+    """Return the names of packages of which a module is imported; a package may have modules of other names."""
+    from packaging.requirements import Requirement
+    from packaging.utils import canonicalize_name
+
+    modules: dict[str, set[str]] = {}
+    for module, packages in importlib.metadata.packages_distributions().items():
+        for package in packages:
+            modules.setdefault(canonicalize_name(package), set()).add(module)
+    names = [Requirement(text).name for text in requirements]
+    usual = {name: {name.replace("-", "_")} for name in names}
+    return [name for name in names if (modules.get(canonicalize_name(name), set()) | usual[name]) & {*sys.modules}]
 
 
 def _list_versions() -> dict[str, str]:

@@ -5,15 +5,19 @@ Knows accelerate's launcher and nvidia-smi; not what the processes compute.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import io
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from fgtools.files import FgtoolsError, InputError
 
@@ -32,8 +36,35 @@ _PDEATHSIG = 1
 """Linux's PR_SET_PDEATHSIG."""
 
 
+STOP_SECONDS = 2.0
+"""How long processes that are told to end may take, before they are killed."""
+
+_SHORT = {
+    "memory": re.compile(r"exitcode +: -9 |^error: .*(memory is full|fit the memory|memory must hold)"),
+    "disk": re.compile(r"^error: .*(disk is full|No space left on device|Disk quota exceeded)"),
+}
+"""Lines of processes, or of their launcher, that say what was full; -9: killed, as Linux does for want of memory."""
+
+_REPORT = re.compile(r"(\[rank\d+\]:)?\[?[IWEF]\d{4} |Traceback \(most recent call last\)")
+"""How the report of torch's launcher begins, after the errors of its processes."""
+
+_LESS_MEMORY = "lower BATCH_SIZE (--batch-size) or the number of processes"
+
+
 class LaunchError(FgtoolsError, RuntimeError):
     """Processes that were started together failed; what they said stands above."""
+
+
+class ShortageError(LaunchError):
+    """The same, since the disk or the memory was full.
+
+    Attributes:
+        what: "disk" or "memory".
+    """
+
+    def __init__(self, message: str, what: str) -> None:
+        super().__init__(message)
+        self.what = what
 
 
 def count_gpus() -> int:
@@ -109,8 +140,12 @@ def launch(command: str, processes: int, arguments: Sequence[str], debug: bool =
         debug: Whether each process shows the traceback of an error.
 
     Raises:
+        InputError: The system is Windows.
         LaunchError: The command failed.
+        ShortageError: It failed for want of room on the disk or in memory.
     """
+    if sys.platform == "win32":
+        raise InputError(f"`{command}` runs in one process on Windows, got {processes}: use 1, or Linux (WSL)")
     environment = {**os.environ, LAUNCHED: "1"}
     if hidden := environment.pop(ONE_GPU, ""):
         environment["CUDA_VISIBLE_DEVICES"] = hidden
@@ -120,17 +155,74 @@ def launch(command: str, processes: int, arguments: Sequence[str], debug: bool =
     # Without GPUs, too, it is --multi_gpu that starts several processes; they talk through gloo then.
     fixed = ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
     launcher = ["accelerate.commands.launch", "--multi_gpu", "--num_processes", str(processes), *fixed]
-    words = [sys.executable, "-m", *launcher, "-m", "fgtools", *(["--debug"] if debug else []), command, *arguments]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    with subprocess.Popen(words, **pipes, env=environment, preexec_fn=_end_with_parent) as job:
-        said = io.TextIOWrapper(job.stdout, "utf-8", "replace", newline="")  # the carriage returns of a bar stay such
-        for line in said:
-            print(line, end="", flush=True)
+    with tempfile.TemporaryDirectory(prefix="fgtools-") as logs:  # torch leaves an empty folder in it
+        start = [sys.executable, "-m", *launcher, "--log_dir", logs, "-m", "fgtools"]
+        words = [*start, *(["--debug"] if debug else []), command, *arguments]
+        job = subprocess.Popen(words, **pipes, env=environment, **end_with_this(signal.SIGTERM))
+        try:
+            what = _show_lines(job, debug)
+        except BaseException:
+            stop_processes(job)
+            raise
     if job.returncode:
-        raise LaunchError(f"`{command}` in {processes} processes failed with status {job.returncode}; see above")
+        failed = f"`{command}` in {processes} processes failed with status {job.returncode}; see above"
+        if what == "memory" or job.returncode == -9:
+            raise ShortageError(f"{failed}: the memory was full, or somebody killed one: {_LESS_MEMORY}", "memory")
+        raise ShortageError(f"{failed}: free some space on the disk", what) if what else LaunchError(failed)
 
 
-def _end_with_parent() -> None:
-    """Ask Linux to end this process when its parent dies; else it would train on with nobody to read its output."""
-    if sys.platform == "linux":
+def _show_lines(job: subprocess.Popen[bytes], debug: bool) -> str:
+    """Print what a process says until it ends, and return what it says is full: "disk", "memory", or "" for neither.
+
+    An error that each of its processes prints is shown once; the launcher's own report of it, with tracebacks, is for
+    `debug`.
+    """
+    found, seen, failed, reported = "", set(), False, False
+    with io.TextIOWrapper(job.stdout, "utf-8", "replace", newline="") as said:  # a bar's carriage returns stay
+        for line in said:
+            is_error = line.startswith("error: ")
+            failed |= is_error
+            reported |= failed and bool(_REPORT.match(line))
+            if debug or not failed or (line not in seen and (is_error or not reported)):
+                print(line, end="", flush=True)
+            seen |= {line} if failed else set()
+            found = next((what for what, text in _SHORT.items() if text.search(line)), found)
+    job.wait()
+    return found
+
+
+def stop_processes(job: subprocess.Popen[Any]) -> None:
+    """End a process and all that it has started: told to at first, killed where they take longer than STOP_SECONDS."""
+    import psutil  # accelerate needs it, too
+
+    with contextlib.suppress(psutil.NoSuchProcess):  # it has ended by itself
+        below = psutil.Process(job.pid).children(recursive=True)
+        job.terminate()
+        _, living = psutil.wait_procs(below, STOP_SECONDS)
+        for one in living:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                one.kill()
+    job.kill()
+    job.wait()
+
+
+def end_with_this(number: int) -> dict[str, Any]:
+    """Return options of subprocess.Popen with which Linux sends a signal to the new process when this one ends.
+
+    So what was started does not go on with nobody to read its output, even when this process is killed outright. Other
+    systems cannot do that; there is nothing to pass then.
+
+    Args:
+        number: The signal.
+    """
+    if sys.platform != "linux":
+        return {}
+    library = ctypes.CDLL(None)  # loaded here: between fork and exec little may be done
+    return {"preexec_fn": lambda: library.prctl(_PDEATHSIG, number)}
+
+
+def end_with_launcher() -> None:
+    """In a process that `launch` started: let Linux end it when the launcher ends, however that happens."""
+    if LAUNCHED in os.environ and sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PDEATHSIG, signal.SIGTERM)

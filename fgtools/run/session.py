@@ -39,13 +39,18 @@ def start_session() -> None:
         print(f"{line}; PROCESSES in notebooks 3 to 5 takes more")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # transformers sets its level when it is imported
+    hide_bars()
+    install_missing()
+    install_kernels(find_gpu())
+    quiet_libraries()
+
+
+def hide_bars() -> None:
+    """Keep libraries from drawing progress bars where nobody watches; must run before they are imported."""
     if not is_watched():
         # transformers follows the hub's variable; TQDM_DISABLE stops what has none of its own
         os.environ |= dict.fromkeys(("HF_HUB_DISABLE_PROGRESS_BARS", "HF_DATASETS_DISABLE_PROGRESS_BARS"), "1")
         os.environ |= {"TQDM_DISABLE": "1", "KAGGLEHUB_VERBOSITY": "error"}
-    install_missing()
-    install_kernels(find_gpu())
-    quiet_libraries()
 
 
 def quiet_libraries() -> None:

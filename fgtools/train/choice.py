@@ -21,6 +21,7 @@ from fgtools.prompts.encode import longest_completion, token_budget
 from fgtools.train.arguments import TrainingError
 from fgtools.train.best import anywhere
 from fgtools.train.checkpoints import remove_checkpoints
+from fgtools.train.confirm import confirm_saving, rounded
 
 if TYPE_CHECKING:
     from fgtools.train.restarts import RestartableTrainer
@@ -34,10 +35,12 @@ class Choice:
         step: The optimizer step they are of.
         candidates: The steps whose weights were compared by generating: {"step", "right", "rows"} each, `right`
             counting replies whose calls match; empty where there was no choice.
+        warning: That the model was better before its training, and what to do; "" where it was not.
     """
 
     step: int
     candidates: tuple[dict[str, int], ...] = ()
+    warning: str = ""
 
 
 def choose_checkpoint(
@@ -49,9 +52,10 @@ def choose_checkpoint(
     """Leave the better ones of the best and the last weights in the model, ready to be saved.
 
     The best one of several evaluations owes some of its lead to luck, and the last has had the whole schedule: so both
-    answer some of the rows by generating, and at a tie the last one stays. Without load_best_model_at_end in the
-    arguments the last one stays at once. Adapters are merged, and the weights get the format they were loaded in.
-    Called again, it returns the choice that was made.
+    answer some of the rows by generating, with their values as they will be saved, and at a tie the last one stays.
+    Without load_best_model_at_end in the arguments the last one stays at once. Adapters are merged, and the weights get
+    the format they were loaded in, or fp32 where that would lose what was learned (`confirm`). Called again, it returns
+    the choice that was made.
 
     Args:
         trainer: The trainer, after its `train`.
@@ -68,29 +72,31 @@ def choose_checkpoint(
     if trainer.choice is not None:
         return trainer.choice
     last, best = trainer.state.global_step, trainer.best.step
-    choice = Choice(last)
+    chosen, candidates = last, []
+    trainer.task.model.zero_grad(set_to_none=True)
     if best not in (0, last):
         rows, recipe = rows[:CONFIRMED_ROWS], get_recipe(recipe)
         budget = token_budget(longest_completion(rows, tokenizer, recipe))
-        candidates = []
         for step in (last, best):
             trainer.put_weights(best=step == best)
-            replies = generate_replies(trainer.task.model, tokenizer, rows, max_new_tokens=budget)
+            with rounded(trainer.saved_weights(), trainer.task.dtype):
+                replies = generate_replies(trainer.task.model, tokenizer, rows, max_new_tokens=budget)
             right = score(rows, replies, style=recipe.call_style).ast_match
             candidates.append({"step": step, "right": right.k, "rows": right.n})
         is_first, rose = PartialState().is_main_process, candidates[1]["right"] > candidates[0]["right"]
-        better = best if anywhere(is_first and rose) else last
-        trainer.put_weights(best=better == best)
-        choice = Choice(better, tuple(candidates))
+        chosen = best if anywhere(is_first and rose) else last
+        trainer.put_weights(best=chosen == best)
     trainer.best.release()
     model = merge_adapters(trainer.task.model)
-    model.zero_grad(set_to_none=True)
-    model.to(trainer.task.dtype)
     if hash_weights(model, trainer.task.dtype) == trainer.task.start:
         remove_checkpoints(trainer)
         raise TrainingError(_explain_no_change(trainer))
-    trainer.choice = choice
-    return choice
+    confirmed = confirm_saving(trainer, model, chosen)
+    if PartialState().is_main_process and confirmed.lines:
+        print(*confirmed.lines, sep="\n", flush=True)
+    model.to(confirmed.dtype)
+    trainer.choice = Choice(chosen, tuple(candidates), confirmed.warning)
+    return trainer.choice
 
 
 def _explain_no_change(trainer: RestartableTrainer) -> str:

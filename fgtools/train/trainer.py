@@ -25,6 +25,7 @@ from transformers import set_seed as set_every_seed
 from transformers.trainer_utils import EvalLoopOutput
 from trl import SFTConfig
 
+from fgtools.models.attention import varied_shapes
 from fgtools.models.device import Precision, casts_kept, peak_memory_bytes
 from fgtools.models.load import hash_weights
 from fgtools.models.lora import add_adapters
@@ -328,6 +329,17 @@ class LabelledPositionsTrainer(RestartableTrainer):
         }
         named = {f"{metric_key_prefix}_{name}": value for name, value in metrics.items()}
         return EvalLoopOutput(predictions=None, label_ids=None, metrics=named, num_samples=int(rows))
+
+    def measure_held_out(self) -> dict[str, float]:
+        """Return the figures of an evaluation after training, by name as in the log; raises as evaluation_loop."""
+        patch_forward(self.model)
+        try:
+            with varied_shapes(self.args.device):
+                metrics = self.evaluation_loop(self.get_eval_dataloader()).metrics
+        finally:
+            restore_forward(self.model)
+        self.callback_handler.on_predict(self.args, self.state, self.control, metrics)  # ends a progress bar
+        return metrics
 
     def _count_right(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """Return loss, right labels, labels, right rows and rows of a batch; half by half where memory runs out."""

@@ -58,6 +58,7 @@ class TrainResult:
         lora_rank: Rank of the adapters that were trained; 0: the weights were.
         candidates: As in Choice.
         stopped: Why it ended before its last step for want of time; "" where it did not.
+        warning: As in Choice.
         arguments: Every value of the SFTConfig that was in force, by name.
         left_out: Ids of the training rows that do not fit the budget.
         history: The trainer's log entries in order: step, epoch, loss, eval_loss, mean_token_accuracy, ... Losses are
@@ -88,6 +89,7 @@ class TrainResult:
     lora_rank: int
     candidates: tuple[dict[str, int], ...]
     stopped: str
+    warning: str
     arguments: dict[str, Any]
     left_out: tuple[str, ...]
     history: tuple[dict[str, float], ...]
@@ -133,6 +135,7 @@ def describe_training(trainer: RestartableTrainer, choice: Choice) -> TrainResul
         lora_rank=task.lora_rank,
         candidates=choice.candidates,
         stopped="".join(one.stopped for one in task.callbacks if isinstance(one, StopInTime)),
+        warning=choice.warning,
         arguments={**describe_arguments(task.arguments), "output_dir": Path(task.arguments.output_dir).name},
         left_out=tuple(row.row_id for row in rows.given.too_long),
         history=tuple(dict(entry) for entry in state.log_history),

@@ -1,5 +1,6 @@
 """What pip is asked for: what is missing, one by one, from attached wheels first; and what is told of it."""
 
+import importlib
 import importlib.metadata
 import subprocess
 import sys
@@ -108,9 +109,23 @@ def test_a_failed_installation_says_what_to_do(image, monkeypatch):
 
 def test_a_package_already_imported_asks_for_a_restart(image, monkeypatch):
     monkeypatch.setitem(sys.modules, "jiwer", object())
-    with pytest.raises(SessionError, match="must be installed before jiwer is imported: restart the kernel"):
+    with pytest.raises(SessionError, match=r"must be installed before jiwer is imported.*pip install --no-deps \"trl>"):
         install_missing()
     assert image == []
+
+
+@pytest.mark.parametrize("loaded", ["pyarrow", "huggingface_hub", "numpy", "yaml"])
+def test_what_a_new_package_asks_for_is_not_replaced_under_a_loaded_one(loaded, image, monkeypatch, capsys):
+    package = "pyyaml" if loaded == "yaml" else loaded
+    asks = packages.importlib.metadata.requires
+    monkeypatch.setattr(
+        packages.importlib.metadata, "requires", lambda name: [f"{package}>=99"] if name == "trl" else asks(name)
+    )
+    monkeypatch.setattr(packages, "ENOUGH", {})
+    importlib.import_module(loaded)
+    with pytest.raises(SessionError, match=rf"before {package} is imported.*--no-deps.*\"{package}>=99\".*restart the"):
+        install_missing()
+    assert image == [["trl>=1.16,<1.17", "jiwer>=4.0"]]  # nothing after that
 
 
 @pytest.mark.parametrize("outcome", [DONE, GONE])

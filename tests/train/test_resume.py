@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import TrainerCallback
 
+from fgtools.__main__ import main
 from fgtools.profiles import adapt_recipe, get_recipe
 from fgtools.prompts import encode_rows
 from fgtools.train import (
@@ -51,6 +52,30 @@ def run(tokenizer, folder, config=None, recipe="native", resume=False, rows=ROWS
     return train(fresh_model(), tokenizer, rows[:24], rows[24:], config, folder / "model", recipe, **options)
 
 
+@pytest.fixture(scope="module")
+def whole(tokenizer, tmp_path_factory):
+    """The unbroken training that `run` makes by default: its result and its folder."""
+    folder = tmp_path_factory.mktemp("whole")
+    return run(tokenizer, folder), folder
+
+
+@pytest.fixture(scope="module")
+def saved_often(tokenizer, tmp_path_factory):
+    """An unbroken training of each recipe that is saved every other step, with the options that make it."""
+    made = {}
+
+    def get(recipe):
+        if recipe not in made:
+            rows = tuple(row for row in ROWS if row["gold"]) if recipe == "tutorial" else ROWS
+            config = toy_arguments(recipe, n_rows=24, eval_steps=2, save_steps=2)  # its own come too seldom here
+            options = {"config": config, "recipe": recipe, "rows": (rows + rows)[:30]}
+            folder = tmp_path_factory.mktemp(recipe)
+            made[recipe] = run(tokenizer, folder, **options), folder, options
+        return made[recipe]
+
+    return get
+
+
 def kill(tokenizer, folder, step, **options):
     with pytest.raises(KeyboardInterrupt):
         run(tokenizer, folder, **options, callbacks=[Kill(step)])
@@ -62,12 +87,8 @@ def told(history):
 
 
 @pytest.mark.parametrize(("recipe", "step"), [("native", 3), ("native", 7), ("native", 11), ("tutorial", 11)])
-def test_a_killed_training_goes_on_to_the_same_losses_and_weights(recipe, step, tokenizer, tmp_path):
-    rows = tuple(row for row in ROWS if row["gold"]) if recipe == "tutorial" else ROWS
-    rows = (rows + rows)[:30]
-    config = toy_arguments(recipe, n_rows=24, eval_steps=2, save_steps=2)  # the tutorial's own come too seldom here
-    options = {"config": config, "recipe": recipe, "rows": rows}
-    whole = run(tokenizer, tmp_path / "whole", **options)
+def test_a_killed_training_goes_on_to_the_same_losses_and_weights(recipe, step, saved_often, tokenizer, tmp_path):
+    whole, unbroken, options = saved_often(recipe)
     (tmp_path / "cut").mkdir()
     kill(tokenizer, tmp_path / "cut", step, **options)
     kept = sorted(path.name for path in (tmp_path / "cut" / "model.checkpoints").glob("checkpoint-*"))
@@ -76,15 +97,13 @@ def test_a_killed_training_goes_on_to_the_same_losses_and_weights(recipe, step, 
     assert 0 < resumed.resumed_at <= step and whole.resumed_at == 0
     assert told(resumed.history) == told(whole.history)
     assert (resumed.steps, resumed.saved_step, resumed.tokens) == (whole.steps, whole.saved_step, whole.tokens)
-    ours, theirs = (load_file(tmp_path / name / "model" / "model.safetensors") for name in ("cut", "whole"))
+    ours, theirs = (load_file(path / "model" / "model.safetensors") for path in (tmp_path / "cut", unbroken))
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
     assert not (tmp_path / "cut" / "model.checkpoints").exists()
 
 
-def test_a_training_killed_twice_and_in_the_midst_of_a_save_goes_on(tokenizer, tmp_path, monkeypatch):
-    whole = run(tokenizer, tmp_path / "whole")
-    folder = tmp_path / "cut"
-    folder.mkdir()
+def test_a_training_killed_twice_and_in_the_midst_of_a_save_goes_on(whole, tokenizer, tmp_path, monkeypatch):
+    folder = tmp_path
     kill(tokenizer, folder, 5)
     plain = torch.save
 
@@ -100,11 +119,10 @@ def test_a_training_killed_twice_and_in_the_midst_of_a_save_goes_on(tokenizer, t
     there = {path.name: (path / "whole.json").is_file() for path in (folder / "model.checkpoints").glob("checkpoint-*")}
     assert there == {"checkpoint-6": True, "checkpoint-8": False}  # the older one is still there
     resumed = run(tokenizer, folder, resume=True)
-    assert told(resumed.history) == told(whole.history) and resumed.resumed_at == 6
+    assert told(resumed.history) == told(whole[0].history) and resumed.resumed_at == 6
 
 
-def test_train_called_again_after_an_interruption_goes_on(tokenizer, tmp_path):
-    whole = run(tokenizer, tmp_path / "whole")
+def test_train_called_again_after_an_interruption_goes_on(whole, tokenizer, tmp_path):
     arguments = toy_arguments(n_rows=24, output_dir=str(tmp_path / "checkpoints"))
     sides = [encode_rows(rows, tokenizer, "native", arguments.max_length) for rows in (ROWS[:24], ROWS[24:])]
     once = Kill(7)
@@ -115,8 +133,8 @@ def test_train_called_again_after_an_interruption_goes_on(tokenizer, tmp_path):
     trainer.train()
     choice = choose_checkpoint(trainer, tokenizer, ROWS[24:])
     result = describe_training(trainer, choice)
-    assert told(result.history) == told(whole.history) and result.resumed_at == 6
-    ours, theirs = trainer.model.state_dict(), load_file(tmp_path / "whole" / "model" / "model.safetensors")
+    assert told(result.history) == told(whole[0].history) and result.resumed_at == 6
+    ours, theirs = trainer.model.state_dict(), load_file(whole[1] / "model" / "model.safetensors")
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
     remove_checkpoints(trainer)
     with pytest.raises(TrainingError, match="has trained it already and left no checkpoint: load the model again"):
@@ -124,7 +142,8 @@ def test_train_called_again_after_an_interruption_goes_on(tokenizer, tmp_path):
 
 
 def test_resuming_without_a_checkpoint_starts_from_the_beginning(tokenizer, tmp_path):
-    assert run(tokenizer, tmp_path, resume=True).resumed_at == 0
+    config = toy_arguments(n_rows=24, epochs=1)
+    assert run(tokenizer, tmp_path, config, resume=True).resumed_at == 0
 
 
 def test_checkpoints_of_another_training_are_not_touched(tokenizer, tmp_path):
@@ -145,7 +164,7 @@ def test_checkpoints_of_another_training_are_not_touched(tokenizer, tmp_path):
     assert sorted((tmp_path / "model.checkpoints").rglob("*")) == kept
 
 
-def test_a_loss_that_becomes_nan_leaves_earlier_checkpoints_whole(tokenizer, tmp_path):
+def test_a_loss_that_becomes_nan_leaves_earlier_checkpoints_whole(whole, tokenizer, tmp_path):
     class Spoil(TrainerCallback):
         def on_step_end(self, args, state, control, model, **_):
             if state.global_step == 6:
@@ -159,33 +178,32 @@ def test_a_loss_that_becomes_nan_leaves_earlier_checkpoints_whole(tokenizer, tmp
     for path in (tmp_path / "model.checkpoints").rglob("model.safetensors"):
         assert all(torch.isfinite(weight).all() for weight in load_file(path).values())
     resumed = run(tokenizer, tmp_path, resume=True)
-    assert told(resumed.history) == told(run(tokenizer, tmp_path / "whole").history)
+    assert told(resumed.history) == told(whole[0].history)
 
 
-def test_a_process_that_is_killed_leaves_what_the_next_one_goes_on_from(tmp_path):
+def test_a_process_that_is_killed_leaves_what_the_next_one_goes_on_from(tmp_path, monkeypatch, capsys):
     """The command line, and a kill no program can catch."""
-    command = [sys.executable, "-m", "fgtools"]
-    environment = {**os.environ, "FGTOOLS_BATCH": "1", "OMP_NUM_THREADS": "1"}
-    prepare = ["prepare", "--data", "sample", "--n-total", "150", "--n-eval", "10", "--out", str(tmp_path / "rows")]
-    subprocess.run([*command, *prepare], env=environment, check=True, capture_output=True, timeout=120)
-    words = [*command, "train", "--rows", str(tmp_path / "rows"), "--model", "standin", "--profile", "offline"]
-    words += ["--epochs", "3", "--out"]
-    whole = subprocess.run([*words, str(tmp_path / "a")], env=environment, capture_output=True, text=True, timeout=200)
-    assert whole.returncode == 0, whole.stderr
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    prepare = ["prepare", "--data", "sample", "--n-total", "110", "--n-eval", "10", "--out", str(tmp_path / "rows")]
+    words = ["train", "--rows", str(tmp_path / "rows"), "--model", "standin", "--profile", "offline", "--epochs", "2"]
+    words += ["--batch-size", "8", "--out"]
+    assert main(prepare) == 0 and main([*words, str(tmp_path / "a")]) == 0
     out = str(tmp_path / "b")
-    job = subprocess.Popen([*words, out], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 200  # as long as the whole training may take
+    environment = {name: value for name, value in os.environ.items() if name not in ("FGTOOLS_BATCH", "TQDM_DISABLE")}
+    command, errors = [sys.executable, "-m", "fgtools", *words, out], tmp_path / "errors"
+    with errors.open("w") as file:
+        job = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=file, env=environment)
     try:
         while not list((tmp_path / "b" / "model.checkpoints").glob("*/whole.json")):
-            assert time.monotonic() < deadline and job.poll() is None
+            assert job.poll() is None
             time.sleep(0.02)
     finally:
         job.send_signal(signal.SIGKILL)
         job.wait()
-    resumed = subprocess.run(
-        [*words, out, "--resume"], env=environment, capture_output=True, text=True, timeout=200, check=True
-    )
-    assert "going on from the checkpoint after step" in resumed.stdout
+    assert errors.read_text() == ""  # no bar is drawn into a file
+    capsys.readouterr()
+    assert main([*words, out, "--resume"]) == 0
+    assert "going on from the checkpoint after step" in capsys.readouterr().out
     first, second = (json.loads((tmp_path / name / "train.json").read_text()) for name in "ab")
     assert told(second["history"]) == told(first["history"]) and second["resumed_at"] > 0
 

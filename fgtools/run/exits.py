@@ -143,7 +143,9 @@ def _describe_error(error: Exception, options: Namespace) -> str:
         return f"the disk is full: {place} could not be written ({reason}): free some space there"
     if shortage == "memory":
         remedy = _LESS_MEMORY.get(options.name_of_command, "end other programs, or take a machine with more of it")
-        return f"the memory is full ({type(error).__name__}{': ' if said else ''}{said}): {remedy}"
+        is_guess = type(error).__name__ == "BrokenProcessPool"  # the pool knows no more than that one is gone
+        full = "the memory is full, or somebody ended a process" if is_guess else "the memory is full"
+        return f"{full} ({type(error).__name__}{': ' if said else ''}{said}): {remedy}"
     return f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else ""
 
 

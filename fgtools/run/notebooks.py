@@ -37,7 +37,7 @@ _REMEDIES = {
     "disk": ": free some space on the disk",
     "memory": ": take fewer rows, or a smaller BATCH_SIZE or MAX_LENGTH",
 }
-_FOREIGN = ("OSError", "SafetensorError", "RuntimeError", "MemoryError", "OutOfMemoryError", "_ArrayMemoryError")
+_FOREIGN = ("OSError", "SafetensorError", "RuntimeError", "MemoryError", "OutOfMemoryError", "BrokenProcessPool")
 """What helps where a disk or memory is full, and the errors that do not say so by themselves: not the package's own."""
 
 

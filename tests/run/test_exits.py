@@ -334,8 +334,9 @@ def test_processes_that_build_rows_end_with_the_one_that_started_them(tmp_path):
     wait_until(lambda: not any(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in below))
 
 
-def test_nothing_that_windows_lacks_is_asked_of_it():
+def test_nothing_that_windows_lacks_is_asked_of_it_and_no_colours_are_written():
     lacking = ("import resource", "import fcntl", "import pwd", "preexec_fn", "os.fork", "os.killpg", "signal.SIGKILL")
+    lacking += ("\\x1b[", "\\033[")  # so NO_COLOR asks for nothing
     allowed = {"import resource": ["device.py"], "preexec_fn": ["processes.py"]}
     package = Path(commands.__file__).parents[1]
     for words in lacking:

@@ -6,7 +6,7 @@ PY := $(VENV)/bin/python
 RUN_DIR ?= runs/offline
 TARGET_NOTEBOOKS := notebooks/*.ipynb
 
-.PHONY: run real test-real test check notebooks standin clean
+.PHONY: run real test-real test check notebooks standin advisories clean
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python >= 3.11 is needed, got " + sys.version.split()[0] + ": pass one with make PYTHON=python3.12")'
@@ -37,6 +37,10 @@ notebooks: $(VENV)/.ready  ## execute the committed notebooks in place and put t
 
 standin: $(VENV)/.ready  ## make the offline stand-in again (about an hour on one core)
 	$(PY) -m fgtools.offline.standin
+
+advisories: $(VENV)/.ready  ## known security advisories of the tested versions; asks the package index for each
+	$(PY) -m pip install --quiet pip-audit
+	$(PY) -m pip_audit --requirement constraints.txt --no-deps --disable-pip --strict --progress-spinner off
 
 clean:
 	rm -rf $(VENV) runs build *.egg-info .pytest_cache .ruff_cache

@@ -110,20 +110,14 @@ def render_way_on(command: str, words: Sequence[str]) -> str:
 def find_shortage(error: BaseException) -> str:
     """Return what an error, or one that it was raised from, says is full: "disk", "memory", or "" for neither."""
     for one in list_causes(error):
-        names = {base.__name__ for base in type(one).__mro__} | {
-            getattr(one, "ename", "")
-        }  # that of a notebook's error
+        in_a_cell = hasattr(one, "ename")  # papermill's, with class and text of what a notebook raised
+        names = {base.__name__ for base in type(one).__mro__} | {getattr(one, "ename", "")}
         number, said = getattr(one, "errno", None), f"{getattr(one, 'evalue', '')} {one}"
         if number in (errno.ENOSPC, errno.EDQUOT) or any(words in said for words in _FULL_DISK):
             return "disk"
-        if (
-            number == errno.ENOMEM
-            or {"MemoryError", "OutOfMemoryError", "BrokenProcessPool", "DeadKernelError"} & names
-        ):
+        if number == errno.ENOMEM or _MEMORY_ERRORS & names:
             return "memory"
-        if getattr(one, "ename", "") in ("MemoryError", "OutOfMemoryError"):  # in a notebook's kernel
-            return "memory"
-        if isinstance(one, (RuntimeError, OSError)) and any(words in said for words in _FULL_MEMORY):
+        if (in_a_cell or isinstance(one, (RuntimeError, OSError))) and any(words in said for words in _FULL_MEMORY):
             return "memory"
         if isinstance(one, ShortageError):
             return one.what

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -234,8 +235,15 @@ def test_an_error_of_several_processes_is_shown_once_and_the_launchers_report_wh
 
 
 def wait_until(condition):
-    while not condition():  # how long it takes is not measured: a busy machine is slow
+    deadline = time.monotonic() + 1800  # how long it takes is not measured: a busy machine is slow
+    while not condition():
+        assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+def is_gone(pid):
+    """Whether a process has ended; one that nobody has asked about counts as ended, too."""
+    return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a shell script")
@@ -247,7 +255,7 @@ def test_processes_that_do_not_listen_are_ended_with_all_they_have_started(tmp_p
     assert len(below) == 2
     stop_processes(job)
     assert job.returncode == -signal.SIGKILL
-    wait_until(lambda: not any(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in below))
+    wait_until(lambda: all(is_gone(one.pid) for one in below))
     stop_processes(job)  # again: nothing to do
 
 
@@ -282,17 +290,19 @@ def test_a_series_that_is_stopped_leaves_no_kernel_behind(number, tmp_path):
     write_notebook(tmp_path, "01_setup", CELL_THAT_TRAINS)
     out = tmp_path / "out"
     command = [sys.executable, "-c", SERIES, str(tmp_path), str(out)]
-    job = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    listen = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs do not
+    with (tmp_path / "errors").open("w") as file:  # a pipe would end with the last process that holds it
+        job = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=file, preexec_fn=listen)
     wait_until(lambda: (out / "pids").exists() and len((out / "pids").read_text().split()) == 2)
     kernel, grandchild = map(int, (out / "pids").read_text().split())
     job.send_signal(number)
-    said = job.communicate()[1]
-    assert job.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}[number]
-    wait_until(lambda: not psutil.pid_exists(kernel) or psutil.Process(kernel).status() == psutil.STATUS_ZOMBIE)
+    assert job.wait() == {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}[number]
+    wait_until(lambda: is_gone(kernel))
     if number == signal.SIGKILL:
         psutil.Process(grandchild).kill()  # the kernel could not
         return
-    wait_until(lambda: not psutil.pid_exists(grandchild))
+    wait_until(lambda: is_gone(grandchild))
+    said = (tmp_path / "errors").read_text()
     assert said.splitlines()[-1].endswith(f"to go on, run: python -m fgtools run --out {out} --resume")
     assert said.count("\n") == 1 and not (out / ".scratch").exists()  # the cell could clean up
 
@@ -331,7 +341,7 @@ def test_processes_that_build_rows_end_with_the_one_that_started_them(tmp_path):
     assert len(below) >= 2
     job.kill()
     job.wait()
-    wait_until(lambda: not any(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in below))
+    wait_until(lambda: all(is_gone(one.pid) for one in below))
 
 
 def test_nothing_that_windows_lacks_is_asked_of_it_and_no_colours_are_written():

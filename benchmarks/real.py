@@ -1,7 +1,7 @@
 """Trials on Gemma 3 270M and real rows: `python -m benchmarks.real recipes rows few lora grid steps`.
 
 What is tried: the tutorial's recipe on the rows and steps of the native one (recipes), how many rows of own tools buy
-how much (rows), fewer passes and other rates on these (few), adapters in place of all weights (lora), learning rates
+how much (rows), more passes and other rates on these (few), adapters in place of all weights (lora), learning rates
 and passes (grid), and how long one step takes (steps). `rows` and `few` start from the model that `make real` tuned;
 the table of `recipes` shows its replies; `few` and `steps` take the rows that `rows` wrote. Trials that were run before
 are read from their files, so a series that was killed goes on; --minutes says after how many minutes no other trial of
@@ -40,10 +40,10 @@ RESULTS = Path(__file__).parents[1] / "results"
 REAL_BANNER = "Gemma 3 270M, a base model from 4-bit weights, not FunctionGemma: it knew no calls before"
 SEED = 40
 RATES = (2e-5, 5e-5, 1e-4, 2e-4)
-PASSES = (2, 4, 1, 3)
+PASSES = (2, 4, 1)
 OWN_ROWS = (30, 100, 300)
 OWN_RATES = (2e-5, 1e-4, 2e-4)  # tried on the smallest of these sets, beside the recipe's own
-FEWER_PASSES = 4  # tried on the middle one
+MORE_PASSES = 8  # tried on the middle one, with as many rows a step as it has by default
 GRID_ROWS, GRID_STEP = 128, 8  # of the training rows, and of a step: about as many steps a pass as all rows have at 16
 
 
@@ -114,10 +114,10 @@ def run_rows(run: RunFolder, out: Path) -> None:
 
 
 def list_few() -> list[tuple[int, Trial]]:
-    """Return the trials of other numbers on own rows, with how many rows each has: fewer passes, other rates."""
+    """Return the trials of other numbers on own rows, with how many rows each has: more passes, other rates."""
     smallest, middle, _ = OWN_ROWS
     rates = [(smallest, Trial(f"own-{smallest}-{rate:g}", learning_rate=rate)) for rate in OWN_RATES]
-    return [(middle, Trial(f"own-{middle}-{FEWER_PASSES}-passes", epochs=FEWER_PASSES)), *rates]
+    return [(middle, Trial(f"own-{middle}-{MORE_PASSES}-passes", epochs=MORE_PASSES, rows_a_step=8)), *rates]
 
 
 def run_few(run: RunFolder, out: Path, until: float) -> None:

@@ -38,6 +38,13 @@ PROTOCOL = {
 }
 SIDES = {"eval": "held-out rows", "unseen": "rows of tools kept apart"}
 
+STEPS = {
+    (False, False): "row by row",
+    (True, False): "600 tokens at once",
+    (True, True): "600 tokens at once, their common beginning read once",
+}
+"""The ways of computing a step by whether rows are read together, and whether behind one common beginning."""
+
 
 def pick(scores: Mapping[str, Any]) -> dict[str, Any]:
     """Return the measures of saved scores that the tables show."""
@@ -177,6 +184,18 @@ def render_trials(trials: Sequence[Mapping[str, Any]], labels: Sequence[str]) ->
         scores = one["sides"]["eval"]
         cells += [show(scores[name]) for name in ("right_tool_calls", "ast_match", "false_calls")]
         lines.append(f"| {label} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def render_steps(result: Mapping[str, Any]) -> str:
+    """Return the seconds of one optimizer step by rows and way of computing it, in Markdown."""
+    lines = ["| 16 rows, one step | fp32 | bf16 |", "|---" * 3 + "|"]
+    for rows, measured in result["steps"].items():
+        seconds = {(one["at_once"] > 1, one["shared"] > 0, one["precision"]): one["seconds"] for one in measured}
+        for (batched, shared), label in STEPS.items():
+            found = [seconds.get((batched, shared, precision)) for precision in ("fp32", "bf16")]
+            if None not in found:
+                lines.append(f"| {rows}, {label} | {found[0]:.1f} s | {found[1]:.1f} s |")
     return "\n".join(lines)
 
 

@@ -1,6 +1,7 @@
 """The offline run with several seeds: `python -m benchmarks.seeds --seeds 40 41 42`.
 
-A seed decides the rows, the split and the order of training; the checkpoint it starts from is one and the same.
+A seed decides which training rows choose the checkpoint, and the order of training. The rows, the split and the weights
+it starts from are the same for all, and no row that is scored chose a checkpoint.
 Writes results/offline.json and results/offline.png, which the README shows. The figures are those of the stand-in.
 """
 
@@ -12,6 +13,7 @@ import os
 import platform
 import tempfile
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +27,8 @@ from fgtools.profiles import RECIPES, compose_banner
 from fgtools.report.figures import new_axes, plot_comparison, save_figure
 from fgtools.report.layout import render_table
 from fgtools.report.tables import build_comparison_table
-from fgtools.rows import load_raw_rows, prepare
-from fgtools.run.evaluation import evaluate
+from fgtools.rows import Prepared, Row, load_raw_rows, prepare
+from fgtools.run.evaluation import Evaluation, evaluate
 from fgtools.run.folder import open_run
 from fgtools.run.training import hold_out_rows
 from fgtools.train import train, training_arguments
@@ -34,47 +36,44 @@ from fgtools.train import train, training_arguments
 RESULTS = Path(__file__).parents[1] / "results"
 SHOWN = ("right_tool_calls", "ast_match")
 
+ROWS_SEED = 40
+"""The seed of the rows and of their split."""
 
-def run_seed(seed: int, n_total: int, n_eval: int) -> dict[str, Any]:
-    """Run the offline series once, without its notebooks, and give what the tables need."""
-    recipe = RECIPES["native"]
-    prepared = prepare(load_raw_rows("sample", n_total, seed), recipe, n_eval, seed)
-    rows, unseen = prepared.splits.eval, prepared.splits.unseen
-    tokenizer, model = load_tokenizer("standin"), load_model("standin")
-    base = evaluate(model, tokenizer, rows, recipe)
-    base_unseen = evaluate(model, tokenizer, unseen, recipe)
-    started = time.perf_counter()
+
+def score_sides(sides: Mapping[str, Sequence[Row]], model: str) -> dict[str, Evaluation]:
+    """Return the evaluations of a model on each side."""
+    loaded, tokenizer = load_model(model), load_tokenizer("standin")
+    return {side: evaluate(loaded, tokenizer, rows, RECIPES["native"]) for side, rows in sides.items()}
+
+
+def run_seed(seed: int, prepared: Prepared, sides: Mapping[str, Sequence[Row]], base: Mapping[str, Evaluation]) -> dict:
+    """Train the stand-in once, score it on the held-out rows, and give what the tables need."""
+    recipe, started = RECIPES["native"], time.perf_counter()
     with tempfile.TemporaryDirectory() as scratch:
         folder = open_run(scratch).root / "model"
-        kept, choosing = hold_out_rows(prepared.train, rows, recipe, seed)
+        kept, choosing = hold_out_rows(prepared.train, sides["eval"], recipe, seed)
         arguments = training_arguments(recipe, model="standin", seed=seed, n_rows=len(kept))
-        result = train(model, tokenizer, kept, choosing, arguments, folder, recipe)
-        model = load_model(str(folder))
-    seconds = time.perf_counter() - started
-    tuned = evaluate(model, tokenizer, rows, recipe, max_new_tokens=base.max_new_tokens)
-    tuned_unseen = evaluate(model, tokenizer, unseen, recipe, max_new_tokens=base_unseen.max_new_tokens)
-    comparison = compare(base.scores, tuned.scores)
+        result = train(load_model("standin"), load_tokenizer("standin"), kept, choosing, arguments, folder, recipe)
+        seconds = time.perf_counter() - started
+        tuned = score_sides(sides, str(folder))
+    compared = {side: compare(base[side].scores, tuned[side].scores) for side in sides}
     print(f"seed {seed}: {result.n_train} training rows, {seconds:.0f} s, saved after step {result.saved_step}")
-    print(render_table(build_comparison_table(comparison)))
-    unseen_comparison = compare(base_unseen.scores, tuned_unseen.scores)
-    print("unseen tools:")
-    print(render_table(build_comparison_table(unseen_comparison)), flush=True)
+    for side, comparison in compared.items():
+        print(f"{side}: {comparison.verdict}\n{render_table(build_comparison_table(comparison))}", flush=True)
+    pairs = {side: (base[side].scores, tuned[side].scores) for side in sides}
     return {
         "seed": seed,
-        "chance": base.scores.chance,
+        "chance": base["eval"].scores.chance,
         "training_rows": result.n_train,
         "choosing_rows": result.n_eval,
         "steps": result.steps,
         "saved_step": result.saved_step,
         "training_seconds": round(seconds),
-        "comparison": comparison.to_dict(),
-        "unseen": unseen_comparison.to_dict(),
+        "comparison": compared["eval"].to_dict(),
+        "unseen": compared["unseen"].to_dict(),
         "shares": {
             side: {name: [[getattr(scores, name).k, getattr(scores, name).n] for scores in pair] for name in SHOWN}
-            for side, pair in (
-                ("eval", (base.scores, tuned.scores)),
-                ("unseen", (base_unseen.scores, tuned_unseen.scores)),
-            )
+            for side, pair in pairs.items()
         },
     }
 
@@ -98,8 +97,12 @@ def main() -> None:
     parser.add_argument("--n-total", type=int, default=3000)
     parser.add_argument("--n-eval", type=int, default=300)
     options = parser.parse_args()
-    runs = [run_seed(seed, options.n_total, options.n_eval) for seed in options.seeds]
-    results = {"model": "offline stand-in", "python": platform.python_version(), "runs": runs}
+    raw = load_raw_rows("sample", options.n_total, ROWS_SEED)
+    prepared = prepare(raw, RECIPES["native"], options.n_eval, ROWS_SEED)
+    sides = {"eval": prepared.splits.eval, "unseen": prepared.splits.unseen}
+    base = score_sides(sides, "standin")
+    runs = [run_seed(seed, prepared, sides, base) for seed in options.seeds]
+    results = {"model": "offline stand-in", "python": platform.python_version(), "rows_seed": ROWS_SEED, "runs": runs}
     write_text(RESULTS / "offline.json", json.dumps(results, indent=1) + "\n")
     axes = plot_comparison(Comparison.from_dict(runs[0]["comparison"]), new_axes())
     save_figure(axes, RESULTS / "offline.png", compose_banner("standin", "sample"))

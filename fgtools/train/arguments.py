@@ -152,7 +152,8 @@ def fit_steps(recipe: Recipe, n_rows: int, *, epochs: bool = True, batch_size: b
     """Return a recipe with more passes, and if need be fewer rows a step, where its optimizer steps would be few.
 
     Passes are added first, up to FEW_ROWS_EPOCHS, until there are `fewest_steps` steps. Where that is not enough, the
-    rows of a step are halved, down to FEW_ROWS_A_STEP.
+    rows of a step are halved, down to FEW_ROWS_A_STEP, and there are only as many passes as the smaller steps need:
+    a hundred rows of own tools overfit at eight (docs/training.md).
 
     Args:
         recipe: The recipe, with the numbers of the model.
@@ -163,12 +164,14 @@ def fit_steps(recipe: Recipe, n_rows: int, *, epochs: bool = True, batch_size: b
     rows = recipe.batch_size * recipe.accumulation_steps
     if count_steps(n_rows, rows, recipe.epochs) >= recipe.fewest_steps or n_rows < 1:
         return recipe
-    passes = recipe.epochs
-    if epochs:
+
+    def choose_passes() -> float:
         enough = math.ceil(recipe.fewest_steps / math.ceil(n_rows / rows))
-        passes = max(passes, min(FEW_ROWS_EPOCHS, enough))
-    while batch_size and rows > FEW_ROWS_A_STEP and count_steps(n_rows, rows, passes) < recipe.fewest_steps:
+        return max(recipe.epochs, min(FEW_ROWS_EPOCHS, enough)) if epochs else recipe.epochs
+
+    while batch_size and rows > FEW_ROWS_A_STEP and count_steps(n_rows, rows, choose_passes()) < recipe.fewest_steps:
         rows = max(FEW_ROWS_A_STEP, rows // 2)
+    passes = choose_passes()
     at_once = min(recipe.batch_size, rows)
     return replace(recipe, epochs=passes, batch_size=at_once, accumulation_steps=rows // at_once)
 

@@ -42,8 +42,8 @@ CPU_ACTIVATIONS = 96 * 2**20
 
 CPU_TOKENS = 600
 """Tokens of one micro-batch on a CPU, where CPU_ACTIVATIONS has room for fewer. In FunctionGemma's shape every
-micro-batch adds its gradients to 1 GB, so a step of 16 rows of 183 tokens takes 19.9 s and not 22.9, as row by row
-(fp32; 15.9 in bf16; two threads). At 4,000 tokens the padding costs more than that."""
+micro-batch adds its gradients to 1 GB, so a step of 16 rows of 183 tokens takes 18.7 s and not 23.1, as row by row
+(fp32, two threads; in bf16 13.7 and 18.8: docs/training.md). At 4,000 tokens the padding costs more than that."""
 
 STATES = 3  # of the size of a trained weight, that it needs beside itself: its gradient and AdamW's two states
 

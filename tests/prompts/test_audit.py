@@ -11,7 +11,7 @@ from fgtools.profiles import RECIPES, adapt_recipe
 from fgtools.prompts import Audit, Encoded, EncodedRows, audit_rows, encode_rows
 from fgtools.prompts import audit as audit_module
 from fgtools.prompts.audit import AuditError, Lengths, identify_audit, require_clean
-from fgtools.prompts.checks import mention_check
+from fgtools.prompts.checks import leak_checks, mention_check
 from fgtools.rows import build_rows, split_rows
 from fgtools.rows.remedies import apply_remedies
 
@@ -23,7 +23,8 @@ def sides():
 
 
 def counts(audit):
-    return {check.name: check.count for check in audit.checks if check.count}
+    """Return the counts of an audit by name, without that of few rows without a call: most toy rows have one."""
+    return {one.name: one.count for one in audit.checks if one.count and one.name != "few_no_call_rows"}
 
 
 def one_row(request="Find it.", tools=None, arguments='{"name": "x"}', **fields):
@@ -42,9 +43,21 @@ def test_the_sample_passes_and_every_row_is_counted(sides, tokenizer, coverage):
     assert audit.errors == () and len(audit.lengths.values) == len(sides["train"])
     by_name = {check.name: check for check in audit.checks}
     assert by_name["round_trip"].n == sum(map(len, sides.values())) and by_name["round_trip"].severity == "error"
-    assert by_name["no_call_rows"].count > 0
+    assert 0 < by_name["no_call_rows"].count < 0.2 * len(sides["train"]) and by_name["few_no_call_rows"].count
     require_clean(audit.to_dict())
     assert json.loads(json.dumps(audit.to_dict()))["errors"] == []
+
+
+@pytest.mark.parametrize(("with_call", "without", "warned"), [(9, 1, True), (8, 2, False), (3, 0, True), (0, 0, True)])
+def test_few_rows_without_a_call_are_a_warning(with_call, without, warned, tokenizer, coverage):
+    row, text = one_row(), "training rows, of which {} have no call as their right answer, teach little declining"
+    no_call = {**row, "gold": []}
+    train = [{**one, "row_id": f"{n}"} for n, one in enumerate([row] * with_call + [no_call] * without)]
+    found = [check for check in leak_checks({"train": train}, RECIPES["native"]) if check.name == "few_no_call_rows"]
+    assert [(one.what, one.count) for one in found] == [(text.format(without), with_call + without)] * warned
+    assert all("up to 20% of the rows or more" in one.remedy for one in found)
+    for recipe in (RECIPES["tutorial"], adapt_recipe(RECIPES["native"], no_call_share=0.1)):
+        assert len(leak_checks({"train": train}, recipe)) == len(leak_checks({"train": train}, RECIPES["tutorial"]))
 
 
 def test_hidden_parameters_are_errors_until_they_are_mended(tokenizer, coverage):

@@ -98,7 +98,18 @@ def test_adapters_that_did_not_change_are_not_saved(tokenizer, tmp_path):
 
 @pytest.mark.parametrize(
     ("n_rows", "epochs", "rows"),
-    [(3, 8, 4), (30, 8, 4), (60, 8, 8), (120, 8, 16), (200, 5, 16), (300, 4, 16), (465, 2, 16), (2700, 2, 16)],
+    [
+        (3, 8, 4),
+        (30, 8, 4),
+        (50, 5, 4),
+        (60, 8, 8),
+        (100, 5, 8),
+        (120, 8, 16),
+        (200, 5, 16),
+        (300, 4, 16),
+        (465, 2, 16),
+        (2700, 2, 16),
+    ],
 )
 def test_few_rows_are_passed_over_more_often_in_smaller_steps(n_rows, epochs, rows):
     arguments = training_arguments(n_rows=n_rows)
@@ -122,6 +133,7 @@ def test_the_steps_are_described_with_the_reason():
         "30 rows: 8 passes with 4 rows a step are 64 optimizer steps\nfew rows: 2 passes with 16 rows"
     )
     assert "so passes were added and steps made smaller (" in few
+    assert say(100).startswith("100 rows: 5 passes with 8 rows a step are 65 optimizer steps\n")  # eight would overfit
     assert "so passes were added (" in say(200)
     assert "few steps: fewer than 60 teach little; by default, 8 passes" in say(30, epochs=1)
 

@@ -40,7 +40,7 @@ LAYOUTS = {
 
 SMALL = {
     **{"PROFILE": "offline", "MODEL": "standin", "DATA": "sample"},  # asked for: nobody trains a toy by mistake
-    **{"N_TOTAL": "120", "N_EVAL": "12", "EPOCHS": "0.5", "TUTORIAL_ROWS": "0"},
+    **{"N_TOTAL": "150", "N_EVAL": "20", "EPOCHS": "0.5", "TUTORIAL_ROWS": "0"},
     "TIME_LIMIT": "1",  # hours: this machine may have run for longer than a session of Kaggle lasts
 }
 """The stand-in, few rows and few steps."""

@@ -239,7 +239,8 @@ def require_rows(row_set: RowSet, origin: str = "the data", sides: Mapping[str, 
     if row_set.rows:
         raise EmptySetError(
             f"{origin}: every side of the split must hold rows, but {' and '.join(empty)} got none of the "
-            f"{len(row_set.rows)} usable rows of {total}: take more rows.{reasons}"
+            f"{len(row_set.rows)} usable rows of {total}: take more rows, or another N_EVAL."
+            f"{reasons}"
         )
     raise EmptySetError(
         f"{origin}: at least one usable row is needed, got 0 usable of {total}.{reasons}\n"

@@ -58,6 +58,9 @@ class Prepared:
         origin: What the raw rows were.
         recipe: The recipe.
         available: Raw rows there were before some were taken; 0: as many as were taken.
+
+    Raises:
+        EmptySetError: There is no row to train on, or none to evaluate; the message holds the funnel.
     """
 
     rowset: RowSet
@@ -68,6 +71,10 @@ class Prepared:
     origin: str
     recipe: Recipe
     available: int = 0
+
+    def __post_init__(self) -> None:
+        """Check that both sides hold rows."""
+        require_rows(self.rowset, self.origin, {"train": self.train, "eval": self.splits.eval})
 
     def describe(self) -> str:
         """Return a line that says how many rows there are on each side, and one where they are few or N_EVAL is cut."""
@@ -208,7 +215,6 @@ def prepare(
         benchmark=benchmark,
     )
     train = limit_no_call(splits.train, recipe.no_call_share, seed)
-    require_rows(rowset, raw.origin, {"train": train, "eval": splits.eval})
     return Prepared(rowset, splits, train, n_eval, seed, raw.origin, recipe, raw.available)
 
 

@@ -10,6 +10,7 @@ from fgtools.files import DataFileError
 from fgtools.offline.samples import build_samples
 from fgtools.profiles import RECIPES, adapt_recipe
 from fgtools.rows import Prepared, build_rows, limit_no_call, load_raw_rows, prepare, split_rows
+from fgtools.rows.funnel import EmptySetError
 from fgtools.rows.preparation import FunnelError, describe_sums, load_requests
 from fgtools.rows.remedies import Coverage
 from fgtools.rows.store import PackedRows, pack_row
@@ -100,6 +101,15 @@ def test_the_steps_one_by_one_write_the_same_bytes(path, tmp_path, recipe, sides
     written = {file.name: file.read_bytes() for file in (tmp_path / "steps").iterdir()}
     assert written == {file.name: file.read_bytes() for file in (tmp_path / "prepare").iterdir()}
     assert len(written) == 4 and bool(json.loads(written["funnel.json"])["remedies"]) == recipe.apply_remedies
+
+
+def test_a_side_without_rows_is_told_by_the_steps_too(path):
+    raw = load_raw_rows("sample", 120, 40)
+    rowset = build_rows(raw.rows, "tutorial")
+    n_eval = rowset.count_last(12)
+    splits = split_rows(rowset.rows, n_eval=n_eval, seed=40, by="rows")
+    with pytest.raises(EmptySetError, match="eval got none of the 18 usable rows of 120: take more"):
+        Prepared(rowset, splits, splits.train, 12, 40, raw.origin, RECIPES["tutorial"], raw.available)
 
 
 def test_the_tutorial_cuts_the_raw_rows_before_it_filters_them():

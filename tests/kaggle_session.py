@@ -40,10 +40,10 @@ LAYOUTS = {
 
 SMALL = {
     **{"PROFILE": "offline", "MODEL": "standin", "DATA": "sample"},  # asked for: nobody trains a toy by mistake
-    **{"N_TOTAL": "150", "N_EVAL": "20", "EPOCHS": "0.5", "TUTORIAL_ROWS": "0"},
+    **{"N_TOTAL": "150", "N_EVAL": "20", "EPOCHS": "0.6", "TUTORIAL_ROWS": "0"},
     "TIME_LIMIT": "1",  # hours: this machine may have run for longer than a session of Kaggle lasts
 }
-"""The stand-in, few rows and few steps."""
+"""The stand-in, few rows and two steps: the first one of the tutorial has rate 0."""
 
 SECRET = "hf_simulatedSecretThatNobodyMayPrint"
 

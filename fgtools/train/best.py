@@ -23,6 +23,9 @@ from fgtools.models.device import available_memory_bytes
 
 Weights = Mapping[str, Tensor]
 
+_LAST = "best-exchanged.safetensors"
+"""The file of the weights of the last step while the model holds the best ones, where memory does not hold both."""
+
 
 class BestWeights:
     """The trained weights after the best evaluation so far.
@@ -44,7 +47,9 @@ class BestWeights:
     @property
     def needed_file(self) -> Path | None:
         """The file that holds the only copy; None where the copy is in memory."""
-        return self.file_of(self.step) if self._in_file else None
+        if not self._in_file:
+            return None
+        return self.folder / _LAST if self.in_model else self.file_of(self.step)
 
     def keep(self, weights: Weights, step: int) -> None:
         """Keep a copy of the weights in place of an older one; in a file where memory does not hold it.
@@ -115,9 +120,11 @@ class BestWeights:
         self.in_model = not self.in_model
 
     def _exchange(self, weights: Weights) -> None:
-        copy = load_file(self.file_of(self.step)) if self._in_file else self._copy
-        if self._in_file:
-            write_weights(self.file_of(self.step), weights)
+        copy = load_file(self.needed_file) if self.needed_file else self._copy
+        if self._in_file:  # the file of the best weights stays as it is: checkpoints name it with its hash
+            other = self.file_of(self.step) if self.in_model else self.folder / _LAST
+            if not self.in_model or not other.is_file():
+                write_weights(other, weights)
         for name, weight in weights.items():
             last = None if self._in_file else weight.detach().to("cpu", copy=True)
             weight.copy_(copy[name])

@@ -2,8 +2,9 @@
 
 Knows the folders that transformers' trainer writes, and one file of its own in each, written last: a checkpoint without
 it was interrupted while it was written, and does not count. That file names the training by a hash of all that decides
-it, so that no other training goes on from it, and the step whose weights were the best by then; these lie in a file
-beside the checkpoints (`best`), unless they are the checkpoint's own. When one is due is decided in `saving`.
+it, so that no other training goes on from it; size and hash of every file of the checkpoint, so that a damaged one is
+found; and the step whose weights were the best by then. These lie in a file beside the checkpoints (`best`), unless
+they are the checkpoint's own. When one is due is decided in `saving`.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from accelerate import PartialState
 from safetensors import SafetensorError
 from transformers import TrainerCallback
 
-from fgtools.files import FgtoolsError, read_json, write_text
+from fgtools.files import DataFileError, FgtoolsError, FileError, read_json, sha256_of, write_text
 from fgtools.models.load import fingerprint_model
 from fgtools.prompts import Encoded
 from fgtools.train.best import BestWeights, anywhere
@@ -76,7 +77,10 @@ def identify_training(numbers: Mapping[str, Any], sides: Sequence[Sequence[Encod
 
 
 def find_checkpoint(folder: Path, identity: str, resume: bool) -> Checkpoint | None:
-    """Find the checkpoint to go on from, and delete those that are not complete.
+    """Find the checkpoint to go on from, and delete those that cannot be: interrupted ones, and damaged newer ones.
+
+    Size and hash of every file are compared, from the newest checkpoint on until one is whole. What is deleted is
+    printed with the reason.
 
     Args:
         folder: The folder of the checkpoints of one training.
@@ -84,39 +88,81 @@ def find_checkpoint(folder: Path, identity: str, resume: bool) -> Checkpoint | N
         resume: Whether it may go on from a checkpoint of its own.
 
     Returns:
-        The newest complete checkpoint; None: start from the beginning.
+        The newest whole checkpoint; None: start from the beginning.
 
     Raises:
         CheckpointError: The folder holds another training's checkpoints, or this one's and resume is False.
     """
-    found = []
-    for path in sorted(folder.glob("checkpoint-*")):
-        saved = read_json(path / _MARK) if (path / _MARK).is_file() else {}
-        if saved and saved["identity"] != identity:
+    marks = _read_marks(folder)
+    for path, mark in marks.items():
+        if mark.get("identity", identity) != identity:
             raise CheckpointError(
                 f"{folder.name!r} must hold checkpoints of this training alone, but {path.name} is another's (other "
                 "rows, numbers or model): give another --out, or delete that folder if it is not needed"
             )
-        if not saved or not _has_best(folder, saved):
-            if PartialState().is_main_process:
-                shutil.rmtree(path)
-            continue
-        found.append(Checkpoint(path, *(saved[name] for name in ("step", "seconds", "precision", "updates", "best"))))
-    PartialState().wait_for_everyone()
-    if not found:
-        return None
-    newest = max(found, key=lambda one: one.step)
-    if not resume:
+    newest = max((mark["step"] for mark in marks.values() if mark), default=0)
+    if newest and not resume:
         raise CheckpointError(
-            f"{folder.name!r} holds a checkpoint of this very training, after step {newest.step}: pass "
+            f"{folder.name!r} holds a checkpoint of this very training, after step {newest}: pass "
             "--resume (resume=True) to go on from it, or delete that folder to start again"
         )
-    return newest
+    PartialState().wait_for_everyone()  # every process has looked before the first one deletes
+    if PartialState().is_main_process:
+        _delete_broken(folder, marks)
+    PartialState().wait_for_everyone()
+    whole = [(path, mark) for path, mark in _read_marks(folder).items() if mark]
+    if not whole:
+        return None
+    path, mark = max(whole, key=lambda one: one[1]["step"])
+    return Checkpoint(path, *(mark[name] for name in ("step", "seconds", "precision", "updates", "best")))
 
 
-def _has_best(folder: Path, saved: Mapping[str, Any]) -> bool:
-    """Return whether the best weights that a mark names are there."""
-    return saved["best"] in (0, saved["step"]) or BestWeights(folder).file_of(saved["best"]).is_file()
+def _read_marks(folder: Path) -> dict[Path, dict[str, Any]]:
+    """Return the marks of checkpoints by their folder; {} for one that has none, or none that can be read."""
+    marks: dict[Path, dict[str, Any]] = {}
+    for path in sorted(folder.glob("checkpoint-*")):
+        try:
+            marks[path] = read_json(path / _MARK) if (path / _MARK).is_file() else {}
+        except DataFileError:
+            marks[path] = {}
+    return marks
+
+
+def _delete_broken(folder: Path, marks: Mapping[Path, Mapping[str, Any]]) -> None:
+    """Delete checkpoints without a mark, and those newer than the newest whole one; print why."""
+    damaged = 0
+    for path, mark in sorted(marks.items(), key=lambda one: one[1].get("step", float("inf")), reverse=True):
+        if mark:
+            reason = _find_damage(folder, mark)
+            if not reason:
+                break
+            damaged += 1
+            print(f"{path.name} is damaged, so it is deleted and the one before it is tried: {reason}", flush=True)
+        else:
+            print(f"{path.name} was not written to its end, so it is deleted", flush=True)
+        shutil.rmtree(path)
+    else:
+        if damaged:
+            print("no checkpoint is whole: the training starts from the beginning, which costs time alone", flush=True)
+
+
+def _find_damage(folder: Path, mark: Mapping[str, Any]) -> str:
+    """Return what is wrong with the first file of a checkpoint that is not as it was written; "" for nothing."""
+    files = mark.get("files", {})
+    if not files:
+        return f"{_MARK} lists no files"
+    for name, (size, _) in files.items():
+        if not (folder / name).is_file():
+            return f"{name} is missing"
+        if (found := (folder / name).stat().st_size) != size:
+            return f"{name} must have {size:,} bytes, but has {found:,}"
+    for name, (_, digest) in files.items():
+        try:
+            if sha256_of(folder / name) != digest:
+                return f"{name} has other contents than were written"
+        except FileError as error:  # such as a bad sector
+            return str(error)
+    return ""
 
 
 class CheckpointWriter:
@@ -153,6 +199,7 @@ class CheckpointWriter:
         """
         began, step = time.perf_counter(), mark["step"]
         folder, is_first = self.folder / f"checkpoint-{step}", PartialState().is_main_process
+        self.make_room()
         reason = _attempt(write_parts)
         if anywhere(bool(reason)):
             reason = reason or "another process failed"
@@ -185,15 +232,28 @@ class CheckpointWriter:
         best = self.best.step
         if best not in (0, mark["step"]):
             self.best.save()
-        write_text(folder / _MARK, json.dumps({**mark, "best": best}) + "\n")
+        paths = sorted(path for path in folder.rglob("*") if path.is_file())
+        paths += [] if best in (0, mark["step"]) else [self.best.file_of(best)]
+        files = {path.relative_to(self.folder).as_posix(): (path.stat().st_size, sha256_of(path)) for path in paths}
+        write_text(folder / _MARK, json.dumps({**mark, "best": best, "files": files}) + "\n")
 
-    def tidy(self) -> None:
-        """Delete complete checkpoints beyond `limit`, oldest first, and files of best weights that none names."""
+    def make_room(self) -> None:
+        """Delete the oldest checkpoint where `limit` of them lie there, before another one is written; one stays."""
+        if self.limit:
+            self.tidy(max(1, self.limit - 1))
+
+    def tidy(self, limit: int | None = None) -> None:
+        """Delete complete checkpoints beyond a limit, oldest first, and files of best weights that none names.
+
+        Args:
+            limit: How many stay; None: as many as the training keeps.
+        """
         if not PartialState().is_main_process:
             return
-        marks = {path.parent: read_json(path) for path in self.folder.glob(f"checkpoint-*/{_MARK}")}
+        marks = {path: mark for path, mark in _read_marks(self.folder).items() if mark}
         ordered = sorted(marks, key=lambda folder: marks[folder]["step"])
-        for folder in ordered[: -self.limit] if self.limit and self.limit > 0 else []:
+        kept = limit or self.limit or 0
+        for folder in ordered[:-kept] if kept > 0 else []:
             shutil.rmtree(folder, ignore_errors=True)
             del marks[folder]
         needed = {self.best.file_of(mark["best"]) for mark in marks.values()} | {self.best.needed_file}

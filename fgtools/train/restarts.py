@@ -247,6 +247,8 @@ class RestartableTrainer(SFTTrainer):
             if step >= self.state.max_steps:
                 self.best.step = step
             elif self.task.arguments.load_best_model_at_end:
+                if self.best.needed_file:  # they go to the disk, which need not hold more than two of everything
+                    self.writer.make_room()
                 self.best.keep(dict(self._trained()), step)
                 self.writer.tidy()
             self.keeping_seconds += time.perf_counter() - began
@@ -274,6 +276,8 @@ class RestartableTrainer(SFTTrainer):
     def put_weights(self, best: bool) -> None:
         """Put the best weights into the model, or those of the last step; what was there is kept in their place."""
         if best != self.best.in_model:
+            if self.best.needed_file:
+                self.writer.make_room()
             self.best.exchange(dict(self._trained()))
 
     def _fused_kernels(self) -> AbstractContextManager[str]:

@@ -77,8 +77,8 @@ def plan_saving(arguments: SFTConfig, sizes: Sizes, free_bytes: int, held_bytes:
     saving = _choose_times(arguments, n_bytes)
     if saving.when != "never" and free_bytes + held_bytes < 2 * n_bytes:
         reason = (
-            f"no checkpoints: two of {render_bytes(n_bytes)} must fit the disk, since an old one is deleted when the "
-            f"next is complete, but only {render_bytes(free_bytes)} are free; a kill loses the whole training"
+            f"no checkpoints: two of {render_bytes(n_bytes)} must fit the disk, the newest and the one before "
+            f"it, but only {render_bytes(free_bytes)} are free; a kill loses the whole training"
         )
         return Saving("never", n_bytes, reason)
     return saving

@@ -6,7 +6,7 @@ PY := $(VENV)/bin/python
 RUN_DIR ?= runs/offline
 TARGET_NOTEBOOKS := notebooks/*.ipynb
 
-.PHONY: run real test-real test check notebooks standin advisories clean
+.PHONY: run real test-real test survive check notebooks standin advisories clean
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python >= 3.11 is needed, got " + sys.version.split()[0] + ": pass one with make PYTHON=python3.12")'
@@ -27,6 +27,9 @@ test-real: $(VENV)/.ready  ## exactness on the tuned model and rows of `make rea
 
 test: $(VENV)/.ready check  ## style, then all tests in two processes: units, the papermill chains, strict nbval
 	OMP_NUM_THREADS=1 $(PY) -m pytest -p no:randomly -n 2 --dist loadfile --no-loadscope-reorder
+
+survive: $(VENV)/.ready  ## 30 kills at random moments over all stages, results equal to an unbroken run: about half an hour
+	$(PY) -m tests.survive
 
 check: $(VENV)/.ready
 	$(VENV)/bin/ruff check --no-cache .

@@ -14,7 +14,7 @@ from typing import TypeAlias
 from fgtools import __version__
 from fgtools.profiles import ENGINES, GGUF_TYPES, OVER_LENGTH, PRECISIONS, PROFILES, RECIPES, TURNS
 from fgtools.rows.formats import SHAPES
-from fgtools.run import commands, kaggle_commands
+from fgtools.run import commands, draft_command, kaggle_commands
 from fgtools.run.exits import run_to_end, use_utf8
 from fgtools.run.login import log_in_for
 from fgtools.run.options import (
@@ -125,7 +125,7 @@ def _add_run(added: Commands) -> None:
     run.add_argument("--out", default="", help="the run folder (default: runs/offline, runs/real with --model real)")
     run.add_argument("--only", nargs="+", default=[], metavar="STAGE", help="stages to run, such as 02 03")
     run.add_argument(
-        "--resume", action="store_true", help="skip stages whose inputs, parameters and code are unchanged"
+        "--resume", action="store_true", help="skip stages whose parameters, code, inputs and outputs are unchanged"
     )
     run.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="a notebook parameter")
     run.set_defaults(command=commands.run)
@@ -175,7 +175,7 @@ def _add_draft(added: Commands) -> None:
     draft.add_argument("--endpoint", default="", metavar="URL", help=endpoint)
     draft.add_argument("--model", default="", metavar="NAME", help="the model behind the endpoint")
     draft.add_argument("--force", action="store_true", help="overwrite the file if it is there")
-    draft.set_defaults(command=commands.draft)
+    draft.set_defaults(command=draft_command.draft)
 
 
 def _add_prepare(added: Commands) -> None:

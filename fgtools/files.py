@@ -90,13 +90,14 @@ def write_text(path: Path, text: str) -> Path:
     return write_parts(path, [text.encode("utf-8", errors="backslashreplace")])
 
 
-def write_json(path: Path, value: Mapping[str, Any], inputs: Iterable[Path] = ()) -> Path:
+def write_json(path: Path, value: Mapping[str, Any], inputs: Iterable[Path] | Mapping[str, str] = ()) -> Path:
     """Write a JSON object whole, with the hashes of the files it was made from.
 
     Args:
         path: Where to write it.
         value: The object; the key "inputs" is added to what is written.
-        inputs: Files or folders it was made from; their sha256 are written under "inputs", by name.
+        inputs: Files or folders it was made from, whose sha256 are written under "inputs" by name; or the hashes
+            themselves, by name.
 
     Returns:
         `path`.
@@ -104,7 +105,7 @@ def write_json(path: Path, value: Mapping[str, Any], inputs: Iterable[Path] = ()
     Raises:
         ValueError: A number is not finite, which JSON cannot hold; a file that is already there stays as it is.
     """
-    hashes = {source.name: sha256_of(source) for source in inputs}
+    hashes = dict(inputs) if isinstance(inputs, Mapping) else {source.name: sha256_of(source) for source in inputs}
     text = json.dumps({**value, "inputs": hashes}, ensure_ascii=False, indent=1, allow_nan=False)
     return write_text(path, text + "\n")
 
@@ -206,14 +207,31 @@ def read_text(path: Path) -> str:
         raise DataFileError(f"{path} must be UTF-8 text, but byte {error.start} is not: convert the file") from error
 
 
+_LARGE_BYTES = 2**26
+_hashes_of_large_files: dict[tuple[int, ...], str] = {}
+
+
 def sha256_of(path: Path) -> str:
-    """Return the sha256 of a file; of a folder, that of the list of its files' names and hashes, sorted by name."""
+    """Return the sha256 of a file; of a folder, that of the list of its files' names and hashes, sorted by name.
+
+    The contents are read each time. For a file of 64 MiB and more, such as a model's weights, the hash is remembered
+    until this process ends, and returned as long as the file is the same one (device and inode) with the same size,
+    time of change and time of the last change to its entry. The system sets the last one, on Linux and macOS, whenever
+    contents or times are changed, so that putting an old time back does not hide a change.
+    """
     if path.is_dir():
         files = sorted(file for file in path.rglob("*") if file.is_file())
         listing = "".join(f"{file.relative_to(path).as_posix()} {sha256_of(file)}\n" for file in files)
         return hashlib.sha256(listing.encode()).hexdigest()
     with name_file(path, "read"), path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        about = os.fstat(file.fileno())
+        key = (about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns)
+        if key not in _hashes_of_large_files:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            if about.st_size < _LARGE_BYTES:
+                return digest
+            _hashes_of_large_files[key] = digest
+        return _hashes_of_large_files[key]
 
 
 def is_watched() -> bool:

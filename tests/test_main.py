@@ -12,6 +12,7 @@ import pytest
 from fgtools.__main__ import _build_parser, main
 from fgtools.calls import render_calls, row_calls
 from fgtools.offline.samples import build_samples
+from fgtools.run.folder import RunFolder
 
 ROOT = Path(__file__).parents[1]
 
@@ -128,8 +129,8 @@ def test_train_takes_no_audit_of_another_budget(prepared, tmp_path):
     made_with = []
     for length in ("0", "0", "1500"):
         if made_with:  # a second training takes the saved audit as it is, whatever it says
-            saved = json.loads((out / "audit.json").read_text())
-            (out / "audit.json").write_text(json.dumps({**saved, "seen": True}))
+            saved, rows_files = RunFolder(out).read_json("audit.json"), sorted(folder.iterdir())
+            RunFolder(out).write_json("audit.json", {**saved, "seen": True}, rows_files)
         assert main([*arguments, "--max-length", length]) == 0
         saved = json.loads((out / "audit.json").read_text())
         made_with.append((saved["made_with"]["max_length"], saved["lengths"]["budget"], "seen" in saved))
@@ -252,8 +253,9 @@ def test_numbers_that_make_no_sense_are_wrong_usage(words, message, capsys):
     assert caught.value.code == 2 and message in capsys.readouterr().err
 
 
-def test_several_processes_get_the_words_after_the_command(monkeypatch):
+def test_several_processes_get_the_words_after_the_command(monkeypatch, tmp_path):
     launched = []
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("fgtools.run.commands.launch", lambda *words: launched.append(words))
     words = ["--rows", "r", "--model", "standin", "--out", "o", "--processes", "2"]
     assert main(["--debug", "train", *words]) == 0

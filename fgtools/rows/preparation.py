@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fgtools.files import FgtoolsError, read_text, track, write_json, write_jsonl
+from fgtools.files import FgtoolsError, read_text, sha256_of, track, write_json, write_jsonl
 from fgtools.gold import Gold, extract_gold
 from fgtools.metrics.intervals import describe_few_rows
 from fgtools.profiles import Recipe, get_recipe
@@ -127,14 +127,22 @@ class Prepared:
             "row_wise_split_would_leak": leaks,
         }
 
-    def write(self, folder: Path) -> None:
-        """Write the three rows files and funnel.json into a folder; raises as `to_funnel`."""
+    def write(self, folder: Path, made_from: Mapping[str, str] | None = None) -> None:
+        """Write the three rows files and funnel.json into a folder; raises as `to_funnel`.
+
+        Args:
+            folder: Where to.
+            made_from: Hashes by name of what the rows were made from; they stand in funnel.json beside those of the
+                rows files.
+        """
         funnel = self.to_funnel()
         paths = []
         for name, rows in self.sides().items():
             lines = rows.lines() if isinstance(rows, PackedRows) else rows
             paths.append(write_jsonl(folder / f"rows.{name}.jsonl", lines))
-        write_json(folder / "funnel.json", funnel, paths)
+        write_json(
+            folder / "funnel.json", funnel, {**{path.name: sha256_of(path) for path in paths}, **(made_from or {})}
+        )
 
 
 def describe_sums(funnel: Mapping[str, Any]) -> str:

@@ -5,6 +5,7 @@ Its files are loaded when they are asked for: a session must begin before torch 
 
 __all__ = [
     "commands",
+    "draft_command",
     "evaluation",
     "exits",
     "export",
@@ -14,6 +15,7 @@ __all__ = [
     "kaggle_metadata",
     "kaggle_notebooks",
     "kaggle_push",
+    "lock",
     "login",
     "notebooks",
     "options",

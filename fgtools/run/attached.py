@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from fgtools.files import InputError, find_below, sha256_of
+from fgtools.run.identity import RUN_FILE
 
-RUN_FILE = "run.json"
 _MARKS = ("recipe", "data", "model", "seed")
 """What run.json always holds; a file of that name without them is somebody else's."""
 

@@ -14,6 +14,7 @@ from fgtools.files import read_json, read_text, sha256_of
 from fgtools.metrics import Scores, compare
 from fgtools.profiles import HERMES, SAMPLE
 from fgtools.run.folder import MissingArtifactError, RunFolder
+from fgtools.run.identity import RUN_FILE
 from fgtools.run.real import REAL_ROWS
 
 READ = ("run", "funnel", "audit", "train", "compare")
@@ -112,5 +113,6 @@ def _hash_files(folder: Path, facts: Mapping[str, Mapping[str, Any]]) -> dict[st
     files.pop("README.md", None)  # the card itself, of an earlier publication
     for name in ("run", "train", "compare"):
         for source, digest in facts[name].get("inputs", {}).items():
-            files.setdefault(source, digest)
+            if source not in ("model", RUN_FILE):  # the model's files stand above; of run.json the settings are hashed
+                files.setdefault(source, digest)
     return files

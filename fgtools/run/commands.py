@@ -10,6 +10,8 @@ import os
 import sys
 import time
 from argparse import Namespace
+from collections.abc import Sequence
+from contextlib import nullcontext
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,10 +21,11 @@ from fgtools.metrics import score as score_replies
 from fgtools.metrics.groups import describe_few_tools
 from fgtools.metrics.intervals import describe_few_rows
 from fgtools.profiles import REAL, adapt_recipe, get_recipe, resolve_profile
-from fgtools.rows import Prepared, RawRows, load_raw_rows, load_rows
+from fgtools.rows import Prepared, RawRows, Row, load_raw_rows, load_rows
 from fgtools.rows import prepare as prepare_rows
 from fgtools.rows.preparation import describe_sums, load_requests
 from fgtools.run.folder import RunFolder, open_run
+from fgtools.run.lock import hold_folder
 from fgtools.run.processes import LAUNCHED, choose_processes, count_gpus, current_process, launch
 
 if TYPE_CHECKING:
@@ -43,9 +46,6 @@ def run(options: Namespace) -> None:
     named = {"PROFILE": options.profile, "RECIPE": options.recipe, "DATA": options.data, "MODEL": options.model}
     named.update({"TURNS": options.turns or None, "TOOLS": options.tools})
     given = {name: value for name, value in named.items() if value is not None}
-    for name in {"DATA", "MODEL", "TOOLS"} & {*given}:
-        if given[name] and Path(given[name]).exists():
-            given[name] = str(Path(given[name]).absolute())  # notebooks run in their own folder
     parameters, is_real = given | dict(options.p), options.model == REAL
     if is_real:
         from fgtools.run.real import prepare_real_run
@@ -104,7 +104,9 @@ def prepare(options: Namespace) -> None:
 
     raw = _load_raw(options)
     prepared, _ = _prepare(options, raw, load_tokenizer(options.model))
-    prepared.write(open_run(options.out).root)
+    out = open_run(options.out).root
+    with hold_folder(out, "prepare", "rows"):
+        prepared.write(out)
     counts = ", ".join(f"{shape}: {count}" for shape, count in prepared.rowset.shapes.items())
     print(f"shapes of the raw rows, by their columns: {counts} (--shape forces one)")
     print_table(build_funnel_table(prepared.rowset.funnel, prepared.rowset.n_raw))
@@ -141,59 +143,27 @@ def audit(options: Namespace) -> None:
     require_clean(found.to_dict())
 
 
-def draft(options: Namespace) -> None:
-    """Write a sheet of examples to fill in, or with requests that an endpoint's model has written."""
-    from fgtools.rows.drafts import build_draft, require_new, write_sheet
-    from fgtools.rows.endpoint import Endpoint
-    from fgtools.rows.synthetic import Written, write_requests
-    from fgtools.schema import parse_tool_file
-
-    out, refusals = Path(options.out), None if options.refusals < 0 else options.refusals
-    require_new(out, options.force)
-    parsed = parse_tool_file(options.tools)
-    for problem in parsed.problems:
-        print(f"{Path(options.tools).name}: {problem.kind}: {problem.detail}")
-    lines = build_draft(parsed.tools, options.per_tool, refusals)
-    without = sum(line.call is None for line in lines)
-    called = {line.call.name for line in lines if line.call}
-    for name in [tool["function"]["name"] for tool in parsed.tools if tool["function"]["name"] not in called]:
-        print(f"{name}: no value is known for a parameter that every call needs: write its calls by hand")
-    print(f"{len(parsed.tools)} tools: {len(lines) - without} calls, {without} lines without a call")
-    if not options.endpoint:
-        write_sheet(out, lines, options.force)
-        print(f"{out}: write a request in each line, and values for marks such as <city>; delete lines you do not need")
-        return
-    written = Written()
-    try:
-        write_requests(lines, parsed.tools, Endpoint(options.endpoint, options.model), written)
-    finally:  # what was received before an error is kept
-        if written.lines:
-            write_sheet(out, written.lines, options.force)
-            counts = ", ".join(f"{count} {reason}" for reason, count in written.counts.most_common())
-            empty = sum(not line.request for line in written.lines)
-            print(f"{out}: requests by a model: {counts or 'none'}; lines still to be written: {empty}")
-            print("read them all before you train: nobody has checked that a request asks for its call")
-
-
 def train(options: Namespace) -> None:
     """Train from a prepared folder, in one process or several, with one seed or several."""
-    if options.processes > 1 and LAUNCHED not in os.environ:  # those that are launched read the same words
-        launch("train", options.processes, options.words, options.debug)
-    elif not options.seeds:
-        _train_once(options, options.seed, open_run(options.out))
-    elif len(options.seeds) < 2:
+    if options.seeds and len(options.seeds) < 2:
         raise InputError(f"--seeds takes two or more, got {options.seeds}: use --seed for one")
-    else:
-        _train_seeds(options)
+    out = open_run(options.out)
+    with nullcontext() if LAUNCHED in os.environ else hold_folder(out.root, "train", "model"):
+        if options.processes > 1 and LAUNCHED not in os.environ:  # those that are launched read the same words
+            launch("train", options.processes, options.words, options.debug)
+        elif options.seeds:
+            _train_seeds(options, out.root)
+        else:
+            _train_once(options, options.seed, out)
 
 
-def _train_seeds(options: Namespace) -> None:
+def _train_seeds(options: Namespace, root: Path) -> None:
     """Train once with each seed and score every model on the same evaluation rows, which chose no checkpoint."""
     from fgtools.report.layout import print_table
     from fgtools.report.tables import build_seeds_table
     from fgtools.run.training import ROWS, score_trained
 
-    root, rows_eval = open_run(options.out).root, RunFolder(Path(options.rows)).find(ROWS[1])
+    rows_eval = RunFolder(Path(options.rows)).find(ROWS[1])
     trainings, scores = {}, {}
     for done, seed in enumerate(options.seeds):
         out = open_run(root / f"seed-{seed}")
@@ -223,7 +193,9 @@ def _train_once(options: Namespace, seed: int, out: RunFolder, share: int = 1) -
     state = PartialState(cpu=capability is None)
     resolved = resolve_profile(options.profile, capability)
     recipe = adapt_recipe(get_recipe(options.recipe), over_length=options.over_length, engine=options.engine)
-    inputs = [RunFolder(Path(options.rows)).find(name) for name in ROWS]
+    given = RunFolder(Path(options.rows))
+    given.check_rows()
+    inputs = [given.find(name) for name in ROWS]
     sides = dict(zip(("train", "eval"), map(load_rows, inputs), strict=True))
     recipe = fit_choice(recipe, len(sides["train"]))
     rows_train, rows_dev = hold_out_rows(*sides.values(), recipe, seed)
@@ -242,8 +214,8 @@ def _train_once(options: Namespace, seed: int, out: RunFolder, share: int = 1) -
     extras["callbacks"] = build_time_callbacks(options.time_limit, share)
     result = train_rows(model, tokenizer, rows_train, rows_dev, arguments, out.root / "model", recipe, **extras)
     if state.is_main_process:
-        out.write_json("train.json", result.to_dict(), inputs)
         write_taught_tools(out.root / "model", rows_train, tokenizer, recipe, result.left_out, inputs)
+        out.write_json("train.json", result.to_dict(), [*inputs, out.root / "model"])
         moved = "all" if result.updates == result.steps else result.updates
         taken = f"{result.steps} steps in {result.seconds:.0f} s, {moved} of which moved the weights"
         print(f"{taken}; the model lies in {out.root / 'model'}")
@@ -270,6 +242,25 @@ def _build_arguments(options: Namespace, recipe: Recipe, seed: int, n_rows: int,
 
 def evaluate(options: Namespace) -> None:
     """Write replies and scores of a model on a rows file, and print the table of the scores."""
+    from fgtools.run.evaluation import name_files
+
+    rows = load_rows(Path(options.rows))
+    processes, reason = choose_processes(len(rows), options.processes)
+    out, names = open_run(options.out), name_files(options.name, options.constrain)
+    if LAUNCHED in os.environ:
+        _evaluate(options, rows, out, names)
+        return
+    if count_gpus() > 1:
+        print(f"processes: {processes}, {reason}", flush=True)
+    with hold_folder(out.root, "evaluate", names[0]):
+        if processes > 1:  # those that are launched read the same words
+            launch("evaluate", processes, options.words, options.debug)
+        else:
+            _evaluate(options, rows, out, names)
+
+
+def _evaluate(options: Namespace, rows: Sequence[Row], out: RunFolder, names: tuple[str, str]) -> None:
+    """Do what `evaluate` does, in this process."""
     from accelerate import PartialState
 
     from fgtools.models import load_model, load_tokenizer
@@ -278,18 +269,10 @@ def evaluate(options: Namespace) -> None:
     from fgtools.report.tables import build_ladder_table
     from fgtools.run import evaluation
 
-    rows = load_rows(Path(options.rows))
-    processes, reason = choose_processes(len(rows), options.processes)
     launched = LAUNCHED in os.environ
-    if not launched and count_gpus() > 1:
-        print(f"processes: {processes}, {reason}", flush=True)
-    if processes > 1 and not launched:  # those that are launched read the same words
-        launch("evaluate", processes, options.words, options.debug)
-        return
     state = PartialState(cpu=detect_capability() is None, timeout=timedelta(hours=3)) if launched else None
     first = state is None or state.is_main_process
     model, tokenizer = load_model(options.model, quiet=not first), load_tokenizer(options.model)
-    out, names = open_run(options.out), evaluation.name_files(options.name, options.constrain)
     limits = {"max_new_tokens": options.max_new_tokens, "batch_size": options.batch_size}
     how = {**limits, "constrained": options.constrain, "part": out.root / f"{names[0]}.part"}
     evaluated = evaluation.evaluate(model, tokenizer, rows, options.recipe, **how)
@@ -367,6 +350,7 @@ def publish(options: Namespace) -> None:
     if options.to == "hub" and options.repo:
         print(log_in().message)
     run, how = open_run(options.run), (options.dry_run, options.private, options.replace)
+    print(run.check_inputs("06_publish"))
     plan = publish_model(run, build_card(run, options.repo, options.languages), options.repo, options.to, *how)
     print_table(build_publish_table(plan))
     print(plan.describe())

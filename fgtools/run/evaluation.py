@@ -16,6 +16,7 @@ from fgtools.metrics import Confidence, GeneratedReply, Scores, score
 from fgtools.profiles import Recipe, get_recipe
 from fgtools.rows import load_rows
 from fgtools.run.folder import RunFolder
+from fgtools.run.lock import hold_folder
 from fgtools.run.processes import choose_processes, current_process, launch
 from fgtools.run.settings import Settings
 
@@ -204,6 +205,7 @@ def generate_run(
     Raises:
         DataFileError: The rows file is malformed.
         LaunchError: One of several processes failed.
+        FolderInUseError: Another process writes these replies.
     """
     rows, (replies_name, _) = load_rows(run.find(rows_name)), name_files(name)
     count, reason = choose_processes(len(rows), processes)
@@ -213,7 +215,8 @@ def generate_run(
     print(f"processes: {count}, {reason}", flush=True)
     words = {"model": folder, "rows": run.find(rows_name), "recipe": settings.recipe.name, "out": run.root}
     words |= {"max-new-tokens": max_new_tokens, "batch-size": batch_size, "name": name}
-    launch("evaluate", count, [f"--{word}={value}" for word, value in words.items() if value != 0])
+    with hold_folder(run.root, "evaluate", replies_name):
+        launch("evaluate", count, [f"--{word}={value}" for word, value in words.items() if value != 0])
     return match_replies(rows, run.read_rows(replies_name))
 
 

@@ -2,7 +2,7 @@
 
 Knows files, JSON and hashes; not what rows, scores or models mean. Every file is written under a temporary name and
 then renamed, so that a killed run never leaves half a file. Stages hand over through this folder only; on Kaggle the
-files of earlier notebooks lie in attached folders of the same run (`attached`), and are held against the hashes of
+files of earlier notebooks lie in attached folders of the same run (`attached`). Files are held against the hashes in
 those that were made from them.
 """
 
@@ -31,8 +31,14 @@ from fgtools.files import (
     write_parts,
     write_text,
 )
-from fgtools.run.attached import RUN_FILE, AttachedRun, choose_attached_run, describe_places, find_attached_runs
+from fgtools.run.attached import AttachedRun, choose_attached_run, describe_places, find_attached_runs
+from fgtools.run.identity import CONTENT_HASH, RUN_FILE, hash_artifact, hash_content
 from fgtools.run.stages import STAGES, find_maker
+
+MANIFEST = "manifest.json"
+
+SOURCES = "sources"
+"""The key of run.json under which the hashes of data, tools and model stand, where they are local files or folders."""
 
 
 class MissingArtifactError(FgtoolsError, FileNotFoundError):
@@ -40,7 +46,7 @@ class MissingArtifactError(FgtoolsError, FileNotFoundError):
 
 
 class MixedRunError(FgtoolsError, ValueError):
-    """Attached files do not belong together; the message names them and the hashes."""
+    """Files of a run do not belong together, or one was changed by hand; the message names them and the remedy."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +75,7 @@ class RunFolder:
             MixedRunError: Two of `inputs` hold unlike files of that name, or it was made from other files than those
                 that are there.
         """
-        path = self._locate(name)
+        path = self.locate(name)
         if path is None:
             where = " and ".join([f"the run folder {self.root.name!r}", *map(str, self.inputs)])
             maker = find_maker(name)
@@ -79,11 +85,15 @@ class RunFolder:
                 f"{name} must be there for this stage, but {where} {held} not hold it: {remedy}.{_tell_others(name)}"
             )
         if path.parent != self.root:
-            self._check_inputs(path)
+            self._check_attached(path)
         return path
 
-    def _locate(self, name: str) -> Path | None:
-        """Return where a file or folder of the run lies; None where it is nowhere."""
+    def locate(self, name: str) -> Path | None:
+        """Return where a file or folder of the run lies, unchecked; None where it is nowhere.
+
+        Raises:
+            MixedRunError: Two of `inputs` hold unlike files of that name.
+        """
         own = self.root / name
         if own.exists():
             return own
@@ -95,27 +105,92 @@ class RunFolder:
             )
         return found[0] if found else None
 
-    def _check_inputs(self, path: Path) -> None:
+    def _check_attached(self, path: Path) -> None:
         """Hold the files of the run against the hashes of those that an attached one was made from, and so on."""
-        file, stage = path / "tools.json" if path.is_dir() else path, STAGES.get(find_maker(path.name))
-        if stage is None or file.suffix != ".json" or not file.is_file():
-            return
-        known = {*stage.reads, *stage.may_read, *stage.writes, *stage.may_write} - {path.name}
-        for name, digest in read_json(file).get("inputs", {}).items():
-            source = self._locate(name) if name in known else None
-            if source is None:
-                continue
-            if (found := sha256_of(source)) != digest:
+        for source, digest in self.list_made_from(path):
+            if (found := hash_artifact(source)) != digest:
                 raise MixedRunError(
-                    f"{file} was made from {name} with the sha256 {digest[:12]}..., but {source} has {found[:12]}...: "
-                    f"attach the outputs of one and the same run of the notebooks, or run {find_maker(path.name)} again"
+                    f"{path} was made from {source.name} with the sha256 {digest[:12]}..., but {source} has "
+                    f"{found[:12]}...: attach the outputs of one and the same run of the notebooks, or run "
+                    f"{find_maker(path.name)} again"
                 )
             if source.parent != self.root:
-                self._check_inputs(source)
+                self._check_attached(source)
+
+    def list_made_from(self, path: Path) -> list[tuple[Path, str]]:
+        """Return what a file or folder of the run was made from, of what is there, with the hashes that it had then.
+
+        Args:
+            path: A JSON file that a stage writes, or the model's folder. Others do not say.
+        """
+        file, stage = path / "tools.json" if path.is_dir() else path, STAGES.get(find_maker(path.name))
+        if stage is None or file.suffix != ".json" or not file.is_file():
+            return []
+        known = {*stage.reads, *stage.may_read, *stage.writes, *stage.may_write, *stage.checks} - {path.name}
+        made_from = read_json(file).get("inputs", {}).items()
+        found = [(self.locate(name), digest) for name, digest in made_from if name in known]
+        return [(source, digest) for source, digest in found if source is not None]
+
+    def check_inputs(self, stage: str) -> str:
+        """Check that what a notebook will read is what the earlier ones made, and that it belongs together.
+
+        Every JSON of a run says what it was made from, so a file that was changed since, by hand or by another run of
+        an earlier notebook, is found by its hash.
+
+        Args:
+            stage: The notebook's stage, such as "04_train".
+
+        Returns:
+            A line for people.
+
+        Raises:
+            MixedRunError: Two files do not belong together, or one was changed by hand; the message names it and says
+                which notebook to run again.
+            DataFileError: A JSON file of the run is damaged.
+        """
+        files, held = STAGES[stage], set[str]()
+        if self.locate(RUN_FILE):
+            held |= _check_sources(self.read_json(RUN_FILE), stage)
+        names = (*files.reads, *files.may_read, *files.checks)
+        for name in names:
+            path = self.locate(name)
+            if path is None:
+                continue  # whoever needs it says so
+            if path.suffix == ".json":
+                self.read_json(name)  # as it was written
+                held.add(name)
+            for source, digest in self.list_made_from(path):
+                if source.name in names:
+                    _require_unchanged(path, source, digest)
+                    held.add(source.name)
+        return f"inputs: {len(held)} of {len(held)} unchanged since they were written, by their hashes"
+
+    def check_rows(self) -> None:
+        """Check that the rows are those that funnel.json describes, where the folder holds one.
+
+        Raises:
+            MixedRunError: A rows file was changed since; the message names it.
+        """
+        if funnel := self.locate("funnel.json"):
+            for source, digest in self.list_made_from(funnel):
+                if source.name.startswith("rows."):
+                    _require_unchanged(funnel, source, digest)
 
     def read_json(self, name: str) -> dict[str, Any]:
-        """Read a JSON object; raises as `find` and `read_json`."""
-        return read_json(self.find(name))
+        """Read a JSON object that a stage has written.
+
+        Raises:
+            MissingArtifactError, MixedRunError: As `find`; or the file was changed by hand.
+            DataFileError: It holds no JSON object.
+        """
+        path = self.find(name)
+        value = read_json(path)
+        digest = value.pop(CONTENT_HASH, "")
+        if digest and digest != hash_content(value):
+            raise MixedRunError(
+                f"{path} must be as it was written, but it was changed by hand: run {find_maker(name)} again"
+            )
+        return value
 
     def read_rows(self, name: str) -> list[dict[str, Any]]:
         """Read a JSON-lines file; raises as `find` and `read_jsonl`."""
@@ -126,21 +201,28 @@ class RunFolder:
 
         Args:
             name: File name in the run folder.
-            value: The object; the key "inputs" is added.
-            inputs: The files it was made from, by name in this run or by path; their sha256 stand under "inputs".
+            value: The object; the key "inputs" is added, and in a file that a stage writes a hash of the content.
+            inputs: The files it was made from, by name in this run or by path; their hashes stand under "inputs".
 
         Returns:
             The path written.
         """
+        hashes = self.hash_inputs(inputs)
+        if find_maker(name):
+            value = {**value, CONTENT_HASH: hash_content({**value, "inputs": hashes})}
+        return write_json(self.root / name, value, hashes)
+
+    def hash_inputs(self, inputs: Iterable[str | Path]) -> dict[str, str]:
+        """Return by name the hashes of files and folders, given by name in this run or by path."""
         paths = [source if isinstance(source, Path) else self.find(source) for source in inputs]
-        return write_json(self.root / name, value, paths)
+        return {path.name: hash_artifact(path) for path in paths}
 
     def write_rows(self, name: str, rows: Iterable[Mapping[str, Any]]) -> Path:
         """Write a JSON-lines file whole, one row a line."""
         return write_jsonl(self.root / name, rows)
 
     def write_manifest(self) -> Path:
-        """Write manifest.json: the sha256 of every other file of the run, executed notebooks left out.
+        """Write manifest.json: the sha256 of every other file but executed notebooks, their record and hidden files.
 
         A name that lies in `root` and in one of `inputs`, or in several of them, stands for the first of these files.
         """
@@ -149,9 +231,41 @@ class RunFolder:
             for path in folder.rglob("*"):
                 if path.is_file():
                     files.setdefault(path.relative_to(folder).as_posix(), path)
-        left_out = ("manifest.json", "notebooks/", "stages")
+        left_out = (MANIFEST, "notebooks/", "stages", ".")  # hidden: locks, files that are being written
         hashes = {name: sha256_of(path) for name, path in sorted(files.items()) if not name.startswith(left_out)}
-        return write_text(self.root / "manifest.json", json.dumps({"sha256": hashes}, indent=1) + "\n")
+        return write_text(self.root / MANIFEST, json.dumps({"sha256": hashes}, indent=1) + "\n")
+
+
+def _require_unchanged(path: Path, source: Path, digest: str) -> None:
+    """Raise MixedRunError unless a file still has the hash that it had when another one was made from it."""
+    if hash_artifact(source) == digest:
+        return
+    maker, reader = find_maker(source.name), find_maker(path.name)
+    again = maker if maker == reader else f"{maker} again if {source.name} was changed by hand, else {reader}"
+    optional = f", or delete {path.name} if it is left from earlier rows" if ".unseen." in path.name else ""
+    meant = ""
+    if path.name in ("funnel.json", "audit.json") and source.name.startswith("rows."):
+        meant = "; if the change is meant, delete funnel.json and audit.json, which describe other rows"
+    raise MixedRunError(
+        f"{source} must be the one that {path.name} was made from, but it has changed since then (sha256 "
+        f"{digest[:12]}... then): run {again} again{optional}{meant}"
+    )
+
+
+def _check_sources(saved: Mapping[str, Any], stage: str) -> set[str]:
+    """Hold data, tools and model of a run against the hashes in run.json; return the parameters that were looked at."""
+    held = set()
+    for name in STAGES[stage].uses:
+        digest, path = saved.get(SOURCES, {}).get(name.lower()), Path(saved.get(name.lower()) or "")
+        if not digest or not path.exists():
+            continue
+        if sha256_of(path) != digest:
+            raise MixedRunError(
+                f"{name} {path} must be as it was when run.json was written, but it has changed since then: run "
+                "01_setup again, and the notebooks after it"
+            )
+        held.add(name)
+    return held
 
 
 def _is_there(path: Path) -> bool:

@@ -5,22 +5,34 @@ Knows notebooks, their parameters and what a stage depends on; computes nothing 
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fgtools.files import FgtoolsError, make_folder, read_json, render_duration, sha256_of, write_text
+from fgtools.files import FgtoolsError, make_folder, read_json, render_duration, write_text
 from fgtools.rows.preparation import describe_sums
 from fgtools.run.exits import find_shortage
-from fgtools.run.folder import RunFolder, open_run
+from fgtools.run.folder import MANIFEST, RunFolder, open_run
+from fgtools.run.identity import hash_artifact
+from fgtools.run.lock import hold_folder
 from fgtools.run.parameters import assign_parameters
 from fgtools.run.progress import StageLine, keep_seconds, load_seconds
+from fgtools.run.record import (
+    FILE_PARAMETERS,
+    RECORD,
+    StageRecord,
+    describe_stage,
+    find_reason,
+    hash_package,
+    load_records,
+    render_records,
+    sign_outputs,
+)
 from fgtools.run.self_check import describe_records
 from fgtools.run.settings import load_settings
 from fgtools.run.stages import STAGES
@@ -28,9 +40,6 @@ from fgtools.run.stages import STAGES
 PACKAGE = Path(__file__).parents[1]
 NOTEBOOKS = PACKAGE / "notebooks" if (PACKAGE / "notebooks").is_dir() else PACKAGE.parent / "notebooks"
 """Where the notebooks are: a wheel holds them, in a clone they lie beside the package."""
-
-_FILE_PARAMETERS = ("DATA", "TOOLS", "BENCHMARK")
-"""Parameters that may name a file or folder."""
 
 
 _REMEDIES = {
@@ -84,7 +93,8 @@ def run_series(
         out_dir: The run folder; executed copies go to its notebooks folder.
         parameters: Values by parameter name, for every notebook that declares it.
         only: Stages to run, see select_stages.
-        resume: Skip a stage whose inputs, parameters and code are those of its last complete run.
+        resume: Skip a stage whose parameters, code, inputs and outputs are those of its last complete run, by hash.
+            Why another one runs again is printed.
         folder: Where the notebooks lie.
 
     Returns:
@@ -93,36 +103,85 @@ def run_series(
     Raises:
         PipelineError: A stage is unknown, or the notebooks are not there.
         ParameterError: As assign_parameters.
+        FolderInUseError: Another process writes into the run folder.
         StageError: A notebook failed.
     """
     if not folder.is_dir():
         raise PipelineError(f"the notebooks must lie in {folder}: install the wheel, or run from a clone")
     stages = select_stages(only)
     run = open_run(Path(out_dir).absolute())
-    assigned = assign_parameters(stages, dict(parameters or {}) | {"RUN_DIR": str(run.root)}, folder)
-    record = run.root / "stages.json"
-    states = read_json(record) if record.exists() else {}
-    seconds, expected = dict.fromkeys(stages, 0.0), load_seconds(run, parameters or {})
-    for stage in stages:
-        notebook = folder / f"{stage}.ipynb"
-        complete = all((run.root / name).exists() for name in STAGES[stage].writes)
-        if resume and complete and states.get(stage) == _state(run, stage, notebook, assigned[stage]):
+    given = {name: _find_file(name, value) for name, value in dict(parameters or {}).items()}
+    assigned = assign_parameters(stages, given | {"RUN_DIR": str(run.root)}, folder)
+    with hold_folder(run.root, "run"):
+        asked = {stage: (folder / f"{stage}.ipynb", assigned[stage]) for stage in stages}
+        return _run_stages(run, asked, resume, load_seconds(run, parameters or {}))
+
+
+def _find_file(name: str, value: Any) -> Any:
+    """Return a parameter's value; of a file or folder the whole path, since notebooks run in their own folder."""
+    is_file = name in FILE_PARAMETERS and value and Path(str(value)).exists()
+    return str(Path(value).absolute()) if is_file else value
+
+
+def _run_stages(
+    run: RunFolder,
+    asked: Mapping[str, tuple[Path, Mapping[str, Any]]],
+    resume: bool,
+    expected: Mapping[str, float],
+) -> dict[str, float]:
+    """Run the stages that must be run, of those whose notebook and parameters are given; return the seconds of each."""
+    records, seconds, code = load_records(run.root), dict.fromkeys(asked, 0.0), hash_package(PACKAGE)
+    for number, (stage, (notebook, parameters)) in enumerate(asked.items(), start=1):
+        now = describe_stage(run.root, stage, notebook, parameters, code, STAGES)
+        reason = find_reason(records.get(stage), now)
+        if resume and not reason:
             print(f"{stage}  unchanged, skipped", flush=True)
             continue
-        started = time.perf_counter()
-        place = f"{stages.index(stage) + 1} of {len(stages)}"
+        if resume:
+            print(f"{stage}  runs, since {reason}", flush=True)
+        started, before = time.perf_counter(), sign_outputs(run.root, stage, STAGES)
         n_cells = len(read_json(notebook)["cells"]) + 1  # papermill adds one with the parameters
-        _execute(notebook, run, assigned[stage], StageLine(stage, place, expected.get(stage, 0.0), n_cells))
+        place = f"{number} of {len(asked)}"
+        _execute(notebook, run, parameters, StageLine(stage, place, expected.get(stage, 0.0), n_cells))
         seconds[stage] = time.perf_counter() - started
-        states[stage] = _state(run, stage, notebook, assigned[stage])
-        write_text(record, json.dumps(states, indent=1) + "\n")
+        records[stage] = _finish(run, stage, now, before)
+        write_text(run.root / RECORD, render_records(records))
         keep_seconds(run, stage, seconds[stage])
-        left = sum(expected.get(other, 0.0) for other in stages[stages.index(stage) + 1 :])
+        left = sum(expected.get(other, 0.0) for other in list(asked)[number:])
         more = f", about {render_duration(left)} left" if left else ""
         print(f"{stage}  done in {render_duration(seconds[stage])}  ({place}{more})", flush=True)
         if stage == "02_data" and (run.root / "funnel.json").exists():
             print(describe_sums(run.read_json("funnel.json")), flush=True)
+    if any(seconds.values()) and not seconds.get("06_publish") and "06_publish" in records:
+        _renew_manifest(run, records)
     return seconds
+
+
+def _renew_manifest(run: RunFolder, records: dict[str, StageRecord]) -> None:
+    """Write the manifest anew where a stage ran whose results notebook 6 does not read: it lists every file."""
+    if not (run.root / MANIFEST).is_file():
+        return
+    digest, publish = hash_artifact(run.write_manifest()), records["06_publish"]
+    records["06_publish"] = replace(publish, outputs={**publish.outputs, MANIFEST: digest})
+    write_text(run.root / RECORD, render_records(records))
+
+
+def _finish(run: RunFolder, stage: str, began: StageRecord, before: Mapping[str, Any]) -> StageRecord:
+    """Return the record of a stage that is complete, and delete what an earlier run of it left and this one did not.
+
+    Args:
+        run: The run folder.
+        stage: The stage.
+        began: What `describe_stage` returned before it ran: what changed meanwhile is a change for the next run.
+        before: What `sign_outputs` returned before it ran.
+    """
+    own = {name for name, one in sign_outputs(run.root, stage, STAGES).items() if before.get(name) != one}
+    for name in STAGES[stage].may_write:
+        if name not in own and (run.root / name).is_file():
+            (run.root / name).unlink()
+            print(f"{stage}  {name} deleted: an earlier run left it, and this one has none", flush=True)
+    left = {name: hash_artifact(run.root / name) for name in sorted(own)}
+    return replace(began, outputs=left)
 
 
 class _ShowProgress(logging.Handler):
@@ -203,17 +262,6 @@ def _execute(notebook: Path, run: RunFolder, parameters: Mapping[str, Any], show
                 os.environ.pop(name)
             else:
                 os.environ[name] = value
-
-
-def _state(run: RunFolder, stage: str, notebook: Path, parameters: Mapping[str, Any]) -> str:
-    """Hash what a stage's result depends on: its notebook, its parameters and their files, the code, its inputs."""
-    code = {path.relative_to(PACKAGE).as_posix(): sha256_of(path) for path in sorted(PACKAGE.rglob("*.py"))}
-    named = [Path(parameters[name]) for name in _FILE_PARAMETERS if parameters.get(name)]
-    files = {str(path): sha256_of(path) for path in named if path.exists()}
-    names = (*STAGES[stage].reads, *STAGES[stage].may_read)
-    inputs = {name: sha256_of(run.root / name) for name in names if (run.root / name).exists()}
-    parts = [sha256_of(notebook), dict(parameters), files, code, inputs]
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def render_summary(run: RunFolder) -> str:

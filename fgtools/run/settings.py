@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fgtools.files import InputError, find_kaggle_inputs, is_on_kaggle
+from fgtools.files import InputError, find_kaggle_inputs, is_on_kaggle, sha256_of
 from fgtools.profiles import (
     PROFILES,
     STANDIN,
@@ -78,6 +78,11 @@ class Settings:
         """The local files that the rows come from, and a GGUF file that is the model; run.json holds their hashes."""
         model = self.model if self.model.lower().endswith(".gguf") else ""
         return [path for path in map(Path, filter(None, (self.data, self.source.tools, model))) if path.exists()]
+
+    def hash_sources(self) -> dict[str, str]:
+        """Return the sha256 of data, tools and model by these names, of each that is a local file or folder."""
+        named = {"data": self.data, "tools": self.source.tools, "model": self.model}
+        return {name: sha256_of(Path(place)) for name, place in named.items() if place and Path(place).exists()}
 
     @property
     def banner(self) -> str:

@@ -15,6 +15,7 @@ from fgtools.profiles import CHOOSING_FRACTION, CHOOSING_ROWS, FEWEST_CHOOSING_R
 from fgtools.rows import Row, load_rows
 from fgtools.rows.splits import hold_out
 from fgtools.run.folder import MissingArtifactError, RunFolder
+from fgtools.run.lock import hold_folder
 from fgtools.run.processes import current_process, launch
 from fgtools.run.settings import Settings
 
@@ -166,6 +167,7 @@ def run_training(
 
     Raises:
         LaunchError: One of the processes failed; what it printed says why.
+        FolderInUseError: Another process trains into the run folder.
     """
     from fgtools.train import describe_arguments
 
@@ -176,4 +178,5 @@ def run_training(
         **{"patience": patience, "lora-rank": lora_rank, "time-limit": time_limit},
     }
     words = [f"--{name}={value}" for name, value in options.items()]
-    launch("train", processes, [*words, "--resume", *(["--ignore-audit"] if ignore_audit else [])])
+    with hold_folder(run.root, "train", "model"):
+        launch("train", processes, [*words, "--resume", *(["--ignore-audit"] if ignore_audit else [])])

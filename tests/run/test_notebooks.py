@@ -7,7 +7,6 @@ import pytest
 
 from fgtools.files import FileError, write_text
 from fgtools.run import notebooks as pipeline
-from fgtools.run.folder import RunFolder
 from fgtools.run.notebooks import PipelineError, StageError, run_series, select_stages
 from fgtools.run.parameters import ParameterError
 from fgtools.run.stages import STAGES, Stage
@@ -58,16 +57,6 @@ def test_a_failing_cell_is_named_and_the_executed_copy_stays(toy, tmp_path):
         run_series(tmp_path / "out", {"FAIL": True}, folder=toy)
     assert (tmp_path / "out" / "notebooks" / "02_data.ipynb").exists()
     assert (tmp_path / "out" / "run.json").read_text() == "1"
-
-
-@pytest.mark.parametrize("name", ["DATA", "TOOLS"])
-def test_a_changed_file_of_a_parameter_is_a_change(toy, tmp_path, name):
-    (tmp_path / "file.csv").write_text("request,call")
-    given = RunFolder(tmp_path), "01_setup", toy / "01_setup.ipynb", {name: str(tmp_path / "file.csv")}
-    before = pipeline._state(*given)
-    assert pipeline._state(*given) == before
-    (tmp_path / "file.csv").write_text("request,call\nStop,stop()")
-    assert pipeline._state(*given) != before
 
 
 def test_resuming_skips_only_what_is_unchanged(toy, tmp_path):

@@ -3,7 +3,7 @@
 `python -m tests.image_environment FOLDER` makes FOLDER/image, and runs a series there twice: with the package index in
 reach, and without it, from a folder of wheels alone. Knows pip, venv and the image's versions (Kaggle/docker-python of
 2026-08-12, on Colab's runtime of 2026-05-14); the image has Python 3.12, this takes the Python it is started with. It
-downloads some 4 GB, so no test does it.
+takes 8 GB on the disk, so no test does it.
 """
 
 from __future__ import annotations

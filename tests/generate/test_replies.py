@@ -28,6 +28,12 @@ from tests.toys import fresh_model
 ROWS = build_rows(build_samples(60, 9)).rows[:12]
 
 
+@pytest.fixture(scope="module")
+def whole(model, tokenizer):
+    """The replies to ROWS where nothing is in the way, of 32 tokens at most."""
+    return generate_replies(model, tokenizer, ROWS, max_new_tokens=32)
+
+
 def reply_alone(model, tokenizer, row, max_new_tokens):
     """The tutorial's loop: one row, no padding, greedy."""
     ids = torch.tensor([encode_prompt(row, tokenizer)])
@@ -168,10 +174,9 @@ def no_collector():
     [(torch.OutOfMemoryError, "fake"), (RuntimeError, "DefaultCPUAllocator: can't allocate memory")],
 )
 def test_memory_that_is_short_halves_the_batch_until_it_fits(
-    model, tokenizer, monkeypatch, capsys, no_collector, kind, message
+    whole, model, tokenizer, monkeypatch, capsys, no_collector, kind, message
 ):
     """The fake memory holds the caches of five rows, those of finished batches included until they are freed."""
-    whole = generate_replies(model, tokenizer, ROWS, max_new_tokens=32)
     told, plain, sizes = {}, KVCache.__init__, []
     alive = weakref.WeakKeyDictionary()
 
@@ -195,8 +200,7 @@ def test_memory_that_is_short_halves_the_batch_until_it_fits(
         generate_replies(model, tokenizer, ROWS, max_new_tokens=4)
 
 
-def test_a_batch_that_fails_in_its_midst_keeps_what_has_ended(model, tokenizer, monkeypatch):
-    whole = generate_replies(model, tokenizer, ROWS, max_new_tokens=32)
+def test_a_batch_that_fails_in_its_midst_keeps_what_has_ended(whole, model, tokenizer, monkeypatch):
     told, plain, sizes = [], generate._answer_batch, []
 
     def short(inner, prompts, *rest):

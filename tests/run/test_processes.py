@@ -111,10 +111,11 @@ def test_two_processes_give_what_one_gives(engine, prepared, tmp_path, capfd):
     assert not (tmp_path / "two" / "model.checkpoints").exists()
 
 
-def test_a_failure_in_one_of_several_processes_is_told(prepared, tmp_path, capsys):
-    with pytest.raises(LaunchError, match="`train` in 2 processes failed with status"):
-        launch("train", 2, words(prepared / "nowhere", tmp_path / "failed"))
-    assert "lacks rows.train.jsonl: make it with" in capsys.readouterr().out
+def test_a_failure_in_one_of_several_processes_is_told(tmp_path, capsys):
+    with pytest.raises(LaunchError, match="`score` in 2 processes failed with status"):  # one that fails at once
+        launch("score", 2, ["--rows", str(tmp_path / "nowhere"), "--replies", "none"])
+    said = capsys.readouterr().out
+    assert "nowhere" in said and "Traceback" not in said and said.count("error: ") == 1
 
 
 @pytest.mark.parametrize("debug", [True, False])

@@ -84,7 +84,7 @@ def test_accumulation_and_checkpointing_change_nothing(recipe, tokenizer, tmp_pa
     for batch_size, steps, checkpointing in shapes:
         config = toy_arguments(
             recipe,
-            epochs=3,
+            epochs=2,
             batch_size=batch_size,
             eval_steps=1,
             save_steps=1,

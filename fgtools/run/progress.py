@@ -162,7 +162,7 @@ class StageLine:
 def _columns(stream: TextIO | None) -> int:
     """Return how many characters a line may hold without being broken."""
     try:
-        return max(20, os.get_terminal_size(stream.fileno()).columns - 1)
+        return (os.get_terminal_size(stream.fileno()).columns or 80) - 1  # 0: the terminal does not know
     except (OSError, ValueError, AttributeError):  # no terminal
         return 79
 

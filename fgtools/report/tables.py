@@ -43,6 +43,9 @@ LABELS = {
 }
 """What a measure is called in tables and figures, in the order of the ladder's table."""
 
+SUMMARY = ("in_grammar", "right_tool_calls", "right_names", "ast_match", "missed_calls", "false_calls")
+"""The measures of a summary; notebook 5 has them all."""
+
 DECIDES_NOTE = (
     f"{DECIDES} decides, named beforehand, by its own p; the p of the others are corrected for their number (Holm)."
 )
@@ -111,6 +114,12 @@ def build_comparison_table(comparison: Comparison) -> pandas.DataFrame:
     table.loc[table["difference"].isna() | is_ratio, ["fixed", "broken"]] = None
     table.loc[table["difference"].isna(), ["design effect", "p (Holm)"]] = None
     return table
+
+
+def build_summary_table(comparison: Comparison) -> pandas.DataFrame:
+    """Return the measures that one looks at first, before and after, with their p: narrow enough for a terminal."""
+    table = build_comparison_table(comparison).set_index("measure")
+    return table.loc[[LABELS[name] for name in SUMMARY], ["before", "after", "p (Holm)"]].reset_index()
 
 
 def _describe_change(change: Change) -> dict[str, Any]:

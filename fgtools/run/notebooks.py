@@ -234,7 +234,7 @@ def _execute(notebook: Path, run: RunFolder, parameters: Mapping[str, Any], show
                 parameters=dict(parameters),
                 kernel_name="python3",  # a name alone: OwnKernelManager looks for no kernelspec
                 kernel_manager_class=OwnKernelManager,
-                extra_arguments=["--log-level=ERROR"],  # a kernel's own warnings are not about the notebook
+                extra_arguments=["--log-level=CRITICAL"],  # a kernel's own warnings are not about the notebook
                 cwd=str(notebook.parent),
                 start_timeout=600,
                 iopub_timeout=600,  # papermill's 60 and 4 seconds are too few on a busy machine
@@ -267,15 +267,19 @@ def _execute(notebook: Path, run: RunFolder, parameters: Mapping[str, Any], show
 def render_summary(run: RunFolder) -> str:
     """Return what a run came to, as text: the before/after table, the paths of figures and executed notebooks."""
     from fgtools.metrics import Comparison
-    from fgtools.report.layout import measure_terminal, render_table
-    from fgtools.report.tables import DECIDES_NOTE, build_comparison_table
+    from fgtools.report.layout import measure_terminal, render_table, wrap_text
+    from fgtools.report.tables import DECIDES_NOTE, build_comparison_table, build_summary_table
 
     lines = []
     if (run.root / "compare.json").exists():
         comparison = Comparison.from_dict(run.read_json("compare.json"))
         banner = load_settings(run).banner
-        table = render_table(build_comparison_table(comparison), total=measure_terminal())
-        lines += [*([banner] if banner else []), table, DECIDES_NOTE, comparison.verdict, ""]
+        if width := measure_terminal():  # where lines have an end, what one looks at first
+            table = render_table(build_summary_table(comparison), total=width)
+            said = [f"{DECIDES_NOTE} All measures: notebook 5.", comparison.verdict]
+        else:
+            table, said = render_table(build_comparison_table(comparison)), [DECIDES_NOTE, comparison.verdict]
+        lines += [*([banner] if banner else []), table, *(wrap_text(text, width or 10**6) for text in said), ""]
     if (run.root / "self_check.json").exists():
         lines += [f"self-check  {line}" for line in describe_records(run.read_json("self_check.json"))]
     for name, pattern in (("figures", "*.png"), ("notebooks", "*.ipynb")):

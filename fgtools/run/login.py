@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from fgtools.rows.hub_errors import is_offline
 from fgtools.run.hub import limit_silence
 from fgtools.run.processes import LAUNCHED
 
@@ -136,7 +137,8 @@ def log_in_for(*names: str) -> None:
         names: Models and data sets of the command. One that is a path here, or has no hub's form, needs no login.
     """
     needs_hub = any(_HUB_NAME.match(name) and not Path(name).exists() for name in names)
-    if needs_hub and LAUNCHED not in os.environ:  # processes that were started together have the token of the first
+    started_alone = LAUNCHED not in os.environ  # processes that were started together have the token of the first
+    if needs_hub and started_alone and not is_offline():
         print(log_in().message, file=sys.stderr, flush=True)
 
 

@@ -31,7 +31,7 @@ OFFLINE_SECONDS = {
     "05_post_eval": 60,
     "06_publish": 15,
 }
-"""How long the stages of the offline default take about, on two CPU cores."""
+"""How long the stages of the offline default take about on two CPU cores: estimates, not a measurement of one run."""
 
 _CELL = re.compile(r"Executing Cell (\d+)-")
 _STEP = re.compile(r"step +(\d+)/(\d+)")
@@ -71,9 +71,7 @@ def describe_plan(stages: Sequence[str], run: RunFolder, parameters: Mapping[str
         return f"{how_many}; how long they take is not known yet: {why}"
     whole = render_duration(sum(seconds[stage] for stage in stages))
     is_known = (run.root / RECORD).exists()
-    where = (
-        "as in the last run here" if is_known else "on two CPU cores with the toy model; a slow machine takes longer"
-    )
+    where = "as in the last run here" if is_known else "an estimate for two CPU cores and the toy model"
     return f"{how_many}, about {whole} ({where})"
 
 

@@ -24,7 +24,7 @@ def test_the_plan_says_how_long_it_takes_and_where_that_is_known_from(tmp_path):
     run, stages = RunFolder(tmp_path), tuple(STAGES)
     assert set(OFFLINE_SECONDS) == set(stages)
     offline = describe_plan(stages, run, {"RUN_DIR": str(tmp_path), "SEED": 41})
-    assert offline.startswith(f"plan: 6 stages into {tmp_path}, about 5 min (on two CPU cores")
+    assert offline.startswith(f"plan: 6 stages into {tmp_path}, about 5 min (an estimate for two CPU cores")
     own = {"DATA": "rows.csv"}
     assert load_seconds(run, own) == {} and "notebook 4 measures its training" in describe_plan(stages, run, own)
     assert "no earlier run tells" in describe_plan(("01_setup",), run, own)

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Mapping
 
 from fgtools.calls.call import MAX_DEPTH, ToolCall, nests_too_deep
-from fgtools.calls.tokens import CONTROL_TOKEN, END_CALL, ESCAPE, START_CALL
+from fgtools.calls.tokens import CONTROL_TOKEN, END_CALL, ESCAPE, SPECIAL_TOKEN, START_CALL
 from fgtools.files import InputError
 
 STRUCTURE = re.compile(r"[{}\[\],:]")
@@ -46,7 +46,7 @@ def is_writable(name: object) -> bool:
     """Return whether the grammar can carry a tool name; dots, dashes, inner spaces and letters of any script it can."""
     if not isinstance(name, str) or not name or name != name.strip():
         return False
-    return "{" not in name and not CONTROL_TOKEN.search(name)
+    return "{" not in name and not SPECIAL_TOKEN.search(name)
 
 
 def _render_call(call: ToolCall, style: str) -> str:

@@ -27,3 +27,13 @@ CONTROL_TOKENS = (
 
 CONTROL_TOKEN = re.compile("|".join(re.escape(token) for token in CONTROL_TOKENS))
 """Matches any control token."""
+
+OTHER_TOKENS = ("<mask>", "[multimodal]", "<start_receiver>", "<end_receiver>")
+"""More tokens of Gemma 3's vocabulary that stand for no text, beside 6,234 named <unused0>, <unused1>, ... Those for
+runs of line breaks, runs of spaces and HTML tags do stand for text."""
+
+SPECIAL_TOKEN = re.compile(
+    f"<(?:{'|'.join(token[1:-1] for token in (*CONTROL_TOKENS, *OTHER_TOKENS) if token[0] == '<')}|unused[0-9]+)>"
+    r"|\[multimodal\]"
+)
+"""Matches any token that must not come from data: the control tokens and the others that stand for no text."""

@@ -24,11 +24,12 @@ from jsonschema import Draft4Validator
 from transformers import PreTrainedTokenizerBase
 
 from fgtools.calls import render_key, render_value
-from fgtools.calls.tokens import CONTROL_TOKENS, END_CALL, ESCAPE, START_CALL
+from fgtools.calls.tokens import CONTROL_TOKENS, END_CALL, ESCAPE, SPECIAL_TOKEN, START_CALL
 from fgtools.files import FgtoolsError
 from fgtools.generate.decoding import Choose
 from fgtools.models.load import stop_ids
 from fgtools.profiles import Recipe, get_recipe
+from fgtools.prompts.encode import find_special_tokens
 from fgtools.prompts.messages import neutralize_control_tokens
 from fgtools.schema.names import normalize_object
 
@@ -55,7 +56,7 @@ pair ::= (string | [^{_CLASS},:{{}}[\\]]+) ":" any
 """
 """The rules that every tool list shares. Numbers stay in the range of a float: a parser refuses larger ones."""
 
-_NEVER = re.compile(f"^<unused|[{_CLASS}]")
+_NEVER = re.compile(f"[{_CLASS}]")
 
 _SIMPLE = ("string", "integer", "number", "boolean", "null")
 """The types whose rule has the name of the type."""
@@ -82,18 +83,19 @@ def require_native(recipe: str | Recipe) -> None:
         )
 
 
-def render_grammar(tools: Sequence[Mapping[str, Any]]) -> str:
+def render_grammar(tools: Sequence[Mapping[str, Any]], special: re.Pattern[str] = SPECIAL_TOKEN) -> str:
     """Render the grammar of a row's replies.
 
     Args:
         tools: Its tools, function schemas; control tokens in them are neutralised, as in the prompt.
+        special: As for neutralize_control_tokens.
 
     Returns:
         EBNF as xgrammar reads it; its root is prose, or one call after the other.
     """
     rules: list[str] = []
     names = []
-    for tool in neutralize_control_tokens(tools):
+    for tool in neutralize_control_tokens(tools, special):
         function = tool["function"]
         arguments = _add_arguments(function.get("parameters"), rules)
         names.append(f"{_literal(function['name'])} {arguments}")
@@ -196,12 +198,10 @@ class Constraints:
         self.xgrammar, self.stops, self.tokenizer = xgrammar, stop_ids(tokenizer), tokenizer
         self.vocabulary = vocabulary
         words = [""] * vocabulary  # a token without text is never allowed
-        control = set(CONTROL_TOKENS) | {
-            token.content for token in tokenizer.added_tokens_decoder.values() if token.special
-        }
-        never = control | {_BYTE_OF_MARKS}
+        self.special = find_special_tokens(tokenizer)
         for token, number in tokenizer.get_vocab().items():
-            if number < vocabulary and (token in _MARKS or (token not in never and not _NEVER.search(token))):
+            is_text = token != _BYTE_OF_MARKS and not _NEVER.search(token) and not self.special.fullmatch(token)
+            if number < vocabulary and (token in _MARKS or is_text):
                 words[number] = _MARKS.get(token, token)
         kind = xgrammar.VocabType.BYTE_FALLBACK
         information = xgrammar.TokenizerInfo(words, kind, vocab_size=vocabulary, stop_token_ids=self.stops)
@@ -220,7 +220,7 @@ class Constraints:
         grammars = []
         for row in rows:
             try:
-                grammars.append(render_grammar(row["tools"]))
+                grammars.append(render_grammar(row["tools"], self.special))
                 grammars[-1].encode()
             except (ValueError, RecursionError) as error:
                 raise ConstraintError(
@@ -258,5 +258,5 @@ class Constraints:
         parts = []
         for is_control, part in itertools.groupby(ids, self.control.__contains__):
             text = self.tokenizer.decode(list(part), clean_up_tokenization_spaces=False)
-            parts.append(text if is_control else neutralize_control_tokens(text))
+            parts.append(text if is_control else neutralize_control_tokens(text, self.special))
         return "".join(parts)

@@ -77,7 +77,7 @@ def generate_replies(
     Raises:
         ValueError: A number is not positive.
         ConstraintError: Replies are to be constrained, and xgrammar is not installed.
-        GenerationError: A single row does not fit the memory.
+        GenerationError: A single row does not fit the memory, or a prompt the model's context.
     """
     told = None if on_reply is None else lambda number, reply: on_reply(number, reply.text)
     options = {"max_new_tokens": max_new_tokens, "batch_size": batch_size, "constrained": constrained}
@@ -122,6 +122,7 @@ def generate_with_confidence(
             "leave them out and they are chosen"
         )
     prompts = [encode_prompt(row, tokenizer) for row in rows]
+    budgets = limit_budgets(rows, prompts, max_new_tokens, model.config.get_text_config().max_position_embeddings)
     decode, choices = _constrain(model, tokenizer, rows) if constrained else (None, None)
     decode = decode or partial(tokenizer.decode, clean_up_tokenization_spaces=False)
     replies = [GeneratedReply("")] * len(rows)
@@ -131,9 +132,38 @@ def generate_with_confidence(
         if on_reply is not None:
             on_reply(number, replies[number])
 
-    stops, budgets = stop_ids(tokenizer), [max_new_tokens] * len(rows)
-    generate_tokens(model, prompts, stops, budgets, finish, batch_size=batch_size, choices=choices)
+    generate_tokens(model, prompts, stop_ids(tokenizer), budgets, finish, batch_size=batch_size, choices=choices)
     return replies
+
+
+def limit_budgets(
+    rows: Sequence[Mapping[str, Any]], prompts: Sequence[Sequence[int]], max_new_tokens: int, context: int
+) -> list[int]:
+    """Return how many tokens each reply may take: fewer than asked for where the model's context ends before.
+
+    Args:
+        rows: Row dicts.
+        prompts: Their prompts as token ids.
+        max_new_tokens: Budget of one reply, in tokens.
+        context: Tokens that the model was made for, prompt and reply (max_position_embeddings of its config).
+
+    Raises:
+        GenerationError: A prompt fills the context.
+    """
+    full = [number for number, prompt in enumerate(prompts) if len(prompt) >= context]
+    if full:
+        shown = ", ".join(f"{rows[number].get('row_id', '')!r} ({len(prompts[number]):,})" for number in full[:3])
+        raise GenerationError(
+            f"a prompt must leave room for a reply in the model's context of {context:,} tokens, but those of "
+            f"{len(full)} of {len(rows)} rows do not, such as {shown}: offer fewer tools, drop old turns, or "
+            "leave these rows out"
+        )
+    budgets = [min(max_new_tokens, context - len(prompt)) for prompt in prompts]
+    if short := sum(budget < max_new_tokens for budget in budgets):
+        print(
+            f"{short} of {len(rows)} replies have fewer than {max_new_tokens} tokens: the context ends at {context:,}"
+        )
+    return budgets
 
 
 def _constrain(

@@ -20,6 +20,8 @@ __all__ = [
     "load_model",
     "load_tokenizer",
     "lora",
+    "open_folder",
     "response_template",
     "save_model",
+    "template",
 ]

@@ -215,7 +215,9 @@ def load_gguf_model(path: Path, dtype: torch.dtype) -> Gemma3ForCausalLM:
     weights = {
         source: _load_tensor(path, tensor, dtype) for source, tensor in _match_tensors(config, header, path).items()
     }
-    model = Gemma3ForCausalLM.from_pretrained(None, config=config, state_dict=weights, dtype=dtype)
+    model = Gemma3ForCausalLM.from_pretrained(
+        None, config=config, state_dict=weights, dtype=dtype, trust_remote_code=False
+    )
     model.config.name_or_path = str(path)  # which is None until now
     settings = model.generation_config
     settings.eos_token_id, settings.bos_token_id, settings.pad_token_id = list(STOP_IDS), 2, 0

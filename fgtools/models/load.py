@@ -12,21 +12,18 @@ import re
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-    PreTrainedTokenizerFast,
-)
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from fgtools.calls.tokens import BOS, END_CALL, EOS, ESCAPE, PAD, START_CALL, STOP_TOKENS
+from fgtools.files import read_text
 from fgtools.gguf import GgufHeader
 from fgtools.models.attached import KAGGLE_HANDLE, find_attached_model
 from fgtools.models.attention import describe_attention
 from fgtools.models.device import choose_device_and_dtype, detect_capability
 from fgtools.models.errors import ModelError
+from fgtools.models.folder import blame, require_file
+from fgtools.models.open_folder import load_folder_model, load_folder_tokenizer, require_finite
+from fgtools.models.template import check_template
 from fgtools.offline import CHECKPOINT
 from fgtools.profiles import FUNCTIONGEMMA
 from fgtools.rows.hub_errors import explain_hub_error, is_offline
@@ -34,7 +31,6 @@ from fgtools.rows.hub_errors import explain_hub_error, is_offline
 STANDIN = "standin"
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+\Z")
 _HUB_GGUF = re.compile(r"([\w-][\w.-]*/[\w.-]+):([^:]+\.gguf)\Z")
-_WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 _NOT_THE_MODELS = frozenset({"_name_or_path", "transformers_version", "use_cache"})
 """Entries of a config that no logit depends on."""
 
@@ -54,14 +50,18 @@ def find_model(name: str) -> Path:
         ModelError: Nothing has that name, the download fails, or the folder holds no model.
     """
     path = CHECKPOINT if name == STANDIN else Path(name)
-    if path.is_file():
-        if is_gguf(path):
-            return path
+    with blame(repr(name), "must be a model folder that can be read", "check the path and the permissions"):
+        is_file, is_folder, is_link = path.is_file(), bool(name) and path.is_dir(), path.is_symlink()
+    if is_file and is_gguf(path):
+        return path
+    if is_file:
         raise ModelError(f"MODEL must be a folder or a .gguf file, got the file {name!r}: give the folder it lies in")
-    if not name or not path.is_dir():
+    if not is_folder and is_link:
+        raise ModelError(f"MODEL must be an existing folder, but the link {name!r} leads nowhere: check the path")
+    if not is_folder:
         path = _fetch(name)
     if not is_gguf(path):
-        _require(path, "config.json")
+        require_file(path, "config.json")
     return path
 
 
@@ -86,18 +86,6 @@ def _fetch(name: str) -> Path:
         f"'google/functiongemma-270m-it', a GGUF file of the hub such as 'owner/name:file.gguf', or a kagglehub handle "
         f"such as {FUNCTIONGEMMA!r}, got {name!r}"
     )
-
-
-def _require(folder: Path, file: str) -> None:
-    if not (folder / file).is_file():
-        if files := sorted(path.name for path in folder.glob("*.gguf")):
-            raise ModelError(
-                f"MODEL must name one of the {len(files)} GGUF files in {folder.name!r}, and not their folder: give "
-                f"{str(folder / files[0])!r}" + (f", or {', '.join(files[1:4])}" if files[1:] else "")
-            )
-        inner = folder / "model"
-        hint = f"the run's model is {str(inner)!r}" if (inner / file).is_file() else "check MODEL"
-        raise ModelError(f"the model folder {folder.name!r} must hold {file}, but does not: {hint}")
 
 
 def _fetch_from_kaggle(handle: str) -> Path:
@@ -174,7 +162,8 @@ def load_tokenizer(name_or_path: str | Path, chat_template: str | Path = "") -> 
         The tokenizer, padding on the right.
 
     Raises:
-        ModelError: It cannot be loaded, has no chat template or pad token, or splits a control token.
+        ModelError: It cannot be loaded, has no chat template or pad token, splits a control token, has tokens that the
+            model does not know, or a chat template that renders nothing or does not end.
     """
     template = ""
     if chat_template:
@@ -183,33 +172,37 @@ def load_tokenizer(name_or_path: str | Path, chat_template: str | Path = "") -> 
             raise ModelError(
                 f"the chat template {str(chat_template)!r} must be a Jinja file or {STANDIN!r}: check the path"
             )
-        template = path.read_text(encoding="utf-8")
+        template = read_text(path)
     bare = Path(name_or_path) / "tokenizer.json"
     if template and bare.is_file() and not bare.with_name("tokenizer_config.json").exists():
         folder = bare.parent
-        tokenizer = PreTrainedTokenizerFast(
-            tokenizer_file=str(bare), bos_token=BOS, eos_token=EOS, pad_token=PAD, unk_token="<unk>"
-        )
+        with blame(f"{folder.name}/{bare.name}", "must hold a tokenizer", "download it again"):
+            tokenizer = PreTrainedTokenizerFast(
+                tokenizer_file=str(bare), bos_token=BOS, eos_token=EOS, pad_token=PAD, unk_token="<unk>"
+            )
         tokenizer.name_or_path = str(folder)
     else:
         folder = find_model(str(name_or_path))
-        tokenizer = _load_gguf_tokenizer(folder) if is_gguf(folder) else _load_tokenizer(folder)
+        tokenizer = _load_gguf_tokenizer(folder) if is_gguf(folder) else load_folder_tokenizer(folder)
     tokenizer.chat_template = template or tokenizer.chat_template
     if not tokenizer.chat_template:
         raise ModelError(f"the tokenizer of {folder.name!r} must carry a chat template: copy chat_template.jinja there")
     require_control_tokens(tokenizer, folder.name)
     if tokenizer.pad_token_id is None:
-        raise ModelError(f"the tokenizer of {folder.name!r} must have a pad token, but has none")
+        raise ModelError(
+            f'the tokenizer of {folder.name!r} must have a pad token, but has none: add "pad_token": "{PAD}" to '
+            "tokenizer_config.json"
+        )
+    check_template(tokenizer, str(chat_template) or _name_template(folder))
     return tokenizer
 
 
-def _load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
-    _require(folder, "tokenizer_config.json")
-    try:
-        return AutoTokenizer.from_pretrained(folder)
-    except (OSError, ValueError) as error:
-        message = f"the tokenizer of {folder.name!r} must load, but {type(error).__name__}: {error}"
-        raise ModelError(message) from error
+def _name_template(folder: Path) -> str:
+    """Return the file that a tokenizer's chat template comes from, for messages."""
+    if is_gguf(folder):
+        return folder.name
+    jinja = folder / "chat_template.jinja"
+    return f"{folder.name}/{jinja.name if jinja.is_file() else 'tokenizer_config.json'}"
 
 
 def _load_gguf_tokenizer(path: Path) -> PreTrainedTokenizerBase:
@@ -218,7 +211,7 @@ def _load_gguf_tokenizer(path: Path) -> PreTrainedTokenizerBase:
     from fgtools.models.gguf_vocabulary import build_tokenizer, choose_template
 
     header = open_gguf(path)
-    tokenizer = AutoTokenizer.from_pretrained(CHECKPOINT) if _has_standins(header) else build_tokenizer(header, path)
+    tokenizer = load_folder_tokenizer(CHECKPOINT) if _has_standins(header) else build_tokenizer(header, path)
     tokenizer.chat_template, _ = choose_template(header, _read_template())
     return tokenizer
 
@@ -280,7 +273,7 @@ def load_model(name_or_path: str | Path, *, device: str | None = None, quiet: bo
         The model, in evaluation mode.
 
     Raises:
-        ModelError: It cannot be loaded, has no weights, or they do not fit its config.
+        ModelError: It cannot be loaded, has no weights, they do not fit its config, or some are not numbers.
     """
     path = find_model(str(name_or_path))
     decision = choose_device_and_dtype(None if device == "cpu" else detect_capability())
@@ -288,33 +281,18 @@ def load_model(name_or_path: str | Path, *, device: str | None = None, quiet: bo
         from fgtools.models.gguf import load_gguf_model
 
         notes = [] if quiet else [describe_gguf(path)]
-        model: PreTrainedModel = load_gguf_model(path, decision.dtype)
+        with blame(path.name, "must load", "download it again"):
+            model: PreTrainedModel = load_gguf_model(path, decision.dtype)
     else:
-        notes, model = [], _load_folder(path, decision.dtype)
+        model, notes = load_folder_model(path, decision.dtype)
     if KAGGLE_HANDLE.match(str(name_or_path)) and path == find_attached_model(str(name_or_path)):
         notes.insert(0, f"model: attached, {path}")
     if not quiet:
         notes.append(f"{device or decision.device}, {str(decision.dtype).removeprefix('torch.')}: {decision.reason}")
         capability = None if device == "cpu" else detect_capability()
         print(*notes, describe_attention(model.config._attn_implementation, capability), sep="\n")
-    return model.to(device or decision.device).eval()
-
-
-def _load_folder(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
-    """Load the model of a folder; raises ModelError where it has no weights, or they do not fit its config."""
-    if not any((folder / file).is_file() for file in _WEIGHTS):
-        raise ModelError(
-            f"the model folder {folder.name!r} must hold weights ({_WEIGHTS[0]}), but holds none: was it saved whole?"
-        )
-    try:
-        model, loading = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, output_loading_info=True)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise ModelError(f"the model {folder.name!r} must load, but {type(error).__name__}: {error}") from error
-    if loading["missing_keys"]:
-        raise ModelError(
-            f"the weights of {folder.name!r} must hold every layer of its config, but {len(loading['missing_keys'])} "
-            f"tensors are missing, such as {min(loading['missing_keys'])}: was it saved whole?"
-        )
+    model = model.to(device or decision.device).eval()
+    require_finite(model, path.name)
     return model
 
 

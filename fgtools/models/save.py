@@ -13,6 +13,7 @@ from pathlib import Path
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from fgtools.files import make_folder, name_file, read_json, replace_folder, write_text
+from fgtools.models.decoding import keep_plain_settings
 from fgtools.models.licence import write_licence_files
 from fgtools.models.load import stop_ids
 from fgtools.models.response import response_template
@@ -34,7 +35,7 @@ def save_model(
 
     Args:
         model: The model; `use_cache` of its config is set, and the stop ids of its generation settings. Whether it
-            samples by default stays as it is.
+            samples by default stays as it is; other generation settings are left out, see `decoding`.
         tokenizer: Its tokenizer.
         folder: Where to; an older folder is replaced when the new one is complete.
         recipe: How the model was trained: it decides how calls are written, and so how they are read.
@@ -49,8 +50,9 @@ def save_model(
     folder = Path(folder)
     make_folder(folder.parent)
     model.config.use_cache = True
+    if line := keep_plain_settings(model):
+        print(line)
     settings = model.generation_config
-    settings.use_cache = True
     settings.eos_token_id = stop_ids(tokenizer)
     settings.pad_token_id = tokenizer.pad_token_id
     settings.bos_token_id = tokenizer.bos_token_id

@@ -15,13 +15,13 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from fgtools.calls import ToolCall, row_calls
+from fgtools.calls import row_calls
 from fgtools.calls.engines import count_unread
 from fgtools.files import FgtoolsError
 from fgtools.profiles import Recipe, get_recipe
 from fgtools.prompts.batch import encode_rows
 from fgtools.prompts.checks import ERROR, Check, leak_checks, length_check, mention_check, schema_checks, token_checks
-from fgtools.prompts.messages import neutralize_control_tokens
+from fgtools.prompts.encode import find_special_tokens, neutralize_calls
 from fgtools.rows.remedies import Coverage
 
 NO_LIMIT = 10**9
@@ -187,8 +187,7 @@ def audit_rows(
         mention_check(rows),
         *leak_checks(sides, recipe),
     ]
-    written = [
-        [ToolCall(call.name, neutralize_control_tokens(call.arguments)) for call in row_calls(row)] for row in rows
-    ]
+    special = find_special_tokens(tokenizer)
+    written = [neutralize_calls(row_calls(row), special) for row in rows]
     engines = tuple(count_unread(written, recipe.call_style))
     return Audit(made_with, tuple(checks), Lengths(budget, tuple(lengths), beyond), coverage, engines)

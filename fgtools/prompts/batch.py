@@ -137,7 +137,7 @@ class _Encoder:
         new = list({head for head, _ in parts} - self.heads.keys())
         self.heads |= zip(new, self.tokenize(new), strict=True)
         tails = self.tokenize([tail for _, tail in parts])
-        completions = self.tokenize([render_completion(row, self.recipe) for row in rows])
+        completions = self.tokenize([render_completion(row, self.recipe, self.tokenizer) for row in rows])
         results = []
         for row, keys, (head, _), tail, completion in zip(rows, tools, parts, tails, completions, strict=True):
             prompt = list(self.heads[head])

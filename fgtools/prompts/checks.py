@@ -18,10 +18,10 @@ from transformers import PreTrainedTokenizerBase
 from fgtools.calls import parse_reply, row_calls
 from fgtools.calls.tokens import (
     BOS,
-    CONTROL_TOKEN,
     END_CALL,
     END_DECLARATION,
     ESCAPE,
+    SPECIAL_TOKEN,
     START_CALL,
     START_DECLARATION,
     START_RESPONSE,
@@ -29,8 +29,8 @@ from fgtools.calls.tokens import (
 )
 from fgtools.metrics import has_valid_arguments
 from fgtools.profiles import Recipe
-from fgtools.prompts.encode import IGNORED, Encoded
-from fgtools.prompts.messages import count_marks, neutralize_control_tokens
+from fgtools.prompts.encode import IGNORED, Encoded, find_special_tokens, neutralize_calls
+from fgtools.prompts.messages import count_marks
 from fgtools.prompts.template import find_hidden_names
 from fgtools.rows.duplicates import build_key, cluster_texts, link_conversations
 from fgtools.rows.remedies import Coverage, describe_facts
@@ -163,23 +163,25 @@ def _find_token_faults(
         yield "glued_requests"
     if one.labels != (one.input_ids if recipe.loss == "all" else [IGNORED] * one.n_prompt + completion):
         yield "label_mask"
-    if not reads_back(row, tokenizer.decode(completion, skip_special_tokens=False), recipe):
+    special = find_special_tokens(tokenizer)
+    if not reads_back(row, tokenizer.decode(completion, skip_special_tokens=False), recipe, special):
         yield "round_trip"
     for place in _PLACES:
-        if CONTROL_TOKEN.search(_to_json(row[place])):
+        if special.search(_to_json(row[place])):
             yield f"control_tokens_in_{place}"
 
 
-def reads_back(row: Mapping[str, Any], text: str, recipe: Recipe) -> bool:
+def reads_back(row: Mapping[str, Any], text: str, recipe: Recipe, special: re.Pattern[str] = SPECIAL_TOKEN) -> bool:
     """Return whether a completion parses to exactly the gold (names, values, types); also if neither holds a call.
 
     Args:
         row: A row dict.
         text: The completion, control tokens kept.
         recipe: The recipe it was written by.
+        special: As for neutralize_control_tokens.
     """
     reply = parse_reply(text, recipe.call_style)
-    wanted = [[call.name, neutralize_control_tokens(call.arguments)] for call in row_calls(row)]
+    wanted = [[call.name, call.arguments] for call in neutralize_calls(row_calls(row), special)]
     got = [[call.name, call.arguments] for call in reply.calls]
     return not reply.problems and _to_json(got) == _to_json(wanted)
 

@@ -8,10 +8,11 @@ after them, and the reply that follows continues the turn that called.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from fgtools.calls.tokens import CONTROL_TOKEN
+from fgtools.calls.tokens import SPECIAL_TOKEN
 
 
 class Marks(NamedTuple):
@@ -30,7 +31,9 @@ class Marks(NamedTuple):
     glued: int
 
 
-def prepare_messages(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def prepare_messages(
+    messages: Sequence[Mapping[str, Any]], special: re.Pattern[str] = SPECIAL_TOKEN
+) -> list[dict[str, Any]]:
     """Return messages as a chat template takes them.
 
     A result becomes {"name", "response"}, the form that FunctionGemma's guide gives: in any other, the template would
@@ -39,8 +42,9 @@ def prepare_messages(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, An
 
     Args:
         messages: Chat messages; not changed. Results without a `name` beside their content stay as they are.
+        special: As for neutralize_control_tokens.
     """
-    return neutralize_control_tokens([_prepare_result(message) for message in messages])
+    return neutralize_control_tokens([_prepare_result(message) for message in messages], special)
 
 
 def _prepare_result(message: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -51,22 +55,31 @@ def _prepare_result(message: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**message, "content": {"name": name, "response": response}}
 
 
-def neutralize_control_tokens(value: Any) -> Any:
-    """Return a copy of a JSON value in which no text holds a control token.
+def neutralize_control_tokens(value: Any, special: re.Pattern[str] = SPECIAL_TOKEN) -> Any:
+    """Return a copy of a JSON value in which no text holds a control token or another token that stands for no text.
 
     Args:
         value: Text, a list or a mapping; anything else is returned as it is.
+        special: Matches such tokens; `encode.find_special_tokens` returns those of a tokenizer.
 
     Returns:
-        The same value with a space after the "<" of every control token, keys included.
+        The same value with a space after the first character of every such token, keys included.
     """
     if isinstance(value, str):
-        return CONTROL_TOKEN.sub(lambda token: f"< {token.group()[1:]}", value)
+        return special.sub(_part_token, value)
     if isinstance(value, Mapping):
-        return {neutralize_control_tokens(key): neutralize_control_tokens(item) for key, item in value.items()}
+        return {
+            neutralize_control_tokens(key, special): neutralize_control_tokens(item, special)
+            for key, item in value.items()
+        }
     if isinstance(value, (list, tuple)):
-        return [neutralize_control_tokens(item) for item in value]
+        return [neutralize_control_tokens(item, special) for item in value]
     return value
+
+
+def _part_token(found: re.Match[str]) -> str:
+    token = found.group()
+    return f"{token[0]} {token[1:]}"
 
 
 def count_marks(messages: Sequence[Mapping[str, Any]]) -> Marks:

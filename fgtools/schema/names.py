@@ -13,9 +13,9 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from fgtools.calls import is_writable
-from fgtools.calls.tokens import CONTROL_TOKEN
+from fgtools.calls.tokens import SPECIAL_TOKEN
 
-_UNWRITABLE = re.compile(CONTROL_TOKEN.pattern + r"|[{}\s]+")
+_UNWRITABLE = re.compile(SPECIAL_TOKEN.pattern + r"|[{}\s]+")
 
 
 class ObjectSchema(NamedTuple):

@@ -115,7 +115,7 @@ def _import_gguf() -> Any:
 
 def _load_config(folder: Path) -> PretrainedConfig:
     """Return the config of a folder; raises ExportError unless it is a Gemma 3 text model with whole weights."""
-    from transformers import AutoConfig
+    from fgtools.models.open_folder import load_config
 
     if (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file():
         raise ExportError(
@@ -128,7 +128,7 @@ def _load_config(folder: Path) -> PretrainedConfig:
             f"the model in {folder.name!r} must be a Gemma 3 text model (model_type gemma3_text), got "
             f"{saved.get('model_type')!r}: no other architecture is written"
         )
-    config = AutoConfig.from_pretrained(folder)
+    config = load_config(folder)
     if config.hidden_activation != "gelu_pytorch_tanh" or config.attention_bias or config.final_logit_softcapping:
         raise ExportError(
             f"the model in {folder.name!r} must be as llama.cpp computes Gemma 3: GELU by tanh, no bias, no soft cap"

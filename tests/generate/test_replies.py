@@ -79,6 +79,25 @@ def test_a_model_that_samples_by_default_is_not_sampled(model, tokenizer):
         model.generation_config = kept
 
 
+def test_a_prompt_that_fills_the_context_is_named_before_any_is_read(tokenizer):
+    model, longest = fresh_model(), max(ROWS, key=lambda row: len(encode_prompt(row, tokenizer)))
+    length = len(encode_prompt(longest, tokenizer))
+    model.config.max_position_embeddings = length
+    with pytest.raises(
+        GenerationError, match=rf"{length} tokens, .* 1 of 12 rows do not, such as '{longest['row_id']}'"
+    ):
+        generate_replies(model, tokenizer, ROWS, max_new_tokens=4, on_reply=lambda *_: pytest.fail("a reply came"))
+
+
+def test_a_reply_ends_where_the_context_does(tokenizer, capsys):
+    model, rows = fresh_model(), ROWS[:2]
+    free = generate_replies(model, tokenizer, rows, max_new_tokens=9)
+    model.config.max_position_embeddings = max(len(encode_prompt(row, tokenizer)) for row in rows) + 3
+    cut = generate_replies(model, tokenizer, rows, max_new_tokens=9)
+    assert all(long.startswith(short) for long, short in zip(free, cut, strict=True)) and free != cut
+    assert "replies have fewer than 9 tokens: the context ends at" in capsys.readouterr().out
+
+
 def test_the_model_is_left_in_the_mode_it_was_in(model, tokenizer):
     model.train()
     generate_replies(model, tokenizer, ROWS[:1], max_new_tokens=2)

@@ -9,10 +9,11 @@ import pytest
 from transformers import AutoTokenizer, GenerationConfig
 
 from fgtools.files import write_json
-from fgtools.models import load_tokenizer, response_template, save_model
+from fgtools.generate import generate_replies
+from fgtools.models import load_model, load_tokenizer, response_template, save_model
 from fgtools.models.lora import add_adapters, merge_adapters
 from fgtools.offline import CHECKPOINT
-from tests.toys import fresh_model
+from tests.toys import fresh_model, small_rows
 
 FUNCTIONGEMMAS = {"do_sample": True, "top_k": 64, "top_p": 0.95, "eos_token_id": 1, "cache_implementation": "hybrid"}
 
@@ -77,7 +78,42 @@ def test_the_stop_ids_are_saved_whatever_the_base_had(tmp_path, lora):
         settings = GenerationConfig.from_pretrained(saved)
         assert (settings.eos_token_id, settings.pad_token_id, settings.bos_token_id) == ([1, 50, 106], 0, 2)
         assert (settings.do_sample, settings.top_k, settings.top_p) == (True, 64, 0.95)
+        assert settings.cache_implementation is None
         settings.validate(strict=True)
+
+
+FOREIGN = {
+    **{"temperature": 0.3, "top_k": 9, "repetition_penalty": 1.2, "forced_bos_token_id": 5, "forced_eos_token_id": 1},
+    **{"max_length": 20, "max_new_tokens": 3, "suppress_tokens": [48], "num_beams": 4, "num_assistant_tokens": 5},
+    **{"stop_strings": ["call"], "cache_implementation": "static", "bad_words_ids": [[7]], "min_length": 9},
+}
+
+
+def test_settings_that_would_change_replies_are_named_and_not_saved_on(tmp_path, tokenizer, capsys):
+    shutil.copytree(CHECKPOINT, tmp_path / "base")
+    settings = {**json.loads((CHECKPOINT / "generation_config.json").read_text()), **FOREIGN}
+    (tmp_path / "base" / "generation_config.json").write_text(json.dumps(settings))
+    model = load_model(tmp_path / "base", device="cpu")
+    (line,) = [one for one in capsys.readouterr().out.splitlines() if one.startswith("generation settings")]
+    assert all(f"{name} " in line for name in FOREIGN)
+    request = small_rows(20, 1)
+    assert generate_replies(model, tokenizer, request, max_new_tokens=8) == generate_replies(
+        fresh_model(), tokenizer, request, max_new_tokens=8
+    )
+    saved = json.loads((save_model(model, tokenizer, tmp_path / "model") / "generation_config.json").read_text())
+    assert not set(saved) & set(FOREIGN) and saved["do_sample"] is False
+    assert capsys.readouterr().out == ""
+
+
+def test_settings_that_transformers_would_not_save_stop_no_model_from_being_saved(tmp_path, tokenizer, capsys):
+    model = fresh_model()
+    model.generation_config = GenerationConfig(do_sample=False, temperature=0.3)
+    model.generation_config.bos_token_id = 2  # changed after it was made, as the trainer changes it
+    with pytest.raises(ValueError, match="temperature"):
+        model.generation_config.save_pretrained(tmp_path)
+    saved = save_model(model, tokenizer, tmp_path / "model")
+    assert GenerationConfig.from_pretrained(saved).temperature in (None, 1.0)
+    assert "neither used here nor saved on: temperature 0.3" in capsys.readouterr().out
 
 
 def test_the_vocabulary_file_of_the_base_is_kept_through_a_second_training(tmp_path, monkeypatch):

@@ -1,6 +1,8 @@
 """Prompts and labels: the template's text, exactly the supervised tokens, one <bos>, no smuggled control token."""
 
+import copy
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -8,7 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fgtools.calls import parse_reply, row_calls
-from fgtools.calls.tokens import CONTROL_TOKENS
+from fgtools.calls.tokens import CONTROL_TOKENS, OTHER_TOKENS, SPECIAL_TOKEN
+from fgtools.files import InputError
+from fgtools.models import ModelError
 from fgtools.offline.samples import build_samples
 from fgtools.profiles import DEVELOPER_TEXT
 from fgtools.prompts import IGNORED, Encoded, TooLong, encode_row, encode_rows, render_prompt
@@ -20,7 +24,7 @@ from fgtools.prompts.encode import (
 )
 from fgtools.prompts.messages import neutralize_control_tokens
 from fgtools.rows import build_rows
-from tests.toys import GOLDEN, load_cases, load_shared
+from tests.toys import GOLDEN, SHARED, load_cases, load_shared
 
 ROWS = build_rows(build_samples(200, 5)).rows
 
@@ -192,10 +196,73 @@ def test_control_tokens_in_a_row_are_text_in_training_and_generation(where, toke
         assert encoded.input_ids.count(index) == plain.input_ids.count(index), token
 
 
-@given(st.recursive(st.text() | st.sampled_from(CONTROL_TOKENS) | st.integers() | st.none(), st.lists, max_leaves=6))
+SPECIAL = (*CONTROL_TOKENS, *OTHER_TOKENS, "<unused0>", "<unused6233>")
+TEXT = ("<b>", "</td>", "<img>", "<0x0A>", "\n\n\n", "[multi modal]", "<unused>", "<unusedx>", "<MASK>", "[MASK]")
+
+
+def test_every_token_of_gemmas_that_stands_for_no_text_is_known_and_text_is_left_alone():
+    assert all(SPECIAL_TOKEN.fullmatch(token) for token in SPECIAL)
+    assert not any(SPECIAL_TOKEN.search(text) for text in TEXT)
+    assert all(neutralize_control_tokens(text) == text for text in TEXT)
+    assert neutralize_control_tokens({"<mask>": ["a[multimodal]b<unused7>"]}) == {
+        "< mask>": ["a[ multimodal]b< unused7>"]
+    }
+
+
+def test_the_list_is_whole_for_the_published_vocabulary():
+    path = SHARED / "data" / "tokenizer" / "tokenizer.json"
+    if not path.is_file():
+        pytest.skip("needs FunctionGemma's vocabulary, which is not part of the repository")
+    added = [token["content"] for token in json.loads(path.read_text(encoding="utf-8"))["added_tokens"]]
+    kept = [text for text in added if not SPECIAL_TOKEN.fullmatch(text)]
+    assert len(added) == 6416 and all(
+        not text.strip("\n▁\t") or re.fullmatch(r"</?[a-z]+[1-6]?>", text) for text in kept
+    )
+
+
+@pytest.mark.parametrize("place", ["request", "description", "value", "reply", "earlier"])
+def test_a_special_token_of_the_tokenizers_own_cannot_come_from_data(place, tokenizer):
+    own = copy.deepcopy(tokenizer)
+    own.add_special_tokens({"additional_special_tokens": ["<think>", "[image]"]}, replace_extra_special_tokens=False)
+    text = "a <think> b [image] c"
+    odd = {
+        "request": row(request=text),
+        "description": row(description=text),
+        "value": row(gold=(("get_weather", {"city": text}),)),
+        "reply": {**row(gold=()), "reply": text},
+        "earlier": {**row(), "messages": [*row()["messages"], {"role": "user", "content": text}]},
+    }[place]
+    ids = encode_row(odd, own, max_length=10_000).input_ids
+    assert not {own.convert_tokens_to_ids(token) for token in ("<think>", "[image]")} & set(ids)
+    (batch,) = encode_rows([odd], own, max_length=10_000).encoded
+    assert batch.input_ids == ids and "< think>" in own.decode(ids)
+
+
+def test_a_row_that_the_template_refuses_is_named(tokenizer):
+    strict = copy.deepcopy(tokenizer)
+    strict.chat_template = "{{ raise_exception('roles must alternate') }}"
+    with pytest.raises(InputError, match=r"row 'r1' must be .* TemplateError: roles must alternate"):
+        encode_row(row(), strict)
+
+
+def test_a_template_that_never_ends_is_stopped_and_the_next_prompt_is_rendered(tokenizer, monkeypatch):
+    endless = copy.deepcopy(tokenizer)
+    endless.chat_template = (
+        "{% for a in range(99999) %}{% for b in range(99999) %}{% for c in range(9) %}{% endfor %}{% endfor %}"
+        "{% endfor %}" + tokenizer.chat_template
+    )
+    for _ in range(2):
+        with monkeypatch.context() as patch:
+            patch.setattr("fgtools.models.template.RENDER_SECONDS", 0.3)
+            with pytest.raises(ModelError, match=r"within 0\.3 seconds"):
+                encode_row(row(), endless)
+        assert encode_row(row(), tokenizer).input_ids
+
+
+@given(st.recursive(st.text() | st.sampled_from(SPECIAL) | st.integers() | st.none(), st.lists, max_leaves=6))
 def test_no_text_keeps_a_control_token_and_doing_it_twice_changes_nothing(value):
     result = neutralize_control_tokens(value)
-    assert not any(token in json.dumps(result, ensure_ascii=False) for token in CONTROL_TOKENS)
+    assert not any(token in json.dumps(result, ensure_ascii=False) for token in SPECIAL)
     assert neutralize_control_tokens(result) == result
 
 

@@ -63,6 +63,10 @@ _POINTER = b"version https://git-lfs"
 _SAVED_WHOLE = "was it saved whole? Download or save it again"
 
 
+class _OddJsonError(ValueError):
+    """JSON that Python's parser takes and that says nothing sure; the message says why."""
+
+
 @contextmanager
 def blame(file: str, what: str, remedy: str) -> Iterator[None]:
     """Turn whatever a library raises on a damaged or odd file into a ModelError that names the file and the remedy.
@@ -97,20 +101,20 @@ def read_model_json(path: Path) -> dict[str, Any]:
     file = f"{path.parent.name}/{path.name}"
 
     def refuse(word: str) -> None:
-        raise ValueError(f"{word} is no number of JSON")
+        raise _OddJsonError(f"{word} is no number of JSON")
 
     def build(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         values: dict[str, Any] = {}
         for name, value in pairs:
             if name in values and values[name] != value:
-                raise ValueError(f"{name!r} stands there twice with different values")
+                raise _OddJsonError(f"{name!r} stands there twice with different values")
             values[name] = value
         return values
 
     try:
         text = read_text(path)
         if path.read_bytes().startswith(codecs.BOM_UTF8):
-            raise ValueError("it begins with a byte-order mark, with which transformers does not read it")
+            raise _OddJsonError("it begins with a byte-order mark, with which transformers does not read it")
         value = json.loads(text, parse_constant=refuse, object_pairs_hook=build)
     except (DataFileError, FileError) as error:
         raise ModelError(f"{error}; it is a file of the model folder {path.parent.name!r}") from error

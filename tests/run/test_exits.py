@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from fgtools.__main__ import main
 from fgtools.files import FgtoolsError, FileError, is_watched, write_text
-from fgtools.run import commands, kaggle_commands
+from fgtools.run import commands, draft_command, kaggle_commands
 from fgtools.run.exits import find_shortage, render_way_on, use_utf8
 from fgtools.run.notebooks import StageError, run_series
 from fgtools.run.processes import LaunchError, ShortageError, launch, stop_processes
@@ -60,8 +60,9 @@ def commands_of_help():
 
 def let_fail(monkeypatch, command, fail):
     monkeypatch.setattr("fgtools.__main__.log_in_for", lambda *_: None)
-    room, name = (kaggle_commands, command.split()[1]) if " " in command else (commands, command)
-    monkeypatch.setattr(room, name, fail)
+    rooms = {"draft": draft_command, **dict.fromkeys(("build", "push", "status", "output"), kaggle_commands)}
+    name = command.split()[-1]
+    monkeypatch.setattr(rooms.get(name, commands), name, fail)
 
 
 def raising(error):
@@ -357,10 +358,11 @@ def test_nothing_that_windows_lacks_is_asked_of_it_and_no_colours_are_written():
     )
     lacking += ("\\x1b[", "\\033[")  # so NO_COLOR asks for nothing
     allowed = {
+        "import fcntl": ["lock.py"],  # where it is missing, nothing is locked
         "import resource\n": ["device.py"],
         "preexec_fn": ["processes.py"],
-        "\\x1b[": ["progress.py"],
-    }  # no colour
+        "\\x1b[": ["progress.py"],  # no colour
+    }
     package = Path(commands.__file__).parents[1]
     for words in lacking:
         found = [path.name for path in sorted(package.rglob("*.py")) if words in path.read_text(encoding="utf-8")]

@@ -306,7 +306,7 @@ def test_a_series_that_is_stopped_leaves_no_kernel_behind(number, tmp_path):
     wait_until(lambda: is_gone(grandchild))
     said = (tmp_path / "errors").read_text()
     assert said.splitlines()[-1].endswith(f"to go on, run: python -m fgtools run --out {out} --resume")
-    assert said.count("\n") == 1 and not (out / ".scratch").exists()  # the cell could clean up
+    assert "Traceback" not in said and not (out / ".scratch").exists()  # the cell could clean up
 
 
 def test_a_kernelspec_named_python3_that_starts_something_else_is_not_used(tmp_path, monkeypatch):

@@ -22,6 +22,9 @@ from fgtools.profiles import Recipe, get_recipe
 _VOCABULARY = "tokenizer.model"
 """SentencePiece's file of a base model's vocabulary, which converters to GGUF read; transformers does not write it."""
 
+_LOADING = {"is_local", "local_files_only", "trust_remote_code"}
+"""What transformers' tokenizer_config.json holds about how a tokenizer was loaded, and not about the tokenizer."""
+
 
 def save_model(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: str | Path, recipe: str | Recipe = "native"
@@ -62,7 +65,7 @@ def save_model(
     try:
         model.save_pretrained(scratch)
         tokenizer.save_pretrained(scratch)
-        _add_response_template(scratch / "tokenizer_config.json", template)
+        _write_tokenizer_config(scratch / "tokenizer_config.json", template)
         _copy_vocabulary(tokenizer, scratch)
         source = model.config.name_or_path or tokenizer.name_or_path
         write_licence_files(scratch, source or "", model.config.to_dict())
@@ -73,9 +76,14 @@ def save_model(
     return replace_folder(scratch, folder)
 
 
-def _add_response_template(path: Path, template: dict) -> None:
-    """Write the template by hand: transformers below 5.13 would not write it, and loads a config that holds it."""
-    config = {**read_json(path), "response_template": template}
+def _write_tokenizer_config(path: Path, template: dict) -> None:
+    """Leave out how the base was loaded, and add the response template.
+
+    transformers writes the options of loading into the config, so the same training gave other files offline than
+    online. The template is written by hand: transformers below 5.13 would not, and loads a config that holds it.
+    """
+    config = {name: value for name, value in read_json(path).items() if name not in _LOADING}
+    config["response_template"] = template
     write_text(path, json.dumps(config, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
 
 

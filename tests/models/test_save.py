@@ -39,6 +39,15 @@ def test_files_have_the_permissions_that_the_umask_leaves(tmp_path, umask, mask,
     assert stat.S_IMODE(saved.stat().st_mode) == stat.S_IMODE(saved.parent.stat().st_mode) == folder
 
 
+def test_files_do_not_tell_how_the_base_was_loaded(tmp_path):
+    files = []
+    for number, options in enumerate(({}, {"local_files_only": True, "trust_remote_code": False})):
+        tokenizer = AutoTokenizer.from_pretrained(CHECKPOINT, **options)
+        saved = save_model(fresh_model(), tokenizer, tmp_path / f"{number}")
+        files.append((saved / "tokenizer_config.json").read_bytes())
+    assert files[0] == files[1] and b"is_local" not in files[0]
+
+
 @pytest.mark.parametrize("recipe", ["native", "tutorial"])
 def test_the_saved_tokenizer_reads_the_recipes_calls_and_nothing_else_changes(tmp_path, recipe):
     tokenizer = load_tokenizer("standin")

@@ -83,7 +83,7 @@ def chains(tmp_path_factory):
 def test_the_series_runs_from_raw_rows_to_the_card(recipe, chains):
     out, shown, _ = chains[recipe]
     assert all((out / name).exists() for stage in STAGES.values() for name in stage.writes)
-    for expected in ("measure", "before", "after", "comparison.png", "06_publish.ipynb"):
+    for expected in ("measure", "before", "after", "figures  ", "notebooks   6 in"):
         assert expected in shown, expected
     scores = [json.loads((out / f"scores.{side}.json").read_text()) for side in ("base", "tuned")]
     assert [row["row_id"] for row in scores[0]["rows"]] == [row["row_id"] for row in scores[1]["rows"]]

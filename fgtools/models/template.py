@@ -33,6 +33,7 @@ _PROBE_TOOL = {
 
 _CHECK_SECONDS = 0.25
 _ends: dict[int, float] = {}
+_pause = threading.Event()  # never set
 _lock = threading.Lock()
 _watcher: threading.Thread | None = None
 """By the number of a thread that renders, the time at which it must have ended; what guards that; and who watches."""
@@ -92,7 +93,7 @@ def _start_watcher() -> None:
 
 def _watch() -> None:
     while True:
-        time.sleep(_CHECK_SECONDS)
+        _pause.wait(_CHECK_SECONDS)
         if not _ends:
             continue
         with _lock:

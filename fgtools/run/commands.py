@@ -148,7 +148,8 @@ def train(options: Namespace) -> None:
     if options.seeds and len(options.seeds) < 2:
         raise InputError(f"--seeds takes two or more, got {options.seeds}: use --seed for one")
     out = open_run(options.out)
-    with nullcontext() if LAUNCHED in os.environ else hold_folder(out.root, "train", "model"):
+    holds = LAUNCHED not in os.environ and os.environ.get("LOCAL_RANK", "0") == "0"  # of a launch, the first for all
+    with hold_folder(out.root, "train", "model") if holds else nullcontext():
         if options.processes > 1 and LAUNCHED not in os.environ:  # those that are launched read the same words
             launch("train", options.processes, options.words, options.debug)
         elif options.seeds:

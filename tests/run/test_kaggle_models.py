@@ -137,5 +137,5 @@ def test_files_are_copied_where_there_are_no_links_and_a_full_disk_is_named(tmp_
         raise OSError(28, os.strerror(28))
 
     monkeypatch.setattr(kaggle_models.shutil, "copyfile", fill)
-    with pytest.raises(FileError, match="No space left on device: check the permissions and the free space"):
+    with pytest.raises(FileError, match="No space left on device: free some space on that disk"):
         stage_files({"a": source}, tmp_path / "full")

@@ -24,6 +24,8 @@ def hub(monkeypatch):
     for name in NAMES:
         monkeypatch.setenv(name, "")  # what log_in sets is undone after the test
         monkeypatch.delenv(name)
+    for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setitem(sys.modules, "kaggle_secrets", None)
     monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
     with HubServer({TOKEN: "you", OTHER: "somebody", READER: f"you {READ_ONLY}"}) as server:

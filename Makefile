@@ -22,7 +22,7 @@ real: $(VENV)/.ready  ## the same on real weights and real rows, then test-real:
 	$(PY) -m fgtools run --model real
 	$(MAKE) test-real
 
-test-real: $(VENV)/.ready  ## exactness on the tuned model and rows of `make real`, about a quarter of an hour
+test-real: $(VENV)/.ready  ## exactness on the tuned model and rows of `make real`, about six minutes
 	$(PY) -m pytest -p no:randomly -s tests/real --real runs/real
 
 test: $(VENV)/.ready check  ## style, then all tests in two processes: units, the papermill chains, strict nbval

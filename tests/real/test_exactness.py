@@ -59,13 +59,19 @@ def exact_gradients(model, encoded):
     return {name: weight.grad for name, weight in model.named_parameters()}
 
 
-def largest_distance(gradients, wanted):
-    """The largest difference of an entry, as a share of the largest entry of its tensor, and the tensor's name."""
+def measure_distance(gradients, wanted):
+    """The norm of all differences as a share of the norm of all gradients, and the largest of any entry in words.
+
+    Of single tensors the largest difference says little: transformers' own loop, row by row in fp32, was 3e-3 from fp64
+    in one of them (of the largest entry), 13 and 35 times as far as the two engines.
+    """
     distances = {
         name: ((gradients[name].double() - one).abs().max() / one.abs().max()).item() for name, one in wanted.items()
     }
     worst = max(distances, key=distances.get)
-    return distances[worst], worst
+    parts = (((gradients[name].double() - one).norm(), one.norm()) for name, one in wanted.items())
+    apart, whole = (torch.stack(norms).norm() for norms in zip(*parts, strict=True))
+    return (apart / whole).item(), f"largest of an entry {distances[worst]:.1e} in {worst}"
 
 
 def test_gradients_are_as_exact_as_trls(real, tokenizer, tmp_path):
@@ -78,10 +84,9 @@ def test_gradients_are_as_exact_as_trls(real, tokenizer, tmp_path):
         arguments.output_dir = str(tmp_path)
         trainer = build_trainer(load_fp32(real.model), tokenizer, encoded, encoded, arguments, recipe)
         loss, gradients = step_gradients(trainer, encoded)
-        found.append((loss, *largest_distance(gradients, wanted)))
-        print(
-            f"engine {trainer.task.plan.engine}: loss {loss:.6f}, gradients {found[-1][1]:.1e} from fp64's", flush=True
-        )
+        found.append((loss, *measure_distance(gradients, wanted)))
+        engine, (_, apart, largest) = trainer.task.plan.engine, found[-1]
+        print(f"engine {engine}: loss {loss:.6f}, gradients {apart:.1e} from fp64's; {largest}", flush=True)
     (loss_of_trl, of_trl, _), (loss, ours, worst) = found
     assert loss == pytest.approx(loss_of_trl, rel=1e-5)
     assert ours <= max(1e-5, 2 * of_trl), worst

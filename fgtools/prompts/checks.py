@@ -7,6 +7,7 @@ is, and whether training may start, is decided in `audit`.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -355,8 +356,9 @@ def _check_no_call(train: Sequence[Mapping[str, Any]], recipe: Recipe) -> list[C
     count, most = sum(not row["gold"] for row in train), recipe.no_call_share
     text = "training rows have no call as their right answer"
     checks = [Check("no_call_rows", NOTE, count, len(train), text, f"NO_CALL_SHARE; at most {most:.0%} here")]
-    if most >= FEW_NO_CALL > count / max(1, len(train)):
-        text = f"training rows, of which {count} have no call as their right answer, teach little declining"
-        remedy = f"write more requests that no tool serves, up to {FEW_NO_CALL:.0%} of the rows or more"
-        checks.append(Check("few_no_call_rows", WARNING, len(train), len(train), text, remedy))
+    wanted = math.ceil((len(train) - count) * FEW_NO_CALL / (1 - FEW_NO_CALL))
+    if most >= FEW_NO_CALL and wanted > count:
+        text = f"rows without a call are missing for a share of {FEW_NO_CALL:.0%}, below which a model hardly declines"
+        remedy = "write more requests that no tool serves"
+        checks.append(Check("few_no_call_rows", WARNING, wanted - count, len(train), text, remedy))
     return checks

@@ -48,14 +48,16 @@ def test_the_sample_passes_and_every_row_is_counted(sides, tokenizer, coverage):
     assert json.loads(json.dumps(audit.to_dict()))["errors"] == []
 
 
-@pytest.mark.parametrize(("with_call", "without", "warned"), [(9, 1, True), (8, 2, False), (3, 0, True), (0, 0, True)])
-def test_few_rows_without_a_call_are_a_warning(with_call, without, warned, tokenizer, coverage):
-    row, text = one_row(), "training rows, of which {} have no call as their right answer, teach little declining"
+@pytest.mark.parametrize(
+    ("with_call", "without", "missing"), [(9, 1, 2), (8, 2, 0), (3, 0, 1), (0, 0, 0), (100, 12, 13)]
+)
+def test_few_rows_without_a_call_are_a_warning(with_call, without, missing):
+    row, text = one_row(), "rows without a call are missing for a share of 20%, below which a model hardly declines"
     no_call = {**row, "gold": []}
     train = [{**one, "row_id": f"{n}"} for n, one in enumerate([row] * with_call + [no_call] * without)]
     found = [check for check in leak_checks({"train": train}, RECIPES["native"]) if check.name == "few_no_call_rows"]
-    assert [(one.what, one.count) for one in found] == [(text.format(without), with_call + without)] * warned
-    assert all("up to 20% of the rows or more" in one.remedy for one in found)
+    assert [(one.what, one.count) for one in found] == [(text, missing)] * (missing > 0)
+    assert all(one.severity == "warning" and "no tool serves" in one.remedy for one in found)
     for recipe in (RECIPES["tutorial"], adapt_recipe(RECIPES["native"], no_call_share=0.1)):
         assert len(leak_checks({"train": train}, recipe)) == len(leak_checks({"train": train}, RECIPES["tutorial"]))
 

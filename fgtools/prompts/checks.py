@@ -43,8 +43,8 @@ ERROR, WARNING, NOTE = "error", "warning", "note"
 _PLAIN_NAME = re.compile(r"[A-Za-z_][\w.\-]*")
 """A parameter name that templates render; they may fail on any other."""
 
-FEW_NO_CALL = 0.2
-"""Share of training rows without a call under which a model hardly learns to decline: with 10 to 13 % nearly all
+FEW_NO_CALL = 20
+"""Percentage of training rows without a call below which a model hardly learns to decline: with 10 to 13 % nearly all
 requests that no tool serves were still answered with a call, with 30 % none were (docs/training.md, Few rows)."""
 
 _SINGLE = (START_TURN, START_DECLARATION, END_DECLARATION, START_CALL, END_CALL, START_RESPONSE, ESCAPE)
@@ -356,9 +356,9 @@ def _check_no_call(train: Sequence[Mapping[str, Any]], recipe: Recipe) -> list[C
     count, most = sum(not row["gold"] for row in train), recipe.no_call_share
     text = "training rows have no call as their right answer"
     checks = [Check("no_call_rows", NOTE, count, len(train), text, f"NO_CALL_SHARE; at most {most:.0%} here")]
-    wanted = math.ceil((len(train) - count) * FEW_NO_CALL / (1 - FEW_NO_CALL))
-    if most >= FEW_NO_CALL and wanted > count:
-        text = f"rows without a call are missing for a share of {FEW_NO_CALL:.0%}, below which a model hardly declines"
+    wanted = math.ceil((len(train) - count) * FEW_NO_CALL / (100 - FEW_NO_CALL))
+    if most * 100 >= FEW_NO_CALL and wanted > count:
+        text = f"rows without a call are missing for a share of {FEW_NO_CALL}%, below which a model hardly declines"
         remedy = "write more requests that no tool serves"
         checks.append(Check("few_no_call_rows", WARNING, wanted - count, len(train), text, remedy))
     return checks

@@ -49,7 +49,7 @@ def test_the_sample_passes_and_every_row_is_counted(sides, tokenizer, coverage):
 
 
 @pytest.mark.parametrize(
-    ("with_call", "without", "missing"), [(9, 1, 2), (8, 2, 0), (3, 0, 1), (0, 0, 0), (100, 12, 13)]
+    ("with_call", "without", "missing"), [(9, 1, 2), (12, 3, 0), (3, 0, 1), (0, 0, 0), (100, 12, 13)]
 )
 def test_few_rows_without_a_call_are_a_warning(with_call, without, missing):
     row, text = one_row(), "rows without a call are missing for a share of 20%, below which a model hardly declines"

@@ -141,7 +141,7 @@ class RunFolder:
             stage: The notebook's stage, such as "04_train".
 
         Returns:
-            A line for people.
+            A line for people, which names the files that no hash is known of, such as figures.
 
         Raises:
             MixedRunError: Two files do not belong together, or one was changed by hand; the message names it and says
@@ -152,18 +152,18 @@ class RunFolder:
         if self.locate(RUN_FILE):
             held |= _check_sources(self.read_json(RUN_FILE), stage)
         names = (*files.reads, *files.may_read, *files.checks)
-        for name in names:
-            path = self.locate(name)
-            if path is None:
-                continue  # whoever needs it says so
+        there = {name: path for name in names if (path := self.locate(name))}  # whoever needs another one says so
+        for name, path in there.items():
             if path.suffix == ".json":
                 self.read_json(name)  # as it was written
-                held.add(name)
+                held |= {name} if CONTENT_HASH in read_json(path) else set()
             for source, digest in self.list_made_from(path):
                 if source.name in names:
                     _require_unchanged(path, source, digest)
                     held.add(source.name)
-        return f"inputs: {len(held)} of {len(held)} unchanged since they were written, by their hashes"
+        unknown = [name for name in there if name not in held]
+        told = f"inputs: {len(held)} of {len(held) + len(unknown)} unchanged since they were written, by their hashes"
+        return told + (f"; no hash is known of {', '.join(unknown)}" if unknown else "")
 
     def check_rows(self) -> None:
         """Check that the rows are those that funnel.json describes, where the folder holds one.

@@ -41,7 +41,7 @@ STAGES = {
         reads=("run.json", "rows.eval.jsonl", "rows.unseen.jsonl"),
         writes=("replies.base.jsonl", "scores.base.json", "self_check.json"),
         may_write=("replies.base.unseen.jsonl", "scores.base.unseen.json"),
-        checks=("funnel.json",),
+        checks=("funnel.json", "audit.json"),
         uses=("MODEL",),
     ),
     "04_train": Stage(
@@ -55,7 +55,7 @@ STAGES = {
         writes=("replies.tuned.jsonl", "scores.tuned.json", "compare.json", "figures"),
         may_read=("scores.base.unseen.json",),
         may_write=("replies.tuned.unseen.jsonl", "scores.tuned.unseen.json"),
-        checks=("funnel.json", "train.json"),
+        checks=("funnel.json", "audit.json", "train.json"),
         uses=("MODEL",),
     ),
     "06_publish": Stage(

@@ -47,11 +47,19 @@ def write_stages(run):
 
 @pytest.mark.parametrize(
     ("stage", "count"),
-    [("02_data", 3), ("03_baseline", 5), ("04_train", 6), ("05_post_eval", 10), ("06_publish", 12)],
+    [("02_data", 3), ("03_baseline", 6), ("04_train", 6), ("05_post_eval", 11), ("06_publish", 12)],
 )
 def test_where_all_is_well_a_notebook_says_so_in_one_line(stage, count, run):
     said = f"inputs: {count} of {count} unchanged since they were written, by their hashes"
     assert run.check_inputs(stage) == said
+
+
+def test_a_file_of_which_no_hash_is_known_is_named_and_not_counted_as_unchanged(run):
+    (run.root / "figures").mkdir()
+    (run.root / "audit.json").unlink()
+    assert run.check_inputs("03_baseline").startswith("inputs: 4 of 5 unchanged since they were written, by their")
+    assert run.check_inputs("03_baseline").endswith("; no hash is known of funnel.json")
+    assert run.check_inputs("06_publish").endswith("; no hash is known of funnel.json, figures")
 
 
 EDITED = [

@@ -28,7 +28,7 @@ test-real: $(VENV)/.ready  ## exactness on the tuned model and rows of `make rea
 test: $(VENV)/.ready check  ## style, then all tests in two processes: units, the papermill chains, strict nbval
 	OMP_NUM_THREADS=1 $(PY) -m pytest -p no:randomly -n 2 --dist loadfile --no-loadscope-reorder
 
-survive: $(VENV)/.ready  ## 30 kills at random moments over all stages, results equal to an unbroken run: about half an hour
+survive: $(VENV)/.ready  ## 30 kills at random moments over all stages, results equal to an unbroken run: about a quarter of an hour
 	$(PY) -m tests.survive
 
 check: $(VENV)/.ready

@@ -293,6 +293,13 @@ TEMPLATES = (
     Case("a template that never ends", template(loop("")), rf"copy/{TEMPLATE}: .* within .* seconds.* does not end"),
     Case("a template that writes on and on", template(loop("x")), rf"copy/{TEMPLATE}: .* within .* seconds.* not end"),
     Case("a template that writes 5 MB", template("{{ 'x' * 5000000 }}"), rf"copy/{TEMPLATE} .* writes 5,000,000"),
+    Case("a template that writes 10 GB", template("{{ 'x' * 10000000000 }}"), rf"copy/{TEMPLATE}: .* 0\.5 GiB of"),
+    Case(
+        "a template that doubles a text",
+        template("{% set s = namespace(t='x') %}{% for i in range(60) %}{% set s.t = s.t ~ s.t %}{% endfor %}"),
+        rf"copy/{TEMPLATE}: .* 0\.5 GiB of",
+    ),
+    Case("a template that counts too far", template("{{ 9 ** 9 ** 9 }}"), rf"copy/{TEMPLATE}: .* to a power.*line 1"),
     Case("a template not in UTF-8", rewrite(TEMPLATE, b"\xff\xfe"), r"tokenizer of 'copy' .*chat_template\.jinja"),
 )
 SETTINGS = (

@@ -3,12 +3,13 @@
 import ast
 import re
 import shutil
+import sys
 
 import pytest
 
 from fgtools.__main__ import main
 from fgtools.files import write_jsonl
-from fgtools.models import template
+from fgtools.models import ModelError, load_tokenizer, template
 from fgtools.offline import CHECKPOINT
 from tests.model_folders import CASES, LOADS, change_weights, deny, outcome, poison
 from tests.test_layers import MODULES
@@ -28,6 +29,8 @@ def test_the_table_is_long_and_its_labels_are_different():
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.label)
 def test_a_folder_loads_or_is_named_with_its_file(case, tmp_path, monkeypatch, recwarn):
+    if "GiB" in case.wanted and sys.platform != "linux":
+        pytest.skip("only Linux refuses a process memory")
     if case.change is deny:
         real = type(tmp_path).read_text
 
@@ -43,6 +46,23 @@ def test_a_folder_loads_or_is_named_with_its_file(case, tmp_path, monkeypatch, r
     said = outcome(case, tmp_path)
     assert re.search(case.wanted, said) if case.wanted != LOADS else said == LOADS, said
     assert "\n" not in said and len(said) < 700
+
+
+def test_a_rendering_leaves_the_limit_of_memory_as_it_was():
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    tokenizer = load_tokenizer("standin")
+    tokenizer.chat_template = "{{ 'x' * 1000000000 }}"
+    if sys.platform == "linux":
+        with pytest.raises(ModelError, match=r"in 0\.5 GiB of memory"):
+            template.render_within_limits(tokenizer, [{"role": "user", "content": "x"}], None)
+    assert resource.getrlimit(resource.RLIMIT_AS) == before
+
+
+def test_arguments_by_name_are_no_power():
+    tokenizer = load_tokenizer("standin")
+    tokenizer.chat_template = "{% set x = dict(a=1) %}{{ dict(b=2, **x)['a'] }}{{ dict( **x)['a'] }}"
+    template.check_template(tokenizer, "the file")
 
 
 @pytest.mark.parametrize("command", ["evaluate", "check"])

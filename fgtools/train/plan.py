@@ -144,6 +144,10 @@ def plan_training(
         free_activation_bytes(model.device, sizes.trained),
         arguments.gradient_checkpointing or None,
     )
+    context, longest = model.config.get_text_config().max_position_embeddings, max(lengths)
+    if (arguments.max_length or 0) > context:
+        beyond = f"above the model's context of {context:,} tokens, which all rows fit: the longest has {longest:,}"
+        notes.append(f"MAX_LENGTH {arguments.max_length:,}: {beyond}")
     size, share = arguments.per_device_train_batch_size, n_rows // world
     if engine == "trl" and math.gcd(size, share) != size:
         notes.append(f"batches of {math.gcd(size, share)} rows, not {size}: a process has {share} rows of a step")

@@ -1,6 +1,6 @@
-"""The rows of one side of a training, checked: they fit, carry labels, and the model knows their tokens.
+"""The rows of one side of a training, checked: they fit, carry labels, and the model can read them.
 
-Knows encoded rows and a model's vocabulary; not steps, trainers or what is computed of them.
+Knows encoded rows, and a model's vocabulary and context; not steps, trainers or what is computed of them.
 """
 
 from __future__ import annotations
@@ -70,13 +70,21 @@ def check_side(encoded: EncodedRows | Sequence[Encoded], side: str, budget: int 
     return Side(kept, encoded)
 
 
-def require_vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, sides: Sequence[Side]) -> None:
-    """Check that the model knows every token of the rows; a tokenizer may hold more, as FunctionGemma's does by two.
+def require_readable(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, sides: Sequence[Side]) -> None:
+    """Check that the rows fit the model's context, and that it knows their tokens: tokenizers may hold more.
 
     Raises:
-        TrainingError: A row holds a token that the model has no embedding for.
+        TrainingError: A row is longer than the context (max_position_embeddings of the model's config), or holds a
+            token that the model has no embedding for.
     """
-    known = model.get_input_embeddings().num_embeddings
+    context, known = model.config.get_text_config().max_position_embeddings, model.get_input_embeddings().num_embeddings
+    lengths = [len(row.input_ids) for side in sides for row in side.rows]
+    if longer := sum(length > context for length in lengths):
+        raise TrainingError(
+            f"a row must fit the model's context of {context:,} tokens, but {longer} of {len(lengths)} rows do not, "
+            f"the longest with {max(lengths):,}: set MAX_LENGTH (--max-length) to at most {context}, offer fewer "
+            "tools, or drop old turns"
+        )
     largest = max(max(row.input_ids) for side in sides for row in side.rows)
     if largest >= known:
         token = tokenizer.convert_ids_to_tokens(largest)

@@ -39,7 +39,7 @@ from fgtools.train.loss import LabelSums, patch_forward, restore_forward
 from fgtools.train.plan import Plan, choose_engine, plan_steps, plan_training, saved_dtype
 from fgtools.train.prefix import can_pack, count_padded, cut_rows, describe_shared, measure_shared, take_rows
 from fgtools.train.restarts import CountSkips, NotFinite, RestartableTrainer, Task, TellEpoch
-from fgtools.train.sides import check_side, require_vocabulary
+from fgtools.train.sides import check_side, require_readable
 
 
 def build_trainer(
@@ -73,7 +73,7 @@ def build_trainer(
         The trainer, a trl.SFTTrainer.
 
     Raises:
-        TrainingError: A value of the arguments would not hold, no row of a side fits, or the model lacks a row's token.
+        TrainingError: A value of the arguments would not hold, no row of a side fits, or the model cannot read a row.
         CheckpointError: output_dir holds another training's checkpoints, or this one's and `resume` is False.
     """
     recipe = get_recipe(recipe)
@@ -86,7 +86,7 @@ def build_trainer(
     arguments = check_arguments(arguments, engine)
     budget = arguments.max_length
     sides = check_side(train_set, "training", budget), check_side(dev_set, "evaluation", budget)
-    require_vocabulary(model, tokenizer, sides)
+    require_readable(model, tokenizer, sides)
     dtype = saved_dtype(model)
     start = hash_weights(model, dtype)
     if recipe.master_weights == "fp32":

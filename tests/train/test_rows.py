@@ -2,10 +2,12 @@
 
 import pytest
 
+from fgtools.profiles import get_recipe
 from fgtools.prompts import encode_rows
-from fgtools.train import TrainingError
-from fgtools.train.sides import check_side
-from tests.toys import small_rows
+from fgtools.train import TrainingError, training_arguments
+from fgtools.train.plan import plan_training
+from fgtools.train.sides import check_side, require_readable
+from tests.toys import fresh_model, small_rows
 
 ROWS = small_rows(80, 12)
 
@@ -27,3 +29,24 @@ def test_rows_encoded_with_another_budget_are_refused(tokenizer):
     assert shorter.too_long
     with pytest.raises(TrainingError, match=rf"evaluation rows must be encoded .*\({longest - 1}\): call encode_rows"):
         check_side(shorter, "evaluation", longest)
+
+
+def test_rows_are_held_against_the_context_of_the_model(tokenizer, tmp_path):
+    model, rows = fresh_model(), encode_rows(ROWS, tokenizer).encoded
+    sides = check_side(rows[:8], "training", None), check_side(rows[8:], "evaluation", None)
+    lengths = sorted(len(row.input_ids) for row in rows)
+    model.config.max_position_embeddings = lengths[-1]
+    require_readable(model, tokenizer, sides)
+    arguments = training_arguments("native", max_length=lengths[-1] + 1, output_dir=tmp_path)
+    plan = plan_training(arguments, get_recipe("native"), model, sides[0].rows, 1, False)
+    assert f"MAX_LENGTH {lengths[-1] + 1}: above the model's context of {lengths[-1]} tokens" in plan.describe()
+    arguments.max_length = lengths[-1]
+    plan = plan_training(arguments, get_recipe("native"), model, sides[0].rows, 1, False)
+    assert "MAX_LENGTH" not in plan.describe()
+    model.config.max_position_embeddings = lengths[-1] - 1
+    n_longer = sum(length == lengths[-1] for length in lengths)
+    wanted = (
+        f"{lengths[-1] - 1} tokens, but {n_longer} of 12 rows do not, the longest with {lengths[-1]}: set MAX_LENGTH"
+    )
+    with pytest.raises(TrainingError, match=wanted):
+        require_readable(model, tokenizer, sides)

@@ -17,7 +17,7 @@ MAX_QUOTED = 300
 
 RETRIED = frozenset({"cut", "unreachable", "unreadable", "408", "425", "429", "5xx"})
 """Kinds of failures after which the same request may well succeed. A service that fell silent is not among them: it has
-been waited for, and huggingface_hub has asked it again where that is safe."""
+been waited for."""
 
 MAX_WAIT = 120.0
 """Longest wait that a service may ask for, in seconds; where it asks for more, the user is told instead."""

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fgtools.files import name_file, sha256_of
 
@@ -21,22 +21,47 @@ if TYPE_CHECKING:
 
 SILENCE = 60.0
 """Seconds for which the hub may neither send nor take a byte before a request ends. huggingface_hub itself waits for
-ever, and asks again, up to six times, where that is safe."""
+ever."""
+
+_PASSING = frozenset({429, 500, 502, 503, 504})
+"""Statuses after which huggingface_hub asks again by itself."""
+
+
+class UnansweredError(OSError):
+    """A request got no answer; raised from the client's own error, which says why."""
 
 
 @contextmanager
 def limit_silence() -> Iterator[None]:
-    """End requests of huggingface_hub to which nothing comes back for SILENCE seconds; a limit of the user's stays."""
+    """Let each request of huggingface_hub end once: answered, failed, or after SILENCE seconds without a byte.
+
+    huggingface_hub asks up to six times by itself, for as long as a service asks it to wait, and after a failed
+    connection through a client that has no limit. Here every failure ends the request at once, so that tries are
+    counted, waited for and named in one place, `uploads.try_repeatedly`. A limit of the user's stays.
+    """
     from huggingface_hub import get_session
+    from huggingface_hub.errors import HTTPError
+    from huggingface_hub.utils import hf_raise_for_status
 
     session = get_session()
-    before = session.timeout
+    before, send = session.timeout, session.send
     if before.read is None:
         session.timeout = SILENCE
+
+    def send_once(request: Any, **options: Any) -> Any:
+        try:
+            response = send(request, **options)
+        except HTTPError as error:
+            raise UnansweredError(f"{type(error).__name__}: {error}") from error
+        if response.status_code in _PASSING and not options.get("stream"):
+            hf_raise_for_status(response)
+        return response
+
+    session.send = send_once
     try:
         yield
     finally:
-        session.timeout = before
+        session.timeout, session.send = before, send
 
 
 @dataclass(frozen=True)

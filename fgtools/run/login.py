@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fgtools.rows.hub_errors import is_offline
-from fgtools.run.hub import limit_silence
+from fgtools.run.hub import UnansweredError, limit_silence
 from fgtools.run.processes import LAUNCHED
 
 NAMES = ("HUGGINGFACE_TOKEN", "HF_TOKEN")
@@ -162,7 +162,8 @@ def _describe_error(error: Exception) -> str:
     status = getattr(getattr(error, "response", None), "status_code", None)
     if type(error).__name__ == "OfflineModeIsEnabled":
         return "the variable HF_HUB_OFFLINE forbids it"
-    return f"{type(error).__name__} {status}" if status else type(error).__name__
+    name = type(error.__cause__ if isinstance(error, UnansweredError) else error).__name__
+    return f"{name} {status}" if status else name
 
 
 def _find_role(account: dict) -> str:

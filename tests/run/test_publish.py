@@ -13,7 +13,7 @@ from fgtools.run.folder import MixedRunError, RunFolder
 from fgtools.run.publish import publish_model
 from fgtools.run.publish_plan import REQUIRED, build_publish_table, is_leftover
 from fgtools.run.uploads import PublishError
-from tests.hub_server import READ_ONLY, HubServer, Repository
+from tests.hub_server import CUT, READ_ONLY, SILENT, HubServer, Repository
 from tests.publish_failures import CARD, CASES, PAGE, TOKEN, provoke, shorten
 
 BESIDE = {"funnel.json": b"{}", "scores.tuned.json": b"{}", "compare.json": b"{}", "figures/comparison.png": b"\x89PNG"}
@@ -257,6 +257,36 @@ def test_a_limit_for_silence_holds_for_the_hub_alone_and_leaves_one_that_is_set(
     with limit_silence():
         assert session.timeout.read == 5
     session.timeout = None
+
+
+def test_every_failure_ends_a_request_at_once_and_keeps_the_limit(hub, waits):
+    from huggingface_hub import get_session
+    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.utils import http_backoff
+
+    from fgtools.run.hub import SILENCE, UnansweredError, limit_silence
+
+    hub.fail("info", 503, headers={"Retry-After": "3600"})
+    hub.fail("tree", CUT)
+    with limit_silence():
+        session = get_session()
+        with pytest.raises(UnansweredError, match="ConnectError"):
+            http_backoff("GET", "http://127.0.0.1:9")
+        with pytest.raises(UnansweredError, match="RemoteProtocolError"):
+            http_backoff("GET", f"{hub.url}/api/models/you/model/tree/main")
+        with pytest.raises(HfHubHTTPError, match="503"):
+            http_backoff("GET", f"{hub.url}/api/models/you/model")
+        assert get_session() is session and session.timeout.read == SILENCE
+    assert not waits and hub.counts == {"info": 1, "tree": 1}
+    assert get_session().timeout.read is None
+
+
+def test_a_silent_hub_is_waited_for_once(run, hub, monkeypatch):
+    monkeypatch.setattr("fgtools.run.hub.SILENCE", 0.3)
+    hub.fail("put", SILENT)
+    with pytest.raises(PublishError, match="stopped answering"):
+        upload(run)
+    assert hub.counts["put"] <= 2  # one for each large file, which are sent side by side
 
 
 def test_figures_of_every_notebook_are_uploaded_from_where_they_lie(run, hub, tmp_path):

@@ -7,8 +7,10 @@ this package: a copy that lies beside the base model is carried on, else the fol
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +32,15 @@ RESTRICTIONS = (
 )
 """The notice of the use restrictions, which every recipient must get."""
 
+LICENCE_TEXT = f"{NOTICE}.\n\nTerms: {TERMS_URL}\n\n{RESTRICTIONS}"
+"""Both, for a format that has a place of its own for the licence."""
+
 _CARRIED = ("GEMMA_TERMS*", "LICENSE*", "LICENCE*", "PROHIBITED_USE*", "USE_POLICY*")
 """Names of files beside a base model that are carried on; beside a lone GGUF file only the first, for other files there
 need not belong to it."""
+
+_NAMED_BASE = re.compile(r"a derivative of a Gemma model, (.+), and not Google's own")
+"""How NOTICE names the base."""
 
 _MARK = b"Model Derivatives"
 """Words that the terms define; a file that holds them is taken for a copy of the terms."""
@@ -73,7 +81,8 @@ def write_licence_files(
         folder: The saved model.
         source: The folder or GGUF file that the base was loaded from; "" where it is not known.
         config: The model's config as a mapping.
-        made: Names of the files that NOTICE lists as modified or written anew; None for every file of the folder.
+        made: Names of the files that NOTICE lists as written anew, where these are the model of `source` in another
+            format: its base, as its own NOTICE names it, is theirs. None for every file of the folder.
 
     Returns:
         The files written, in the order of their names; [] for another base.
@@ -84,6 +93,9 @@ def write_licence_files(
     base = identify_base(source, config)
     if base.licence != GEMMA:
         return []
+    earlier = _read_notice(source)
+    if made is not None and (named := _NAMED_BASE.search(earlier)):
+        base = replace(base, name=named[1])
     there = {path.name for path in folder.iterdir()}
     listed = sorted(there if made is None else made)
     carried = [path for path in _find_carried(source) if path.name not in there]
@@ -94,7 +106,7 @@ def write_licence_files(
     if not find_copies(folder):
         link = write_text(folder / LINK_FILE, _LINK).name
         written, terms = [*written, link], [*terms, link]
-    write_text(folder / NOTICE_FILE, render_notice(base, listed, sorted(terms), _read_notice(source)))
+    write_text(folder / NOTICE_FILE, render_notice(base, listed, sorted(terms), earlier))
     return [folder / name for name in sorted([NOTICE_FILE, *written])]
 
 

@@ -136,9 +136,14 @@ def write_files(model: Path, out: RunFolder, types: Sequence[str], base: str = "
     return [write_gguf(model, out.root / f"model-{one}.gguf", one, base) for one in dict.fromkeys(types)]
 
 
-def write_modelfiles(out: RunFolder, files: Sequence[GgufFile], max_new_tokens: int, n_ctx: int) -> list[Path]:
-    """Write a Modelfile for each file, named such as Modelfile.f16."""
-    texts = {file.type: render_modelfile(file.path.name, max_new_tokens, n_ctx) for file in files}
+def write_modelfiles(
+    out: RunFolder, files: Sequence[GgufFile], max_new_tokens: int, n_ctx: int, is_gemma: bool
+) -> list[Path]:
+    """Write a Modelfile for each file, named such as Modelfile.f16; a Gemma model's says under which terms it is."""
+    from fgtools.models.licence import LICENCE_TEXT
+
+    licence = LICENCE_TEXT if is_gemma else ""
+    texts = {file.type: render_modelfile(file.path.name, max_new_tokens, n_ctx, licence) for file in files}
     return [write_text(out.root / f"Modelfile.{name}", text) for name, text in texts.items()]
 
 
@@ -316,6 +321,7 @@ def export_model(
     Raises:
         FgtoolsError: As write_gguf, build_reference and score_file.
     """
+    from fgtools.models.base import GEMMA, find_licence
     from fgtools.models.load import find_model
 
     adapters = (Path(name) / "adapter_config.json").is_file()  # no whole model, which write_gguf says better
@@ -328,13 +334,14 @@ def export_model(
     with _open_folder(model, out, recipe) as folder:
         files = write_files(folder, out, types, base)
         write_terms(model, folder, out, files)
+        is_gemma = find_licence(read_json(folder / "config.json")) == GEMMA
         if rows_path:
             budget = max_new_tokens or _read_budget(replies_path)
             reference = build_reference(folder, rows, recipe, out, records=records, max_new_tokens=budget)
             variants = [score_file(file, reference, recipe, out) for file in files]
     if to == "ollama":
         budget = reference.max_new_tokens if reference else max_new_tokens or 256
-        write_modelfiles(out, files, budget, max(4096, reference.n_ctx if reference else 0))
+        write_modelfiles(out, files, budget, max(4096, reference.n_ctx if reference else 0), is_gemma)
     inputs = [model, *(Path(path) for path in (base, rows_path, replies_path) if path)]
     described = describe_export(files, reference, variants)
     out.write_json("export.json", described, inputs)

@@ -52,6 +52,7 @@ def test_each_file_has_a_modelfile_that_hands_the_prompt_on(exported):
     text = (exported / "Modelfile.q8_0").read_text()
     assert "FROM ./model-q8_0.gguf\n" in text and "TEMPLATE {{ .Prompt }}\n" in text
     assert 'PARAMETER stop "<start_function_response>"\n' in text and "PARAMETER num_predict 48\n" in text
+    assert "LICENSE" not in text  # the stand-in is not Gemma's
 
 
 def test_a_file_that_lost_is_an_error_and_stays(rows, exported, tmp_path, monkeypatch, capsys):
@@ -85,8 +86,11 @@ def tuned(tmp_path, monkeypatch):
     monkeypatch.setattr("fgtools.models.base.find_licence", lambda _: GEMMA)
     folder = shutil.copytree(CHECKPOINT, tmp_path / "tuned")
     (folder / "GEMMA_TERMS.html").write_text("... Model Derivatives ...")
-    (folder / "NOTICE").write_text(f"{NOTICE}\n\nof the tuning")
+    (folder / "NOTICE").write_text(f"{NOTICE}\n\nof the tuning: {NAMED}")
     return folder
+
+
+NAMED = "a derivative of a Gemma model, google/functiongemma-270m-it, and not Google's own"
 
 
 def list_licences(folder):
@@ -102,10 +106,15 @@ def test_the_terms_of_gemma_lie_beside_the_files_of_a_gemma_model(tuned, tmp_pat
         assert text.startswith(NOTICE) and RESTRICTIONS in text and "See GEMMA_TERMS.html in this folder" in text
         assert "- model-f32.gguf: weights, vocabulary and chat template in one file, converted to GGUF\n" in text
         assert "NOTICE OF THE MODEL IT WAS MADE FROM" in text and "of the tuning" in text and text.count(NOTICE) == 2
-    assert main(["export", "--model", str(out / "model-f32.gguf"), "--types", "f16", "--out", str(again)]) == 0
-    assert list_licences(again) == ["GEMMA_TERMS.html", "NOTICE"] and "of the tuning" in (again / "NOTICE").read_text()
+        assert text.count(NAMED) == 2  # the base's name, not that of the folder
+    words = ["--to", "ollama", "--types", "f16", "--out", str(again)]
+    assert main(["export", "--model", str(out / "model-f32.gguf"), *words]) == 0
+    assert list_licences(again) == ["GEMMA_TERMS.html", "Modelfile.f16", "NOTICE"]
+    text = (again / "NOTICE").read_text()
+    assert "of the tuning" in text and text.count(NAMED) == 3
+    assert f'LICENSE """{NOTICE}.' in (again / "Modelfile.f16").read_text()
     assert main(["export", "--model", str(tuned), "--types", "f32", "--out", str(tuned)]) == 0
-    assert (tuned / "NOTICE").read_text() == f"{NOTICE}\n\nof the tuning"
+    assert (tuned / "NOTICE").read_text() == f"{NOTICE}\n\nof the tuning: {NAMED}"
 
 
 def test_without_a_copy_of_the_terms_the_export_says_where_they_are(tuned, tmp_path):

@@ -19,11 +19,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+import xxhash  # datasets needs it, too
 from accelerate import PartialState
 from safetensors import SafetensorError
 from transformers import TrainerCallback
 
-from fgtools.files import DataFileError, FgtoolsError, FileError, read_json, sha256_of, write_text
+from fgtools.files import DataFileError, FgtoolsError, FileError, name_file, read_json, write_text
 from fgtools.models.load import fingerprint_model
 from fgtools.prompts import Encoded
 from fgtools.train.best import BestWeights, anywhere
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from fgtools.train.restarts import RestartableTrainer
 
 _MARK = "whole.json"
+_BLOCK = 2**20
+"""Bytes that are read at once."""
 
 
 class CheckpointError(FgtoolsError, ValueError):
@@ -158,11 +161,27 @@ def _find_damage(folder: Path, mark: Mapping[str, Any]) -> str:
             return f"{name} must have {size:,} bytes, but has {found:,}"
     for name, (_, digest) in files.items():
         try:
-            if sha256_of(folder / name) != digest:
+            if hash_file(folder / name) != digest:
                 return f"{name} has other contents than were written"
         except FileError as error:  # such as a bad sector
             return str(error)
     return ""
+
+
+def hash_file(path: Path) -> str:
+    """Return the XXH3 hash (128 bits) of a file.
+
+    It finds damage as surely as sha256, which is also safe from forgery, and is some eight times as fast: of a save of
+    540 MB it takes 4 % of the processor's time, and sha256 took 25 % (measured with instructions for sha256).
+
+    Raises:
+        FileError: The file cannot be read.
+    """
+    digest, block = xxhash.xxh3_128(), memoryview(bytearray(_BLOCK))
+    with name_file(path, "read"), path.open("rb", buffering=0) as file:
+        while size := file.readinto(block):
+            digest.update(block[:size])
+    return str(digest.hexdigest())
 
 
 class CheckpointWriter:
@@ -234,7 +253,7 @@ class CheckpointWriter:
             self.best.save()
         paths = sorted(path for path in folder.rglob("*") if path.is_file())
         paths += [] if best in (0, mark["step"]) else [self.best.file_of(best)]
-        files = {path.relative_to(self.folder).as_posix(): (path.stat().st_size, sha256_of(path)) for path in paths}
+        files = {path.relative_to(self.folder).as_posix(): (path.stat().st_size, hash_file(path)) for path in paths}
         write_text(folder / _MARK, json.dumps({**mark, "best": best, "files": files}) + "\n")
 
     def make_room(self) -> None:

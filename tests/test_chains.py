@@ -1,10 +1,15 @@
-"""The notebooks run as a papermill chain in both recipes, and the commands make what they make."""
+"""The notebooks run as a papermill chain in both recipes, and the commands make what they make.
+
+The tutorial's recipe by `python -m fgtools run`; the native one by the plain papermill command, notebook by notebook,
+where nothing says that nobody watches.
+"""
 
 import contextlib
 import io
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import pytest
@@ -13,8 +18,11 @@ from fgtools.__main__ import main
 from fgtools.files import read_json, read_jsonl, sha256_of
 from fgtools.run.folder import RunFolder
 from fgtools.run.identity import CONTENT_HASH
+from fgtools.run.notebooks import render_summary
 from fgtools.run.publish import build_card
 from fgtools.run.stages import STAGES
+from tests.normal_form import NOTEBOOKS
+from tests.test_notebooks import run_plainly
 
 SMALL = ("-p", "N_TOTAL", "150", "-p", "N_EVAL", "20", "-p", "EPOCHS", "0.6")
 """Few rows and two steps: a single one of the tutorial's has rate 0, and teaches nothing."""
@@ -62,29 +70,63 @@ def read_log(path, out):
     return list(kernels.values())
 
 
+def run_by_command(out):
+    """Run the series by the command, and return where the executed notebooks lie and what it printed."""
+    shown = io.StringIO()
+    with contextlib.redirect_stdout(shown):
+        assert main(["run", "--profile", "offline", "--recipe", "tutorial", "--out", str(out), *SMALL]) == 0
+    return out / "notebooks", shown.getvalue()
+
+
+def run_by_papermill(out):
+    """Run notebook after notebook by plain papermill; return where the executed ones lie and no words."""
+    given = {"01_setup": SMALL[:6], "04_train": SMALL[6:]}
+    executed = out.parent / "notebooks"
+    executed.mkdir()
+    for stage in STAGES:
+        words = [f"{stage}.ipynb", str(executed / f"{stage}.ipynb"), "-p", "RUN_DIR", str(out), *given.get(stage, ())]
+        outcome = run_plainly("papermill", *words, cwd=NOTEBOOKS, kept=("FGTOOLS_TEST_",))
+        assert outcome.returncode == 0, outcome.stderr[-3000:]
+    return executed, ""
+
+
 @pytest.fixture(scope="module")
 def chains(tmp_path_factory):
-    """Run the series once in each recipe: by recipe the run folder, what was printed, and what each notebook opened."""
+    """Run the series once in each recipe: by recipe the run folder, the notebooks, their words, what each opened."""
     results = {}
-    for recipe in ("native", "tutorial"):
+    for recipe, run in (("native", run_by_papermill), ("tutorial", run_by_command)):
         folder = tmp_path_factory.mktemp(recipe)
-        out, log, shown = folder / "run", folder / "opened.log", io.StringIO()
-        with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(shown):
+        out, log = folder / "run", folder / "opened.log"
+        with pytest.MonkeyPatch.context() as patch:
             set_offline(patch)
             path = os.pathsep.join(filter(None, [str(RECORDER), os.environ.get("PYTHONPATH")]))
             for name, value in {"PYTHONPATH": path, "FGTOOLS_TEST_ROOT": out, "FGTOOLS_TEST_LOG": log}.items():
                 patch.setenv(name, str(value))
-            assert main(["run", "--profile", "offline", "--recipe", recipe, "--out", str(out), *SMALL]) == 0
-        results[recipe] = out, shown.getvalue(), read_log(log, out)
+            notebooks, shown = run(out)
+        results[recipe] = SimpleNamespace(out=out, notebooks=notebooks, shown=shown, opened=read_log(log, out))
     return results
 
 
 @pytest.mark.parametrize("recipe", ["native", "tutorial"])
-def test_the_series_runs_from_raw_rows_to_the_card(recipe, chains):
-    out, shown, _ = chains[recipe]
-    assert all((out / name).exists() for stage in STAGES.values() for name in stage.writes)
-    for expected in ("measure", "before", "after", "figures  ", "notebooks   6 in"):
+def test_the_command_ends_with_what_was_made(recipe, chains):
+    shown = chains[recipe].shown or render_summary(RunFolder(chains[recipe].out))
+    for expected in ("measure", "before", "after", "figures  "):
         assert expected in shown, expected
+    assert recipe == "native" or "notebooks   6 in" in shown
+
+
+def test_a_plain_papermill_run_leaves_no_progress_bar_and_no_widget(chains):
+    for stage in STAGES:
+        cells = nbformat.read(chains["native"].notebooks / f"{stage}.ipynb", as_version=4).cells
+        outputs = [output for cell in cells if cell.cell_type == "code" for output in cell.outputs]
+        assert outputs and not [one for one in outputs if one.get("name") == "stderr"], stage
+        assert stage > "05" or "widget" not in json.dumps(outputs), stage
+
+
+@pytest.mark.parametrize("recipe", ["native", "tutorial"])
+def test_the_series_runs_from_raw_rows_to_the_card(recipe, chains):
+    out = chains[recipe].out
+    assert all((out / name).exists() for stage in STAGES.values() for name in stage.writes)
     scores = [json.loads((out / f"scores.{side}.json").read_text()) for side in ("base", "tuned")]
     assert [row["row_id"] for row in scores[0]["rows"]] == [row["row_id"] for row in scores[1]["rows"]]
     budgets = [one["max_new_tokens"] for one in scores]
@@ -99,7 +141,7 @@ def test_the_series_runs_from_raw_rows_to_the_card(recipe, chains):
 
 @pytest.mark.parametrize("recipe", ["native", "tutorial"])
 def test_the_notebooks_read_and_write_what_the_table_of_stages_says(recipe, chains):
-    opened = chains[recipe][2]
+    opened = chains[recipe].opened
     assert len(opened) == len(STAGES)
     for (stage, files), (reads, writes) in zip(STAGES.items(), opened, strict=True):
         assert {*files.reads, *files.checks} <= reads <= {*files.reads, *files.may_read, *files.checks}, stage
@@ -108,7 +150,7 @@ def test_the_notebooks_read_and_write_what_the_table_of_stages_says(recipe, chai
 
 def test_what_the_table_calls_possible_happens_in_a_recipe(chains):
     for place, (stage, files) in enumerate(STAGES.items()):
-        reads, writes = (set.union(*(opened[place][side] for _, _, opened in chains.values())) for side in (0, 1))
+        reads, writes = (set.union(*(one.opened[place][side] for one in chains.values())) for side in (0, 1))
         assert {*files.may_read} <= reads and {*files.may_write} <= writes, stage
 
 
@@ -124,7 +166,7 @@ def read_outputs(folder):
 
 @pytest.mark.parametrize("recipe", ["native", "tutorial"])
 def test_what_the_notebooks_say_is_true_under_their_recipe(recipe, chains):
-    said = read_outputs(chains[recipe][0] / "notebooks")
+    said = read_outputs(chains[recipe].notebooks)
     own, other = (ONLY_NATIVE, ONLY_TUTORIAL) if recipe == "native" else (ONLY_TUTORIAL, ONLY_NATIVE)
     assert [words for words in own if words not in said] == []
     assert [words for words in other if words in said] == []
@@ -133,7 +175,7 @@ def test_what_the_notebooks_say_is_true_under_their_recipe(recipe, chains):
 
 @pytest.mark.parametrize("recipe", ["native", "tutorial"])
 def test_commands_make_what_the_notebooks_make(recipe, chains, tmp_path, capsys):
-    out = chains[recipe][0]
+    out = chains[recipe].out
     given = ["--n-total", "150", "--n-eval", "20", "--recipe", recipe, "--out", str(tmp_path)]
     assert main(["prepare", "--data", "sample", *given]) == 0
     for name in ("rows.train.jsonl", "rows.eval.jsonl", "rows.unseen.jsonl"):
@@ -156,10 +198,9 @@ def test_commands_make_what_the_notebooks_make(recipe, chains, tmp_path, capsys)
     assert {**scores[0], **without} == {**scores[1], **without}
 
 
-def test_a_chain_can_resume_and_names_what_is_missing(tmp_path, capsys):
-    out = tmp_path / "run"
-    assert main(["run", "--out", str(out), "--only", "02"]) == 1
+def test_a_chain_can_resume_and_names_what_is_missing(chains, tmp_path, capsys):
+    assert main(["run", "--out", str(tmp_path / "run"), "--only", "02"]) == 1
     assert "run 01_setup first" in capsys.readouterr().err
-    for _ in range(2):
-        assert main(["run", "--profile", "offline", "--out", str(out), "--only", "01", "--resume"]) == 0
-    assert "skipped" in capsys.readouterr().out
+    out = str(chains["tutorial"].out)
+    assert main(["run", "--profile", "offline", "--recipe", "tutorial", "--out", out, *SMALL, "--resume"]) == 0
+    assert capsys.readouterr().out.count("skipped") == len(STAGES)

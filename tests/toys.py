@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from fgtools.offline import CHECKPOINT
 from fgtools.offline.samples import build_samples
 from fgtools.rows import build_rows
 
@@ -69,6 +70,24 @@ def fresh_model() -> Any:
     from fgtools.models import load_model
 
     return load_model("standin", device="cpu", quiet=True)
+
+
+def tiny_model(n_layers: int = 2) -> Any:
+    """Make a model that knows the stand-in's tokens, with random weights and few layers, for tests of the trainer.
+
+    What they show holds for any model; the stand-in has more layers, and a step of it costs more.
+    """
+    import torch
+    from transformers import AutoConfig, Gemma3ForCausalLM, GenerationConfig
+
+    kinds = ["sliding_attention", "full_attention"]
+    sizes = {"num_hidden_layers": n_layers, "layer_types": kinds * (n_layers // 2)}
+    sizes |= {"hidden_size": 64, "intermediate_size": 96, "head_dim": 16, "query_pre_attn_scalar": 16}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(5)
+        model = Gemma3ForCausalLM(AutoConfig.from_pretrained(CHECKPOINT, **sizes))
+    model.generation_config = GenerationConfig.from_pretrained(CHECKPOINT)
+    return model.eval()
 
 
 def load_cases(path: Path) -> list[dict[str, Any]]:

@@ -37,12 +37,15 @@ from fgtools.train import (
     training_arguments,
 )
 from tests.run.test_exits import is_gone, wait_until
+from tests.toys import tiny_model
 from tests.train.test_resume import TIMED
 
 
 @pytest.fixture(scope="module")
-def prepared(tmp_path_factory):
+def prepared(tokenizer, tmp_path_factory):
+    """A folder with the rows of a training, and a small model to start from in `base`."""
     folder = tmp_path_factory.mktemp("prepared")
+    save_model(tiny_model(), tokenizer, folder / "base")
     assert main(["prepare", "--data", "sample", "--n-total", "130", "--n-eval", "10", "--out", str(folder)]) == 0
     return folder
 
@@ -58,11 +61,15 @@ def words(prepared, out, *more):
         "--rows",
         str(prepared),
         "--model",
-        "standin",
+        str(prepared / "base"),
         "--profile",
         "offline",
         "--epochs",
         "1",
+        "--learning-rate",
+        "3e-3",
+        "--precision",
+        "fp32",
         "--out",
         str(out),
         *more,
@@ -272,10 +279,11 @@ def trainings(prepared, tmp_path_factory):
     run = open_run(one)
     for name in ROWS:
         shutil.copy(prepared / name, one / name)
-    settings = build_settings(resolve_profile("offline", None), "native", "", "standin", 40, 130, 10)
-    arguments = training_arguments(settings, epochs=1, n_rows=88, output_dir=one / "model.checkpoints")
+    settings = build_settings(resolve_profile("offline", None), "native", "", str(prepared / "base"), 40, 130, 10)
+    numbers = {"epochs": 1, "n_rows": 88, "learning_rate": 3e-3, "precision": "fp32"}
+    arguments = training_arguments(settings, **numbers, output_dir=one / "model.checkpoints")
     arguments.per_device_train_batch_size, arguments.gradient_accumulation_steps = 3, 3
-    arguments.lr_scheduler_type, arguments.weight_decay, arguments.warmup_steps = "linear", 0.7, 0
+    arguments.lr_scheduler_type, arguments.weight_decay, arguments.warmup_steps = "linear", 5.0, 0
     arguments.hub_token, arguments.eval_steps, arguments.save_steps = "hf_secret", 4, 4
     asked = []
 
@@ -312,7 +320,7 @@ def test_two_processes_give_what_one_gives(trainings):
 
 
 @pytest.mark.parametrize("processes", [1, 2])
-def test_what_is_changed_on_the_arguments_holds_in_every_process(processes, trainings):
+def test_what_is_changed_on_the_arguments_holds_in_every_process(processes, prepared, trainings):
     run, arguments = open_run(trainings[processes - 1]), trainings[2]
     result, steps = run.read_json("train.json"), -(-len(load_rows(trainings[0] / ROWS[0])) // 9)
     assert (result["processes"], result["steps"]) == (processes, steps)  # too few rows to hold any out
@@ -325,7 +333,7 @@ def test_what_is_changed_on_the_arguments_holds_in_every_process(processes, trai
     rates = {entry["step"]: entry["learning_rate"] for entry in result["history"] if "learning_rate" in entry}
     assert rates[2] == pytest.approx(3e-3 * (steps - 1) / steps) and rates[steps] == pytest.approx(3e-3 / steps)
     decayed = load_file(run.root / "model" / "model.safetensors")
-    plain = load_file(find_model("standin") / "model.safetensors")
+    plain = load_file(prepared / "base" / "model.safetensors")
     name = "model.layers.0.mlp.gate_proj.weight"
     norms = [torch.linalg.vector_norm(weights[name]).item() for weights in (decayed, plain)]
     assert norms[0] < 0.995 * norms[1]  # without weight decay it grows
@@ -336,9 +344,10 @@ def test_the_command_and_the_notebooks_calls_give_the_same(prepared, tmp_path):
     assert main(["train", *words(prepared, tmp_path / "command"), "--batch-size", "8"]) == 0
     recipe = fit_choice(get_recipe("native"), len(load_rows(prepared / ROWS[0])))
     rows_train, rows_dev = hold_out_rows(*(load_rows(prepared / name) for name in ROWS), recipe, 40)
-    model, tokenizer = load_model("standin", quiet=True), load_tokenizer("standin")
-    numbers = {"epochs": 1, "batch_size": 8, "n_rows": len(rows_train)}
-    arguments = training_arguments(recipe, model="standin", output_dir=tmp_path / "checkpoints", **numbers)
+    base = str(prepared / "base")
+    model, tokenizer = load_model(base, quiet=True), load_tokenizer(base)
+    numbers = {"epochs": 1, "batch_size": 8, "learning_rate": 3e-3, "precision": "fp32", "n_rows": len(rows_train)}
+    arguments = training_arguments(recipe, model=base, output_dir=tmp_path / "checkpoints", **numbers)
     train_set, dev_set = (encode_rows(rows, tokenizer, recipe, arguments.max_length) for rows in (rows_train, rows_dev))
     trainer = build_trainer(model, tokenizer, train_set, dev_set, arguments, recipe, resume=True)
     trainer.train()
@@ -366,7 +375,7 @@ def test_the_command_and_the_notebooks_calls_give_the_same(prepared, tmp_path):
 def test_a_file_of_arguments_stands_for_all_numbers(prepared, tmp_path, capsys):
     file = tmp_path / "arguments.json"
     write_json(file, describe_arguments(training_arguments(model="standin", epochs=1)))
-    given = ["train", *words(prepared, tmp_path / "out")[:-4], "--out", str(tmp_path / "out"), "--arguments", str(file)]
+    given = ["train", *words(prepared, tmp_path / "out")[:-8], "--out", str(tmp_path / "out"), "--arguments", str(file)]
     assert main([*given, "--epochs", "3"]) == 1
     assert "--arguments holds every number of a training, so --epochs must not be given" in capsys.readouterr().err
     assert main([*given, "--seeds", "1", "2"]) == 1

@@ -24,7 +24,7 @@ from fgtools.train import (
 from fgtools.train.arguments import SHOWN, check_arguments, deciding_values, rows_per_step
 from fgtools.train.plan import MicroBatches, Plan, translate_arguments
 from fgtools.train.saving import Saving
-from tests.toys import fresh_model, small_rows, toy_arguments
+from tests.toys import small_rows, tiny_model, toy_arguments
 
 
 def shown(arguments, *names):
@@ -88,7 +88,7 @@ def test_the_numbers_of_the_stand_in_are_its_own(tmp_path):
 
 def test_real_weights_without_a_gpu_train_at_the_recipes_rate(tokenizer, tmp_path):
     """A Gemma 3 of another shape, trained through the command in profile offline."""
-    model = fresh_model()
+    model = tiny_model()
     config = copy.deepcopy(model.config)
     config.hidden_size, config.num_hidden_layers, config.layer_types = 32, 2, config.layer_types[:2]
     save_model(type(model)(config), tokenizer, tmp_path / "real")

@@ -13,7 +13,7 @@ from fgtools.train import train
 from fgtools.train.confirm import describe_worse, find_evaluation, keeps_gain, rounded
 from fgtools.train.restarts import NotFinite
 from fgtools.train.trainer import LabelledPositionsTrainer
-from tests.toys import fresh_model, small_rows, toy_arguments
+from tests.toys import small_rows, tiny_model, toy_arguments
 
 pytestmark = pytest.mark.usefixtures("batch_run")
 ROWS = sorted(small_rows(80, 20), key=lambda row: len(str(row)))[:12]
@@ -60,7 +60,7 @@ def test_worse_is_told_by_rows_where_they_are_known_and_else_by_the_loss():
 
 def go(tokenizer, folder, learning_rate, dtype=torch.bfloat16, engine="", **options):
     config = toy_arguments(n_rows=8, epochs=1, batch_size=4, learning_rate=learning_rate)
-    model = fresh_model().to(dtype)
+    model = tiny_model().to(dtype)
     result = train(model, tokenizer, ROWS[:8], ROWS[8:], config, folder / "model", **options)
     saved = {weight.dtype for weight in load_file(folder / "model" / "model.safetensors").values()}
     return result, model, saved, json.loads((folder / "model" / "config.json").read_text())["dtype"]

@@ -9,7 +9,7 @@ from transformers import TrainerCallback, TrainerControl
 from fgtools.files import InputError
 from fgtools.train import train
 from fgtools.train.deadline import StopInTime
-from tests.toys import fresh_model, small_rows, toy_arguments
+from tests.toys import small_rows, tiny_model, toy_arguments
 from tests.train.test_resume import told
 
 pytestmark = pytest.mark.usefixtures("batch_run")
@@ -105,9 +105,9 @@ class Pass(TrainerCallback):
 def test_a_training_that_is_stopped_saves_its_model_and_goes_until_then_as_any_other(tokenizer, tmp_path):
     rows, clock = small_rows(120, 30), Clock()
     given = [tokenizer, rows[:24], rows[24:], toy_arguments(n_rows=24)]
-    whole = train(fresh_model(), *given, tmp_path / "whole")
+    whole = train(tiny_model(), *given, tmp_path / "whole")
     callbacks = [Pass(clock), StopInTime(50, 5, clock)]
-    result = train(fresh_model(), *given, tmp_path / "short", callbacks=callbacks)
+    result = train(tiny_model(), *given, tmp_path / "short", callbacks=callbacks)
     assert (result.steps, result.updates, whole.stopped) == (4, 4, "") and result.saved_step in range(1, 5)
     assert result.stopped.startswith(f"stopped after step 4 of {whole.steps}")
     early = [[one for one in history if one["step"] < 4] for history in (told(result.history), told(whole.history))]

@@ -20,7 +20,7 @@ from fgtools.train.estimate import (
     plan_work,
     render_duration,
 )
-from tests.toys import fresh_model, small_rows, toy_arguments
+from tests.toys import small_rows, tiny_model, toy_arguments
 
 ROWS = small_rows(80, 12)
 
@@ -100,7 +100,7 @@ def test_measuring_changes_no_result(rank, batch_run, monkeypatch, capsys, token
     for name, size in (("plain", estimate.REAL_PARAMETERS), ("measured", 0)):
         monkeypatch.setattr(estimate, "REAL_PARAMETERS", size)
         config = toy_arguments(n_rows=8, epochs=2)
-        train(fresh_model(), tokenizer, rows[:8], rows[8:], config, tmp_path / name, lora_rank=rank)
+        train(tiny_model(), tokenizer, rows[:8], rows[8:], config, tmp_path / name, lora_rank=rank)
         assert ("estimate: about" in (said := capsys.readouterr().out)) is (name == "measured")
         assert ("rows/s, about" in said) is (name == "measured")
     ours, theirs = (load_file(tmp_path / name / "model.safetensors") for name in ("plain", "measured"))
@@ -111,7 +111,7 @@ def test_measuring_leaves_no_gradient_and_no_trace_in_the_log(batch_run, monkeyp
     monkeypatch.setattr(estimate, "REAL_PARAMETERS", 0)
     arguments = toy_arguments(n_rows=8, output_dir=str(tmp_path))
     sides = [encode_rows(rows, tokenizer, "native", arguments.max_length) for rows in (ROWS[:8], ROWS[8:])]
-    trainer = build_trainer(fresh_model(), tokenizer, *sides, arguments)
+    trainer = build_trainer(tiny_model(), tokenizer, *sides, arguments)
     before, state = dict(vars(trainer._window)), torch.get_rng_state()
     assert trainer._estimate().startswith("estimate: about ")
     assert all(weight.grad is None for weight in trainer.model.parameters())

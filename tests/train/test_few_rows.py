@@ -12,7 +12,7 @@ from fgtools.run.training import fit_choice, hold_out_rows
 from fgtools.train import TrainingError, describe_steps, fit_steps, train, training_arguments
 from fgtools.train.arguments import rows_per_step
 from fgtools.train.restarts import raise_warmup
-from tests.toys import fresh_model, small_rows, toy_arguments
+from tests.toys import fresh_model, small_rows, tiny_model, toy_arguments
 
 pytestmark = pytest.mark.usefixtures("batch_run")
 ROWS = small_rows(80, 12)
@@ -61,10 +61,10 @@ def test_a_training_and_one_that_goes_on_have_the_same_rates(recipe, tokenizer, 
     config = toy_arguments(recipe, n_rows=4, epochs=4, batch_size=2, warmup_steps=2, eval_steps=2, save_steps=2)
     options = (rows[:4], rows[4:], config)
     whole, first, second = ReadRates(), ReadRates(stop=5), ReadRates()
-    result = train(fresh_model(), tokenizer, *options, tmp_path / "whole", recipe, callbacks=[whole])
+    result = train(tiny_model(), tokenizer, *options, tmp_path / "whole", recipe, callbacks=[whole])
     with pytest.raises(KeyboardInterrupt):
-        train(fresh_model(), tokenizer, *options, tmp_path / "cut", recipe, callbacks=[first])
-    resumed = train(fresh_model(), tokenizer, *options, tmp_path / "cut", recipe, resume=True, callbacks=[second])
+        train(tiny_model(), tokenizer, *options, tmp_path / "cut", recipe, callbacks=[first])
+    resumed = train(tiny_model(), tokenizer, *options, tmp_path / "cut", recipe, resume=True, callbacks=[second])
     assert whole.rates == first.rates[:4] + second.rates and len(whole.rates) == result.steps == 8
     assert whole.rates[0] == pytest.approx(2e-3 / 3 if recipe == "native" else 0.0)
     assert min(whole.rates[1:]) > 0 and result.updates == resumed.updates == (8 if recipe == "native" else 7)
@@ -92,7 +92,7 @@ def test_adapters_that_did_not_change_are_not_saved(tokenizer, tmp_path):
     pytest.importorskip("peft")
     config = toy_arguments(n_rows=4, epochs=1, learning_rate=0.0)
     with pytest.raises(TrainingError, match="must change the weights"):
-        train(fresh_model(), tokenizer, ROWS[:4], ROWS[4:6], config, tmp_path / "model", lora_rank=2)
+        train(tiny_model(), tokenizer, ROWS[:4], ROWS[4:6], config, tmp_path / "model", lora_rank=2)
     assert not (tmp_path / "model").exists()
 
 

@@ -11,7 +11,7 @@ from transformers.models.gemma3 import modeling_gemma3
 
 from fgtools.train import fused
 from fgtools.train.fused import TOLERANCES, describe_difference, fused_kernels
-from tests.toys import fresh_model
+from tests.toys import tiny_model
 
 GPU = torch.device("cuda")
 
@@ -39,9 +39,9 @@ rms_norm.rms_norm_backward = lambda dy, x, w, r, offset, *rest, **more: backward
 )
 
 from fgtools.train.fused import fuse
-from tests.toys import fresh_model
+from tests.toys import tiny_model
 
-model = fresh_model().train()
+model = tiny_model().train()
 ids = torch.arange(10, 18).view(2, 4)
 mask = torch.ones_like(ids)
 mask[1, 3:] = 0
@@ -72,7 +72,7 @@ def test_loss_and_every_gradient_are_those_of_the_plain_kernels():
 
 
 def test_a_cpu_keeps_its_kernels_without_a_word():
-    with fused_kernels(fresh_model(), torch.device("cpu"), "fp32", lambda: pytest.fail("nothing to measure")) as line:
+    with fused_kernels(tiny_model(), torch.device("cpu"), "fp32", lambda: pytest.fail("nothing to measure")) as line:
         assert line == ""
 
 
@@ -90,12 +90,12 @@ def test_without_the_library_it_is_said_what_to_install(monkeypatch):
         raise fused.importlib.metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(fused.importlib.metadata, "version", missing)
-    with fused_kernels(fresh_model(), GPU, "bf16", lambda: (1.0, 1.0)) as line:
+    with fused_kernels(tiny_model(), GPU, "bf16", lambda: (1.0, 1.0)) as line:
         assert line.startswith("plain kernels: liger-kernel is not installed (pip install 'fgtools[gpu]')")
 
 
 def test_what_computes_the_same_stays_until_the_end(pretended):
-    with fused_kernels(fresh_model(), GPU, "bf16", iter([(2.0, 3.0), (2.001, 3.01)]).__next__) as line:
+    with fused_kernels(tiny_model(), GPU, "bf16", iter([(2.0, 3.0), (2.001, 3.01)]).__next__) as line:
         assert line == "fused kernels of liger-kernel 0.1: loss of one batch 2.0010, plain 2.0000"
         assert pretended == ["fused"]
     assert pretended == ["fused", "undone"]
@@ -103,14 +103,14 @@ def test_what_computes_the_same_stays_until_the_end(pretended):
 
 @pytest.mark.parametrize("second", [(2.1, 3.0), (2.0, 3.2), (float("nan"), 3.0), (2.0, float("inf"))])
 def test_what_computes_something_else_is_left_off(pretended, second):
-    with fused_kernels(fresh_model(), GPU, "bf16", iter([(2.0, 3.0), second]).__next__) as line:
+    with fused_kernels(tiny_model(), GPU, "bf16", iter([(2.0, 3.0), second]).__next__) as line:
         assert line.startswith("plain kernels: those of liger-kernel 0.1 are left off (their ")
         assert pretended == ["fused", "undone"]
 
 
 def test_what_fails_is_left_off_and_the_training_goes_on(pretended):
     answers = iter([(2.0, 3.0)])
-    with fused_kernels(fresh_model(), GPU, "fp16", lambda: next(answers)) as line:
+    with fused_kernels(tiny_model(), GPU, "fp16", lambda: next(answers)) as line:
         assert line == "plain kernels: those of liger-kernel 0.1 are left off (StopIteration: )"
         assert pretended == ["fused", "undone"]
 
@@ -118,7 +118,7 @@ def test_what_fails_is_left_off_and_the_training_goes_on(pretended):
 def test_a_library_of_another_make_changes_nothing(monkeypatch):
     monkeypatch.setattr(fused.importlib.metadata, "version", lambda name: "9.9")
     monkeypatch.setitem(sys.modules, "liger_kernel.ops.rope", None)  # a version that no longer has it
-    plain, model = modeling_gemma3.apply_rotary_pos_emb, fresh_model()
+    plain, model = modeling_gemma3.apply_rotary_pos_emb, tiny_model()
     with fused_kernels(model, GPU, "bf16", lambda: (1.0, 1.0)) as line:
         assert line.startswith("plain kernels: those of liger-kernel 9.9 are left off (ModuleNotFoundError")
     assert modeling_gemma3.apply_rotary_pos_emb is plain

@@ -6,12 +6,12 @@ from torch.nn.functional import cross_entropy
 
 from fgtools.prompts import IGNORED
 from fgtools.train.loss import patch_forward, restore_forward
-from tests.toys import fresh_model
+from tests.toys import tiny_model
 
 
 @pytest.fixture
 def model():
-    return fresh_model().train()
+    return tiny_model().train()
 
 
 @pytest.fixture

@@ -9,14 +9,14 @@ from fgtools.profiles import get_recipe
 from fgtools.prompts import IGNORED, encode_rows
 from fgtools.train.loss import patch_forward
 from fgtools.train.plan import plan_training
-from tests.toys import fresh_model, small_rows, toy_arguments
+from tests.toys import small_rows, tiny_model, toy_arguments
 
 FP32, FP16 = Precision("fp32", ""), Precision("fp16", "")
 
 
 def raise_gains(gain):
-    """Return the stand-in with the gains of the norms that feed the residual stream raised; 64 numbers a token."""
-    model = fresh_model().train()
+    """Return a small model with the gains of the norms that feed the residual stream raised; 64 numbers a token."""
+    model = tiny_model(n_layers=4).train()
     with torch.no_grad():
         for layer in model.model.layers:
             layer.post_attention_layernorm.weight += gain

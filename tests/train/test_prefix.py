@@ -16,7 +16,7 @@ from fgtools.train.prefix import (
     split_shared,
     take_rows,
 )
-from tests.toys import fresh_model, toy_arguments
+from tests.toys import tiny_model, toy_arguments
 from tests.train.test_trainer import make_trainer
 
 pytestmark = pytest.mark.usefixtures("batch_run")
@@ -112,7 +112,7 @@ def test_what_is_read_once_is_said_and_only_then(tokenizer, encoded, tmp_path, c
 
 
 def test_another_attention_is_not_packed(tokenizer, encoded, tmp_path):
-    model = fresh_model()
+    model = tiny_model()
     model.set_attn_implementation("eager")
     from fgtools.train.trainer import build_trainer
 

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from transformers import TrainerCallback
 
 from fgtools.__main__ import main
+from fgtools.models import save_model
 from fgtools.profiles import adapt_recipe, get_recipe
 from fgtools.prompts import encode_rows
 from fgtools.train import (
@@ -26,7 +27,7 @@ from fgtools.train import (
 )
 from fgtools.train.checkpoints import CheckpointError
 from fgtools.train.restarts import NotFinite
-from tests.toys import fresh_model, small_rows, toy_arguments
+from tests.toys import small_rows, tiny_model, toy_arguments
 
 pytestmark = pytest.mark.usefixtures("batch_run")
 ROWS = small_rows(120, 30)
@@ -49,7 +50,7 @@ class Kill(TrainerCallback):
 def run(tokenizer, folder, config=None, recipe="native", resume=False, rows=ROWS, callbacks=(), **options):
     config = config or toy_arguments(recipe, n_rows=24)
     options |= {"resume": resume, "callbacks": callbacks}
-    return train(fresh_model(), tokenizer, rows[:24], rows[24:], config, folder / "model", recipe, **options)
+    return train(tiny_model(), tokenizer, rows[:24], rows[24:], config, folder / "model", recipe, **options)
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +127,7 @@ def test_train_called_again_after_an_interruption_goes_on(whole, tokenizer, tmp_
     arguments = toy_arguments(n_rows=24, output_dir=str(tmp_path / "checkpoints"))
     sides = [encode_rows(rows, tokenizer, "native", arguments.max_length) for rows in (ROWS[:24], ROWS[24:])]
     once = Kill(7)
-    trainer = build_trainer(fresh_model(), tokenizer, *sides, arguments, callbacks=[once])
+    trainer = build_trainer(tiny_model(), tokenizer, *sides, arguments, callbacks=[once])
     with pytest.raises(KeyboardInterrupt):
         trainer.train()
     once.step = None
@@ -181,12 +182,13 @@ def test_a_loss_that_becomes_nan_leaves_earlier_checkpoints_whole(whole, tokeniz
     assert told(resumed.history) == told(whole[0].history)
 
 
-def test_a_process_that_is_killed_leaves_what_the_next_one_goes_on_from(tmp_path, monkeypatch, capsys):
+def test_a_process_that_is_killed_leaves_what_the_next_one_goes_on_from(tokenizer, tmp_path, monkeypatch, capsys):
     """The command line, and a kill no program can catch."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     prepare = ["prepare", "--data", "sample", "--n-total", "110", "--n-eval", "10", "--out", str(tmp_path / "rows")]
-    words = ["train", "--rows", str(tmp_path / "rows"), "--model", "standin", "--profile", "offline", "--epochs", "2"]
-    words += ["--batch-size", "8", "--out"]
+    base = save_model(tiny_model(), tokenizer, tmp_path / "base")
+    words = ["train", "--rows", str(tmp_path / "rows"), "--model", str(base), "--profile", "offline", "--epochs", "2"]
+    words += ["--learning-rate", "3e-3", "--precision", "fp32", "--batch-size", "8", "--out"]
     assert main(prepare) == 0 and main([*words, str(tmp_path / "a")]) == 0
     out = str(tmp_path / "b")
     environment = {name: value for name, value in os.environ.items() if name not in ("FGTOOLS_BATCH", "TQDM_DISABLE")}
@@ -229,7 +231,7 @@ def test_what_fell_back_to_fp32_goes_on_in_fp32_without_checkpoints_of_fp16(toke
 
     def go_on(resume):
         options = {"resume": resume, "callbacks": [Fragile()]}
-        return train(fresh_model(), tokenizer, short[:4], short[4:], config, tmp_path / "model", **options)
+        return train(tiny_model(), tokenizer, short[:4], short[4:], config, tmp_path / "model", **options)
 
     with pytest.raises(KeyboardInterrupt):
         go_on(False)
@@ -245,5 +247,5 @@ def test_trainings_of_two_precisions_follow_each_other_in_one_process(tokenizer,
     for precision in ("bf16", "fp32"):
         config = toy_arguments(n_rows=4, epochs=1, precision=precision, load_best_model_at_end=False)
         recipe = adapt_recipe(get_recipe("native"), engine="trl")
-        result = train(fresh_model(), tokenizer, ROWS[:4], ROWS[4:6], config, tmp_path / precision, recipe)
+        result = train(tiny_model(), tokenizer, ROWS[:4], ROWS[4:6], config, tmp_path / precision, recipe)
         assert (result.precision, result.engine) == (precision, "trl")

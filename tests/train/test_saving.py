@@ -20,7 +20,7 @@ from fgtools.train.checkpoints import CheckpointWriter, SaveWhenDue, find_checkp
 from fgtools.train.plan import choose_micro_batches, measure_sizes, plan_training
 from fgtools.train.saving import Saving, Sizes, choose_pause, estimate_seconds, measure_room, plan_saving
 from fgtools.train.trainer import LabelledPositionsTrainer
-from tests.toys import fresh_model, small_rows, toy_arguments
+from tests.toys import small_rows, tiny_model, toy_arguments
 
 pytestmark = pytest.mark.usefixtures("batch_run")
 ROWS = sorted((row for row in small_rows(80, 40) if row["gold"]), key=lambda row: len(str(row)))[:6]
@@ -61,7 +61,7 @@ def fail(error):
 def run(tokenizer, folder, resume=False, callbacks=(), **changes):
     config = toy_arguments(n_rows=4, epochs=4, batch_size=2, **changes)  # 8 steps, each evaluated and logged
     options = {"resume": resume, "callbacks": callbacks}
-    return train(fresh_model(), tokenizer, ROWS[:4], ROWS[4:], config, folder / "model", **options)
+    return train(tiny_model(), tokenizer, ROWS[:4], ROWS[4:], config, folder / "model", **options)
 
 
 @pytest.fixture
@@ -157,7 +157,8 @@ def test_the_room_of_a_folder_that_is_not_there_yet(tmp_path):
 def test_a_training_without_room_for_checkpoints_trains_and_one_without_any_stops(
     tokenizer, tmp_path, monkeypatch, capsys
 ):
-    monkeypatch.setattr("fgtools.train.plan.measure_room", lambda _: (6 * 10**6, 0))
+    enough = 5 * measure_sizes(tiny_model(), 0).weights  # for the model, not for two checkpoints of four times that
+    monkeypatch.setattr("fgtools.train.plan.measure_room", lambda _: (enough, 0))
     watch = Stop()
     assert run(tokenizer, tmp_path, callbacks=[watch]).checkpoints == 0
     assert not any(watch.seen.values()) and "no checkpoints: two of" in capsys.readouterr().out
@@ -334,7 +335,7 @@ def test_the_copy_is_overwritten_in_place_and_exchanged(tmp_path):
 def test_a_choice_that_was_made_is_returned_again(third_is_best, tokenizer, tmp_path):
     arguments = toy_arguments(n_rows=4, epochs=4, batch_size=2, output_dir=str(tmp_path / "checkpoints"))
     sides = [encode_rows(rows, tokenizer, "native", arguments.max_length) for rows in (ROWS[:4], ROWS[4:])]
-    trainer = build_trainer(fresh_model(), tokenizer, *sides, arguments)
+    trainer = build_trainer(tiny_model(), tokenizer, *sides, arguments)
     trainer.train()
     first = choose_checkpoint(trainer, tokenizer, ROWS[4:])
     weights = {name: weight.clone() for name, weight in trainer.model.state_dict().items()}
@@ -370,7 +371,7 @@ def test_how_long_a_checkpoint_took_decides_when_the_next_is_due(tmp_path, monke
 
 @pytest.mark.parametrize(("rank", "fits"), [(0, False), (16, True)])
 def test_a_gpu_too_small_for_the_optimizers_states_is_told_before_the_first_step(rank, fits, encoded, monkeypatch):
-    model = fresh_model()
+    model = tiny_model()
     trained = sum(weight.nbytes for weight in model.parameters())
     monkeypatch.setattr("fgtools.train.plan.free_memory_bytes", lambda _: 3 * trained - 1)
     options = (toy_arguments(n_rows=4), get_recipe("native"), model, encoded, 1, False, rank)
@@ -384,19 +385,19 @@ def test_a_gpu_too_small_for_the_optimizers_states_is_told_before_the_first_step
 
 
 def test_a_row_that_may_not_fit_even_with_checkpointing_is_told(encoded):
-    shape = fresh_model().config
+    shape = tiny_model().config
     assert "by the estimate not even so: lower MAX_LENGTH" in choose_micro_batches(shape, 2048, 0.1, 10**5).reason
 
 
 def test_the_weights_of_adapters_are_counted_as_peft_makes_them():
-    wanted = count_adapter_weights(fresh_model(), 4)
-    adapted = add_adapters(fresh_model(), 4)
+    wanted = count_adapter_weights(tiny_model(), 4)
+    adapted = add_adapters(tiny_model(), 4)
     assert wanted == sum(weight.numel() for weight in adapted.parameters() if weight.requires_grad)
-    assert measure_sizes(fresh_model(), 4).weights == 4 * wanted
+    assert measure_sizes(tiny_model(), 4).weights == 4 * wanted
 
 
 def test_memory_that_runs_out_in_an_evaluation_halves_its_batches(encoded, tokenizer, tmp_path, monkeypatch, capsys):
-    trainer = build_trainer(fresh_model(), tokenizer, encoded, encoded, toy_arguments(output_dir=str(tmp_path)))
+    trainer = build_trainer(tiny_model(), tokenizer, encoded, encoded, toy_arguments(output_dir=str(tmp_path)))
     trainer.tokens = 10**6
     wanted, plain = trainer.evaluate(), trainer._read
     seen = []
@@ -421,7 +422,7 @@ def test_memory_that_runs_out_in_an_evaluation_halves_its_batches(encoded, token
 
 
 def test_memory_that_runs_out_before_the_first_step_says_what_to_lower(encoded, tokenizer, tmp_path, monkeypatch):
-    trainer = build_trainer(fresh_model(), tokenizer, encoded, encoded, toy_arguments(output_dir=str(tmp_path)))
+    trainer = build_trainer(tiny_model(), tokenizer, encoded, encoded, toy_arguments(output_dir=str(tmp_path)))
     monkeypatch.setattr(trainer, "_fused_kernels", fail(torch.OutOfMemoryError("CUDA out of memory.")))
     with pytest.raises(
         TrainingError, match=r"fit the memory, but CUDA out of memory\.: lower MAX_LENGTH or BATCH_SIZE"

@@ -25,7 +25,7 @@ from fgtools.train.plan import (
 )
 from fgtools.train.restarts import NotFinite, RestartableTrainer
 from fgtools.train.trainer import StepSampler, build_trainer
-from tests.toys import fresh_model, small_rows, toy_arguments
+from tests.toys import fresh_model, small_rows, tiny_model, toy_arguments
 
 pytestmark = pytest.mark.usefixtures("batch_run")
 ROWS = small_rows(80, 12)
@@ -43,11 +43,11 @@ def encoded(tokenizer):
     return encode_rows(ROWS, tokenizer).encoded
 
 
-def make_trainer(tokenizer, encoded, folder, arguments=None, recipe="native", **changes):
+def make_trainer(tokenizer, encoded, folder, arguments=None, recipe="native", model=None, **changes):
     """Build a trainer; changes are of its plan."""
     arguments = arguments or eight_a_step()
     arguments.output_dir = str(folder)
-    trainer = build_trainer(fresh_model(), tokenizer, encoded, encoded, arguments, recipe)
+    trainer = build_trainer(model or tiny_model(), tokenizer, encoded, encoded, arguments, recipe)
     if changes:
         trainer._build_again(plan=dataclasses.replace(trainer.task.plan, **changes))
     return trainer
@@ -104,7 +104,7 @@ def test_in_bf16_loss_and_gradients_are_as_near_to_fp32_as_trls(cut, chunk, toke
 
 
 def test_the_loss_is_over_the_labels_of_the_whole_step_not_a_mean_of_means(tokenizer, encoded, tmp_path):
-    model = fresh_model()
+    model = tiny_model()
     losses, labels = 0.0, 0
     for row in encoded[:8]:
         with torch.no_grad():
@@ -135,7 +135,7 @@ def test_an_empty_share_of_a_step_is_a_batch_without_labels(tokenizer, encoded, 
 
 
 def test_evaluation_counts_labels_and_whole_rows(tokenizer, encoded, tmp_path):
-    trainer = make_trainer(tokenizer, encoded, tmp_path, **CUTS["a few"])
+    trainer = make_trainer(tokenizer, encoded, tmp_path, model=fresh_model(), **CUTS["a few"])
     metrics = trainer.evaluate()
     restore_forward(trainer.model)
     right, labels, exact = 0, 0, 0
@@ -215,7 +215,7 @@ def plan(model, encoded, arguments=None, recipe="native", world=1, patience=Fals
 
 
 def test_the_plan_says_why(tokenizer, encoded):
-    model = fresh_model()
+    model = tiny_model()
     told = plan(model, encoded).describe()
     assert "engine labelled: logits at labelled positions alone" in told
     assert "precision fp32: no GPU is visible" in told and "activations kept (no checkpointing): a CPU" in told
@@ -271,14 +271,14 @@ def test_checkpointing_only_where_the_longest_row_does_not_fit():
 
 def test_the_reason_of_bf16_on_a_cpu_is_the_cpu(monkeypatch):
     monkeypatch.setattr("fgtools.train.plan.choose_cpu_precision", lambda: Precision("bf16", "this CPU can"))
-    assert plan_precision(toy_arguments(precision="bf16"), fresh_model()).reason == "this CPU can"
-    assert plan_precision(toy_arguments(precision="fp32"), fresh_model()).name == "fp32"
+    assert plan_precision(toy_arguments(precision="bf16"), tiny_model()).reason == "this CPU can"
+    assert plan_precision(toy_arguments(precision="fp32"), tiny_model()).name == "fp32"
     monkeypatch.setattr("fgtools.train.plan.choose_cpu_precision", lambda: Precision("fp32", "this CPU cannot"))
-    assert plan_precision(toy_arguments(precision="bf16"), fresh_model()) == Precision("bf16", "asked for by name")
+    assert plan_precision(toy_arguments(precision="bf16"), tiny_model()) == Precision("bf16", "asked for by name")
 
 
 def test_adapters_start_from_the_same_model_and_are_merged(tokenizer, encoded):
-    model = fresh_model()
+    model = tiny_model()
     ids = torch.tensor([encoded[0].input_ids])
     before = model(ids).logits
     assert add_adapters(model, 0) is model
@@ -365,7 +365,7 @@ def test_the_data_seed_orders_the_rows(tokenizer, encoded, tmp_path):
 
 
 def test_a_model_with_adapters_is_not_trained_again(tokenizer, encoded, tmp_path):
-    model, arguments = fresh_model(), eight_a_step(output_dir=str(tmp_path))
+    model, arguments = tiny_model(), eight_a_step(output_dir=str(tmp_path))
     build_trainer(model, tokenizer, encoded, encoded, arguments, lora_rank=2)
     with pytest.raises(TrainingError, match="must start from a plain model, but this one has adapters: load it again"):
         build_trainer(model, tokenizer, encoded, encoded, arguments, lora_rank=2)
@@ -374,4 +374,4 @@ def test_a_model_with_adapters_is_not_trained_again(tokenizer, encoded, tmp_path
 @pytest.mark.parametrize("name", ["patience", "lora_rank"])
 def test_a_negative_number_is_named(name, tokenizer, encoded, tmp_path):
     with pytest.raises(TrainingError, match=r"PATIENCE and LORA_RANK must be positive, or 0 for none, got .*-1"):
-        build_trainer(fresh_model(), tokenizer, encoded, encoded, eight_a_step(), **{name: -1})
+        build_trainer(tiny_model(), tokenizer, encoded, encoded, eight_a_step(), **{name: -1})

@@ -15,7 +15,7 @@ from fgtools.rows import build_rows
 from fgtools.run.training import hold_out_rows
 from fgtools.train import TrainingError, train
 from fgtools.train.trainer import LabelledPositionsTrainer
-from tests.toys import fresh_model, small_rows, toy_arguments
+from tests.toys import fresh_model, small_rows, tiny_model, toy_arguments
 
 pytestmark = pytest.mark.usefixtures("batch_run")
 ROWS = small_rows(80, 20)
@@ -92,7 +92,7 @@ def test_accumulation_and_checkpointing_change_nothing(recipe, tokenizer, tmp_pa
             gradient_accumulation_steps=steps,
             gradient_checkpointing=checkpointing,
         )
-        result = train(fresh_model(), tokenizer, rows[:4], rows[4:], config, tmp_path / "model", recipe)
+        result = train(tiny_model(), tokenizer, rows[:4], rows[4:], config, tmp_path / "model", recipe)
         losses.append([entry["eval_loss"] for entry in result.history if "eval_loss" in entry])
     assert losses[0][-1] < losses[0][0]
     assert losses[1] == pytest.approx(losses[0], rel=1e-4) and losses[2] == pytest.approx(losses[0], rel=1e-4)
@@ -101,7 +101,7 @@ def test_accumulation_and_checkpointing_change_nothing(recipe, tokenizer, tmp_pa
 def test_the_tutorials_whole_text_is_trained_under_its_recipe(tokenizer, tmp_path):
     config = toy_arguments("tutorial", n_rows=6, epochs=1)
     rows = [row for row in ROWS if row["gold"]][:8]
-    result = train(fresh_model(), tokenizer, rows[:6], rows[6:], config, tmp_path / "model", "tutorial")
+    result = train(tiny_model(), tokenizer, rows[:6], rows[6:], config, tmp_path / "model", "tutorial")
     assert result.label_tokens == result.tokens and result.n_too_long == 0
 
 
@@ -109,23 +109,23 @@ def test_rows_that_do_not_fit_are_counted_and_none_at_all_is_an_error(tokenizer,
     lengths = sorted(len(one.input_ids) for one in encode_rows(ROWS[:16], tokenizer).encoded)
     config = toy_arguments(epochs=1, max_length=lengths[8])
     short = [row for row in ROWS if len(encode_rows([row], tokenizer, "native", lengths[8]).encoded)]
-    result = train(fresh_model(), tokenizer, ROWS[:16], short, config, tmp_path / "m")
+    result = train(tiny_model(), tokenizer, ROWS[:16], short, config, tmp_path / "m")
     assert result.n_train + result.n_too_long == 16 and result.n_too_long >= 1
     with pytest.raises(TrainingError, match=r"a training row must fit 10 tokens, but all 16 are longer"):
-        train(fresh_model(), tokenizer, ROWS[:16], ROWS[16:], toy_arguments(max_length=10), tmp_path / "m")
+        train(tiny_model(), tokenizer, ROWS[:16], ROWS[16:], toy_arguments(max_length=10), tmp_path / "m")
 
 
 @pytest.mark.parametrize(("rows", "side"), [((), "training"), (ROWS[:2], "evaluation")])
 def test_an_empty_split_is_named(rows, side, tokenizer, tmp_path):
     with pytest.raises(TrainingError, match=f"the {side} split must hold rows, but it is empty"):
-        train(fresh_model(), tokenizer, rows, (), toy_arguments(), tmp_path / "model")
+        train(tiny_model(), tokenizer, rows, (), toy_arguments(), tmp_path / "model")
 
 
 @pytest.mark.parametrize("engine", ["labelled", "trl"])
 def test_a_loss_that_explodes_leaves_the_older_model_whole(engine, tokenizer, tmp_path):
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text("older")
-    model = fresh_model()
+    model = tiny_model()
     with torch.no_grad():
         model.model.embed_tokens.weight[2] = float("nan")
     with pytest.raises(TrainingError, match="the loss must stay finite"):
@@ -140,7 +140,7 @@ def test_memory_that_does_not_hold_a_step_says_what_to_lower(engine, tokenizer, 
     def fail(*_, **__):
         raise torch.OutOfMemoryError("CUDA out of memory.\nmore")
 
-    model = fresh_model()
+    model = tiny_model()
     monkeypatch.setattr(model.model.layers[0].mlp, "forward", fail)
     recipe = adapt_recipe(get_recipe("native"), engine=engine)
     with pytest.raises(
@@ -173,7 +173,7 @@ def test_the_better_of_best_and_last_checkpoint_by_generating_is_saved(
     texts = {"gold": [render_completion(row) for row in rows[8:]], "none": [""] * len(rows[8:])}
     replies = iter([texts[of_last], texts[of_best]])
     monkeypatch.setattr("fgtools.train.choice.generate_replies", lambda *_, **__: next(replies))
-    result = train(fresh_model(), tokenizer, rows[:8], rows[8:], second_is_best, tmp_path / "model")
+    result = train(tiny_model(), tokenizer, rows[:8], rows[8:], second_is_best, tmp_path / "model")
     counts = {"gold": len(rows[8:]), "none": 0}
     assert result.candidates == tuple(
         {"step": step, "right": counts[text], "rows": len(rows[8:])} for step, text in ((6, of_last), (2, of_best))
@@ -186,20 +186,20 @@ def test_the_better_of_best_and_last_checkpoint_by_generating_is_saved(
 
 def test_without_a_choice_the_last_weights_are_saved(second_is_best, tokenizer, tmp_path):
     second_is_best.load_best_model_at_end = False
-    result = train(fresh_model(), tokenizer, ROWS[:8], ROWS[8:12], second_is_best, tmp_path / "model")
+    result = train(tiny_model(), tokenizer, ROWS[:8], ROWS[8:12], second_is_best, tmp_path / "model")
     assert result.saved_step == result.steps == 6 and result.candidates == ()
 
 
 def test_patience_ends_a_training_that_gets_no_better(tokenizer, tmp_path):
     config = toy_arguments(n_rows=12, epochs=20, learning_rate=1e-2)
-    result = train(fresh_model(), tokenizer, ROWS[:12], ROWS[12:], config, tmp_path / "model", patience=1)
+    result = train(tiny_model(), tokenizer, ROWS[:12], ROWS[12:], config, tmp_path / "model", patience=1)
     assert result.steps < 60 and result.patience == 1
     assert result.tokens < 20 * sum(len(one.input_ids) for one in encode_rows(ROWS[:12], tokenizer).encoded)
 
 
 def test_adapters_train_and_the_saved_model_is_plain(tokenizer, tmp_path):
     config = toy_arguments(n_rows=12, learning_rate=5e-3, epochs=4)
-    model = fresh_model()
+    model = tiny_model()
     result = train(model, tokenizer, ROWS[:12], ROWS[12:], config, tmp_path / "model", lora_rank=4)
     losses = [entry["eval_loss"] for entry in result.history if "eval_loss" in entry]
     assert losses[-1] < losses[0]
@@ -210,7 +210,7 @@ def test_adapters_train_and_the_saved_model_is_plain(tokenizer, tmp_path):
 
 
 def test_the_saved_folder_reloads_to_identical_logits_and_is_complete(tokenizer, tmp_path):
-    model = fresh_model()
+    model = tiny_model()
     train(model, tokenizer, ROWS[:8], ROWS[8:12], toy_arguments(n_rows=8, epochs=1), tmp_path / "model")
     saved = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
     ids = torch.tensor([encode_rows(ROWS[:1], tokenizer).encoded[0].input_ids])
@@ -222,7 +222,7 @@ def test_the_saved_folder_reloads_to_identical_logits_and_is_complete(tokenizer,
 
 
 def test_bf16_weights_train_as_fp32_and_are_saved_as_bf16(tokenizer, tmp_path):
-    model = fresh_model().to(torch.bfloat16)
+    model = tiny_model().to(torch.bfloat16)
     config = toy_arguments(n_rows=8, epochs=1)
     result = train(model, tokenizer, ROWS[:8], ROWS[8:12], config, tmp_path / "model")
     assert result.precision == "fp32" and model.dtype == torch.bfloat16
@@ -234,7 +234,7 @@ def test_fp16_that_overflows_starts_again_in_fp32(tokenizer, tmp_path, capsys):
     config = toy_arguments(n_rows=4, epochs=1, precision="fp16")
 
     def overflowing():
-        model = fresh_model()
+        model = tiny_model()
         with torch.no_grad():  # inside the gated MLP, where no norm can help
             for layer in model.model.layers:
                 layer.pre_feedforward_layernorm.weight += 3000
@@ -255,7 +255,7 @@ def test_fp16_trains_as_fp32_does_where_it_holds(tokenizer, tmp_path):
     losses = []
     for precision in ("fp16", "fp32"):
         config = toy_arguments(n_rows=4, precision=precision, load_best_model_at_end=False)
-        result = train(fresh_model(), tokenizer, rows[:4], rows[4:], config, tmp_path / precision)
+        result = train(tiny_model(), tokenizer, rows[:4], rows[4:], config, tmp_path / precision)
         assert result.precision == precision
         losses.append([entry["eval_loss"] for entry in result.history if "eval_loss" in entry])
     assert losses[0] == pytest.approx(losses[1], rel=2e-2)
@@ -267,14 +267,14 @@ def test_rows_whose_labels_are_all_cut_off_are_counted(tokenizer, tmp_path):
     budget = lengths[8][1]
     short = [row for row in ROWS if len(encode_rows([row], tokenizer, "native", budget).encoded)]
     config = toy_arguments(epochs=1, max_length=budget)
-    result = train(fresh_model(), tokenizer, ROWS[:16], short, config, tmp_path / "m", recipe)
+    result = train(tiny_model(), tokenizer, ROWS[:16], short, config, tmp_path / "m", recipe)
     assert result.n_unlabelled >= 1 and result.n_train + result.n_unlabelled == 16
     with pytest.raises(TrainingError, match="a training row must carry labels, but none of 16 does"):
-        train(fresh_model(), tokenizer, ROWS[:16], short, toy_arguments(max_length=30), tmp_path / "m", recipe)
+        train(tiny_model(), tokenizer, ROWS[:16], short, toy_arguments(max_length=30), tmp_path / "m", recipe)
 
 
 def test_a_tokenizer_of_another_model_is_refused_before_anything_is_trained(tokenizer, tmp_path):
-    model = fresh_model()
+    model = tiny_model()
     model.resize_token_embeddings(300)
     with pytest.raises(
         TrainingError, match=r"every token of the rows must be among the model's 300, but '.*' has the id"
@@ -286,8 +286,8 @@ def test_a_tokenizer_with_two_tokens_more_than_the_model_trains(tokenizer, tmp_p
     larger = load_tokenizer("standin")
     larger.add_tokens(["<one_more>", "<another>"])
     config = toy_arguments(n_rows=8, epochs=1)
-    assert len(larger) > fresh_model().config.vocab_size
-    assert train(fresh_model(), larger, ROWS[:8], ROWS[8:12], config, tmp_path / "m").n_train == 8
+    assert len(larger) > tiny_model().config.vocab_size
+    assert train(tiny_model(), larger, ROWS[:8], ROWS[8:12], config, tmp_path / "m").n_train == 8
 
 
 def test_a_tokenizer_that_splits_the_marks_of_a_call_is_refused(tmp_path):
@@ -296,7 +296,7 @@ def test_a_tokenizer_that_splits_the_marks_of_a_call_is_refused(tmp_path):
             return {"input_ids": list(range(len(text)))}
 
     with pytest.raises(ModelError, match="the tokenizer must know <start_function_call> as one token, but splits it"):
-        train(fresh_model(), Splitting(), ROWS[:8], ROWS[8:12], toy_arguments(), tmp_path / "m")
+        train(tiny_model(), Splitting(), ROWS[:8], ROWS[8:12], toy_arguments(), tmp_path / "m")
 
 
 def test_rows_that_choose_the_checkpoint_are_not_those_of_the_evaluation():

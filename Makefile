@@ -25,8 +25,8 @@ real: $(VENV)/.ready  ## the same on real weights and real rows, then test-real:
 test-real: $(VENV)/.ready  ## exactness on the tuned model and rows of `make real`, about six minutes
 	$(PY) -m pytest -p no:randomly -s tests/real --real runs/real
 
-test: $(VENV)/.ready check  ## style, then all tests in two processes: units, the papermill chains, strict nbval
-	OMP_NUM_THREADS=1 $(PY) -m pytest -p no:randomly -n 2 --dist loadfile --no-loadscope-reorder
+test: $(VENV)/.ready check  ## style, then all tests in two processes: units, the papermill chains, strict nbval; the slowest are named
+	OMP_NUM_THREADS=1 $(PY) -m pytest -p no:randomly -n 2 --dist loadfile --no-loadscope-reorder --durations 25
 
 survive: $(VENV)/.ready  ## 30 kills at random moments over all stages, results equal to an unbroken run: about a quarter of an hour
 	$(PY) -m tests.survive

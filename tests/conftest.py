@@ -11,8 +11,9 @@ settings.load_profile("fgtools")
 
 
 SLOWEST = (
-    *("test_notebooks.py", "test_chains.py", "test_processes.py", "test_resume.py", "test_benchmarks.py"),
-    *("test_training.py", "test_saving.py", "test_replies.py", "test_batch.py", "test_trainer.py", "test_exits.py"),
+    *("test_notebooks.py", "test_chains.py", "test_processes.py", "test_benchmarks.py", "test_client.py"),
+    *("test_resume.py", "test_replies.py", "test_training.py", "test_preparation.py", "test_response.py"),
+    *("test_fuzz.py", "test_saving.py", "test_batch.py", "test_decoding.py", "test_main.py", "test_packaging.py"),
 )
 """The files that take longest, in their order: they start first, so that two processes end at about the same time."""
 

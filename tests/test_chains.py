@@ -84,7 +84,8 @@ def run_by_papermill(out):
     executed = out.parent / "notebooks"
     executed.mkdir()
     for stage in STAGES:
-        words = [f"{stage}.ipynb", str(executed / f"{stage}.ipynb"), "-p", "RUN_DIR", str(out), *given.get(stage, ())]
+        words = [f"{stage}.ipynb", str(executed / f"{stage}.ipynb"), "--start-timeout", "3600"]  # on a busy machine
+        words += ["-p", "RUN_DIR", str(out), *given.get(stage, ())]
         outcome = run_plainly("papermill", *words, cwd=NOTEBOOKS, kept=("FGTOOLS_TEST_",))
         assert outcome.returncode == 0, outcome.stderr[-3000:]
     return executed, ""

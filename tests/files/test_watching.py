@@ -29,7 +29,7 @@ def shell(monkeypatch):
 
 def ask_a_kernel():
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(ASK)])
-    NotebookClient(notebook, kernel_name="python3", timeout=3600).execute()
+    NotebookClient(notebook, kernel_name="python3", timeout=3600, startup_timeout=3600).execute()
     return notebook.cells[0].outputs[0].text.strip()
 
 

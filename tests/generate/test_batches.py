@@ -108,7 +108,7 @@ def test_a_common_prefix_ends_where_the_prompts_part(shared):
 @pytest.mark.parametrize("stage", ["prefill", "decode", "capture"])
 def test_memory_that_is_short_at_any_stage_loses_nothing(model, tokenizer, monkeypatch, capsys, stage):
     """More than five rows do not fit; what has ended is kept, and no reply comes twice."""
-    wanted, told = generate_replies(model, tokenizer, ROWS, max_new_tokens=32), []
+    wanted, told = generate_replies(model, tokenizer, ROWS, max_new_tokens=24), []
     calls = {"n": 0}
 
     def fail(n_rows):
@@ -128,7 +128,7 @@ def test_memory_that_is_short_at_any_stage_loses_nothing(model, tokenizer, monke
         monkeypatch.setattr(graphs, "PAYS_FROM", 1)
         monkeypatch.setattr(generate, "_decide_graphs", lambda device, is_constrained: Graphs())
         monkeypatch.setattr(Steps, "capture", lambda steps: calls.update(n=9) or fail(len(steps.ids)))
-    replies = generate_replies(model, tokenizer, ROWS, max_new_tokens=32, on_reply=lambda place, _: told.append(place))
+    replies = generate_replies(model, tokenizer, ROWS, max_new_tokens=24, on_reply=lambda place, _: told.append(place))
     said = capsys.readouterr().out
     assert replies == wanted and sorted(told) == list(range(len(ROWS)))
     if stage == "capture":  # plain steps take less: the batch goes on as it is

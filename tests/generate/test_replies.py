@@ -30,8 +30,8 @@ ROWS = build_rows(build_samples(60, 9)).rows[:12]
 
 @pytest.fixture(scope="module")
 def whole(model, tokenizer):
-    """The replies to ROWS where nothing is in the way, of 32 tokens at most."""
-    return generate_replies(model, tokenizer, ROWS, max_new_tokens=32)
+    """The replies to ROWS where nothing is in the way, of 24 tokens at most."""
+    return generate_replies(model, tokenizer, ROWS, max_new_tokens=24)
 
 
 def reply_alone(model, tokenizer, row, max_new_tokens):
@@ -44,10 +44,10 @@ def reply_alone(model, tokenizer, row, max_new_tokens):
 
 
 def test_batches_of_any_size_equal_one_row_at_a_time(model, tokenizer):
-    alone = [reply_alone(model, tokenizer, row, 32) for row in ROWS]
+    alone = [reply_alone(model, tokenizer, row, 24) for row in ROWS]
     assert len({len(encode_prompt(row, tokenizer)) for row in ROWS}) > 6
     for batch_size in (1, 5, 64):
-        assert generate_replies(model, tokenizer, ROWS, max_new_tokens=32, batch_size=batch_size) == alone
+        assert generate_replies(model, tokenizer, ROWS, max_new_tokens=24, batch_size=batch_size) == alone
 
 
 def test_cudnns_attention_is_off_for_every_token_and_on_again_afterwards(model, tokenizer, monkeypatch):
@@ -207,7 +207,7 @@ def test_memory_that_is_short_halves_the_batch_until_it_fits(
             raise kind(message)
 
     monkeypatch.setattr(KVCache, "__init__", make)
-    replies = generate_replies(model, tokenizer, ROWS, max_new_tokens=32, on_reply=told.__setitem__)
+    replies = generate_replies(model, tokenizer, ROWS, max_new_tokens=24, on_reply=told.__setitem__)
     assert replies == whole and told == dict(enumerate(whole))
     assert sizes == [12, 6, 3, 3, 3, 3]
     said = capsys.readouterr().out
@@ -230,7 +230,7 @@ def test_a_batch_that_fails_in_its_midst_keeps_what_has_ended(whole, model, toke
             yield ended
 
     monkeypatch.setattr(generate, "_answer_batch", short)
-    replies = generate_replies(model, tokenizer, ROWS, max_new_tokens=32, on_reply=lambda place, _: told.append(place))
+    replies = generate_replies(model, tokenizer, ROWS, max_new_tokens=24, on_reply=lambda place, _: told.append(place))
     assert replies == whole and sorted(told) == list(range(len(ROWS))) and sizes[:3] == [12, 6, 3]
 
 

@@ -5,9 +5,11 @@ Its rows are conversations that go on to the words after a result, so that a loo
 
 import itertools
 import json
+import os
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from fgtools.__main__ import main
 from fgtools.files import write_jsonl
@@ -45,9 +47,13 @@ def build_said_row(row, result, text):
 
 @pytest.fixture(scope="session")
 def tuned(tmp_path_factory, coverage):
-    """The folder of the tuned stand-in, made by the command that a user runs."""
-    folder = tmp_path_factory.mktemp("tuned")
-    train_on_home_tools(folder, coverage)
+    """The folder of the tuned stand-in, made by the command that a user runs; once for all processes of the tests."""
+    place = tmp_path_factory.getbasetemp()
+    folder = (place.parent if "PYTEST_XDIST_WORKER" in os.environ else place) / "tuned"
+    with FileLock(f"{folder}.lock"):
+        if not (folder / "model").is_dir():
+            folder.mkdir(exist_ok=True)
+            train_on_home_tools(folder, coverage)
     return folder / "model"
 
 

@@ -69,16 +69,16 @@ def serve(folder):
         settings = {"env": {**os.environ, "HF_HUB_OFFLINE": "1"}, "stdout": file, "stderr": file}
         server = subprocess.Popen([*command, *options], **settings)
     try:
-        for _ in range(2400):  # ten minutes: a busy machine is slow
+        for _ in range(14400):  # an hour: a busy machine is slow
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", port)) == 0:
                     break
             assert server.poll() is None, log.read_text()
             time.sleep(0.25)
-        yield openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="none", max_retries=0, timeout=1800)
+        yield openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="none", max_retries=0, timeout=3600)
     finally:
         server.terminate()
-        server.wait(600)
+        server.wait(3600)
 
 
 def start(caller, request):

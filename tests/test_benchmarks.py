@@ -25,9 +25,12 @@ from benchmarks.gpu import measure_evaluation, run_part
 from benchmarks.limits import Stopwatch, TimeLimit
 from benchmarks.profile import classify_kernel, render_profile, subtract_profiles, summarize_trace
 from benchmarks.records import TRAINING_AIMS, compare_aims, write_section
+from benchmarks.shapes import SHAPES, find_vocabulary
 from benchmarks.whole import compare_ways, read_aims, render_whole
 
 ROOT = Path(__file__).parents[1]
+TINY = {"num_hidden_layers": 2, "hidden_size": 64, "intermediate_size": 96, "vocab_size": find_vocabulary("standin")}
+"""A shape with the stand-in's vocabulary that costs less than the stand-in's own."""
 
 
 def last_object(module, *arguments):
@@ -42,6 +45,7 @@ def last_object(module, *arguments):
         patch.chdir(ROOT)
         patch.setattr(sys, "argv", [module, *map(str, arguments)])
         patch.setattr(time, "perf_counter", time.process_time)
+        patch.setitem(SHAPES, "tiny", TINY)
         try:
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", "'benchmarks.*' found in sys.modules", RuntimeWarning)
@@ -71,14 +75,14 @@ def test_a_step_of_ours_is_faster_and_its_gradients_are_equal():
 
 def test_replies_of_ours_come_faster_and_are_those_of_the_loop(tmp_path):
     kept = tmp_path / "evaluate.json"
-    options = ("--shape", "standin", "--rows", "6", "--repeats", "1", "--worst-case", "--out", str(kept))
+    options = ("--shape", "tiny", "--rows", "6", "--repeats", "1", "--worst-case", "--out", str(kept))
     options += ("--ways", "ours", "loop")
     result = last_object("benchmarks.evaluate", *options)
     assert result["identical"] is True and set(result["kinds"]) == {"shared", "unshared"}
     assert all(one["distinct_reply_tokens"] > 50 for one in result["kinds"].values())
     assert min(result["ratio"], result["ratio_unshared"]) > 1.5  # 3 to 6
     assert 0 < result["scoring_10000_seconds"] < 150  # about 1
-    assert json.loads(kept.read_text()) == {"standin": result}
+    assert json.loads(kept.read_text()) == {"tiny": result}
 
 
 def test_all_that_a_gpu_is_asked_runs_in_one_process_and_writes_as_it_goes(tmp_path):
@@ -86,7 +90,7 @@ def test_all_that_a_gpu_is_asked_runs_in_one_process_and_writes_as_it_goes(tmp_p
     sizes = "--rows 8 --eval-rows 2 --epoch-of 8 --answered 3 --steps 1".split()
     sizes += "--train-limit 3600 --evaluate-limit 3600 --total 36000".split()  # a busy machine is slow
     nowhere = ["--data", tmp_path / "rows.jsonl", "--tokenizer", tmp_path / "tokenizer"]
-    last_object("benchmarks.gpu", out, *nowhere, "--shape", "standin", "--device", "cpu", *sizes)
+    last_object("benchmarks.gpu", out, *nowhere, "--shape", "tiny", "--device", "cpu", *sizes)
     assert {"gpu.json", "evaluate.log", "whole.log", "profile.log"} <= {path.name for path in out.iterdir()}
     result = json.loads((out / "gpu.json").read_text())
     assert result["machine"]["torch"] and str(tmp_path) not in (out / "gpu.json").read_text()

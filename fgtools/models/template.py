@@ -90,11 +90,11 @@ def render_within_limits(
                 f"the chat template must render a prompt within {RENDER_SECONDS:g} seconds, but did not and was "
                 f"stopped: a loop in it does not end; {_REMEDY}"
             ) from error
-        except MemoryError as error:
+        except MemoryError:
             raise ModelError(
                 f"the chat template must render a prompt in {RENDER_BYTES / 2**30:g} GiB of memory, but asked for more "
                 f"and was stopped; {_REMEDY}"
-            ) from error
+            ) from None  # this machine has memory enough
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from fgtools.__main__ import main
 from fgtools.files import write_jsonl
 from fgtools.models import ModelError, load_tokenizer, template
 from fgtools.offline import CHECKPOINT
+from fgtools.run.exits import find_shortage
 from tests.model_folders import CASES, LOADS, change_weights, deny, outcome, poison
 from tests.test_layers import MODULES
 from tests.toys import small_rows
@@ -54,8 +55,9 @@ def test_a_rendering_leaves_the_limit_of_memory_as_it_was():
     tokenizer = load_tokenizer("standin")
     tokenizer.chat_template = "{{ 'x' * 1000000000 }}"
     if sys.platform == "linux":
-        with pytest.raises(ModelError, match=r"in 0\.5 GiB of memory"):
+        with pytest.raises(ModelError, match=r"in 0\.5 GiB of memory") as caught:
             template.render_within_limits(tokenizer, [{"role": "user", "content": "x"}], None)
+        assert not find_shortage(caught.value)  # the template is to blame, not the machine
     assert resource.getrlimit(resource.RLIMIT_AS) == before
 
 

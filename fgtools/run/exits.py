@@ -168,7 +168,7 @@ def _raise_terminated(number: int, frame: Any) -> None:
 def _say(line: str) -> None:
     """Print a line on standard error, on a line of its own."""
     _end_bars()
-    print(line, file=sys.stderr)
+    sys.stderr.write(f"{line}\n")  # one write: lines of several processes do not run into each other
 
 
 def _end_bars() -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fgtools.files import name_file, sha256_of
+from fgtools.files import FgtoolsError, name_file, sha256_of
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -27,7 +27,7 @@ _PASSING = frozenset({429, 500, 502, 503, 504})
 """Statuses after which huggingface_hub asks again by itself."""
 
 
-class UnansweredError(OSError):
+class UnansweredError(FgtoolsError, OSError):
     """A request got no answer; raised from the client's own error, which says why."""
 
 

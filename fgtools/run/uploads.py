@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from fgtools.files import FgtoolsError, is_watched
 from fgtools.run.failures import Service, classify_error, render_failure
+from fgtools.run.hub import UnansweredError
 
 WAITS = (2.0, 8.0, 30.0)
 """Seconds before the second, third and fourth try; longer where the service asks for it."""
@@ -56,6 +57,8 @@ def try_repeatedly(
     for tries, wait in enumerate((*waits, None), start=1):
         try:
             return attempt()
+        except UnansweredError as error:
+            failure = classify_error(error, secret)
         except FgtoolsError:
             raise
         except errors as error:

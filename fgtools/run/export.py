@@ -362,9 +362,11 @@ def _open_folder(model: Path, out: RunFolder, recipe: str) -> Iterator[Path]:
 
 def _read_budget(replies_path: str) -> int:
     """Return the budget of replies, which `evaluate` writes into the scores file beside them; 0 where there is none."""
+    if not replies_path:
+        return 0
     replies = Path(replies_path)
     scores = replies.with_name(replies.name.replace("replies", "scores", 1)).with_suffix(".json")
-    return int(read_json(scores).get("max_new_tokens", 0)) if replies_path and scores.is_file() else 0
+    return int(read_json(scores).get("max_new_tokens", 0)) if scores.is_file() else 0
 
 
 def require_kept(export: Mapping[str, Any]) -> None:

@@ -161,6 +161,14 @@ def test_replies_that_are_there_are_read_with_the_budget_they_had(rows, exported
     assert not (tmp_path / "replies.transformers.jsonl").exists()
 
 
+def test_without_replies_and_budget_the_model_answers_up_to_the_longest_gold(rows, tmp_path):
+    words = ["--rows", str(rows), "--types", "f32", "--out", str(tmp_path)]
+    assert main(["export", "--model", "standin", *words]) == 0
+    saved = read_json(tmp_path / "export.json")
+    assert saved["max_new_tokens"] >= 16 and saved["transformers"]["seconds"] > 0
+    assert len(read_jsonl(tmp_path / "replies.transformers.jsonl")) == 24
+
+
 def test_replies_of_other_rows_are_refused(rows, tmp_path, capsys):
     other = write_jsonl(tmp_path / "replies.jsonl", [{"row_id": "other", "reply": ""}])
     words = ["--rows", str(rows), "--replies", str(other), "--types", "f16", "--out", str(tmp_path / "out")]

@@ -38,7 +38,7 @@ check: $(VENV)/.ready
 notebooks: $(VENV)/.ready  ## execute the committed notebooks in place and put them in normal form
 	$(PY) -m tests.normal_form --execute
 
-standin: $(VENV)/.ready  ## make the offline stand-in again (about an hour on one core)
+standin: $(VENV)/.ready  ## make the offline stand-in again (two to three hours of a CPU)
 	$(PY) -m fgtools.offline.standin
 
 advisories: $(VENV)/.ready  ## known security advisories of the tested versions; asks the package index for each

@@ -21,7 +21,7 @@ os.environ.setdefault("FGTOOLS_BATCH", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 from fgtools.files import write_text
-from fgtools.metrics import Comparison, compare
+from fgtools.metrics import Comparison, Scores, compare
 from fgtools.models import load_model, load_tokenizer
 from fgtools.profiles import RECIPES, compose_banner
 from fgtools.report.figures import new_axes, plot_comparison, save_figure
@@ -34,7 +34,13 @@ from fgtools.run.training import hold_out_rows
 from fgtools.train import train, training_arguments
 
 RESULTS = Path(__file__).parents[1] / "results"
-SHOWN = ("right_tool_calls", "ast_match")
+SHOWN = {
+    "right_tool_calls": "right tool or tools, rows with a call",
+    "ast_match": "AST match, all rows",
+    "several_calls": "AST match, rows with several calls",
+    "false_calls": "false calls, rows without a call",
+}
+"""What the README's table shows of each side."""
 
 ROWS_SEED = 40
 """The seed of the rows and of their split."""
@@ -72,22 +78,34 @@ def run_seed(seed: int, prepared: Prepared, sides: Mapping[str, Sequence[Row]], 
         "comparison": compared["eval"].to_dict(),
         "unseen": compared["unseen"].to_dict(),
         "shares": {
-            side: {name: [[getattr(scores, name).k, getattr(scores, name).n] for scores in pair] for name in SHOWN}
+            side: {name: [count_share(scores, name) for scores in pair] for name in SHOWN}
             for side, pair in pairs.items()
         },
     }
 
 
+def count_share(scores: Scores, name: str) -> tuple[int, int]:
+    """Return k and n of one of SHOWN."""
+    if name != "several_calls":
+        return getattr(scores, name).k, getattr(scores, name).n
+    several = [row for row in scores.rows if row.n_gold > 1]
+    return sum(row.ast_match for row in several), len(several)
+
+
 def render_results(results: dict[str, Any]) -> str:
     """Write the Markdown table of the README from results/offline.json."""
+    runs = results["runs"]
     lines = [
-        "| seed | chance | right tool before | after | AST match before | after | unseen tools: AST before | after |",
-        "|---|---|---|---|---|---|---|---|",
+        "| | before | " + " | ".join(f"after, seed {run['seed']}" for run in runs) + " |",
+        "|---|---|" + "---|" * len(runs),
     ]
-    for run in results["runs"]:
-        shown = [*run["shares"]["eval"]["right_tool_calls"], *run["shares"]["eval"]["ast_match"]]
-        cells = [f"{k}/{n} = {k / n:.1%}" for k, n in [*shown, *run["shares"]["unseen"]["ast_match"]]]
-        lines.append(f"| {run['seed']} | {run['chance']:.1%} | " + " | ".join(cells) + " |")
+    for side, what in (("eval", ""), ("unseen", "unseen tools: ")):
+        for name, label in SHOWN.items():
+            pairs = [run["shares"][side][name] for run in runs]
+            (k, n), *_ = pairs[0]
+            cells = [f"{k}/{n} = {k / n:.0%}", *(f"{k}/{n} = {k / n:.0%}" for _, (k, n) in pairs)]
+            chance = f" (chance {runs[0]['chance']:.0%})" if (side, name) == ("eval", "right_tool_calls") else ""
+            lines.append(f"| {what}{label}{chance} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 

@@ -237,13 +237,13 @@ REAL = "real"  # what MODEL calls Gemma 3 270M, fetched and built by `run`: docs
 REAL_MARK = "real.json"  # the file of that model's folder that says what it was built from
 STANDIN = "standin"  # what MODEL calls the small model that comes with the package
 
-STANDIN_SHAPE = {"model_type": "gemma3_text", "hidden_size": 64, "num_hidden_layers": 4, "vocab_size": 2177}
+STANDIN_SHAPE = {"model_type": "gemma3_text", "hidden_size": 96, "num_hidden_layers": 6, "vocab_size": 2680}
 """What its config.json says; a folder with the same values holds the stand-in, or a tuned copy of it."""
 
 STANDIN_NUMBERS: dict[str, Any] = {
-    "learning_rate": 3e-3,  # the stand-in is some 700 times smaller than FunctionGemma: 5e-5 would not move it
-    "epochs": 4,
-    "batch_size": 16,  # all rows of a step fit in one micro-batch
+    "learning_rate": 3e-3,  # the stand-in is some 280 times smaller than FunctionGemma: 5e-5 would not move it
+    "epochs": 2,  # more of them forget more of what it knows about other tools: docs/standin.md
+    "batch_size": 16,  # rows of a step; how many are computed at once is planned from the lengths
     "accumulation_steps": 1,
     "gradient_checkpointing": False,  # its activations fit any memory
 }

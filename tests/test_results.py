@@ -7,6 +7,7 @@ from benchmarks.evaluate import render_results as render_speed
 from benchmarks.evaluate import render_ways
 from benchmarks.profile import render_profile
 from benchmarks.seeds import render_results
+from benchmarks.standin import render_trials
 from benchmarks.train import render_results as render_training
 from benchmarks.whole import render_whole
 from fgtools.report.layout import render_markdown_table
@@ -26,9 +27,20 @@ def test_three_seeds_were_run_and_every_one_shows_a_lift_above_chance():
     assert len(runs) >= 3 and len({run["seed"] for run in runs}) == len(runs)
     for run in runs:
         (before, n), (after, _) = run["shares"]["eval"]["right_tool_calls"]
-        assert run["chance"] < before / n < after / n
+        assert run["chance"] < before / n < 0.8 and after / n >= 0.9
         (_, _), (matched, total) = run["shares"]["eval"]["ast_match"]
-        assert matched / total >= 0.5
+        assert matched / total >= 0.8
+        (_, _), (several, n_several) = run["shares"]["eval"]["several_calls"]
+        assert several / n_several >= 0.6
+        (_, _), (called, n_silent) = run["shares"]["eval"]["false_calls"]
+        assert called / n_silent <= 0.25
+        (before, _), (after, _) = run["shares"]["unseen"]["right_tool_calls"]
+        assert after >= before
+
+
+def test_the_page_of_the_stand_in_shows_the_trials_of_their_results_file():
+    results = json.loads((ROOT / "results" / "standin.json").read_text())
+    assert render_trials(results) in (ROOT / "docs" / "standin.md").read_text(encoding="utf-8")
 
 
 def test_the_training_page_shows_the_table_of_its_results_file():

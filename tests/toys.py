@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,58 @@ def fresh_model() -> Any:
     from fgtools.models import load_model
 
     return load_model("standin", device="cpu", quiet=True)
+
+
+def senseless_model(tokenizer: Any) -> Any:
+    """Build a model of the stand-in's shape with random weights, whose head prefers marks of calls to all words.
+
+    Left alone it writes nothing that is in the grammar; held to the grammar it comes to the end of most calls.
+    """
+    import torch
+
+    from fgtools.calls.tokens import END_CALL, ESCAPE, START_CALL, START_RESPONSE
+
+    model = fresh_model()
+    torch.manual_seed(3)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.normal_(0, 0.06 if weight.dim() > 1 else 0.3)
+        head = torch.nn.Linear(model.config.hidden_size, model.config.vocab_size)
+        head.weight.copy_(model.lm_head.weight)
+        head.bias.zero_()
+        head.bias[tokenizer.convert_tokens_to_ids([START_CALL, END_CALL, ESCAPE, "}", ","])] = 2.0
+        head.bias[tokenizer.convert_tokens_to_ids(START_RESPONSE)] = 3.0
+    model.lm_head = head
+    return model
+
+
+def save_odd_model(folder: Path) -> Path:
+    """Save a random model with the stand-in's tokenizer, whose attention is not laid out as the stand-in's.
+
+    Scores are scaled by 8 with heads of 32, every second one of four layers attends to the whole text, and no norm is
+    left at its start, so that a conversion which takes any of these from Gemma 3's defaults computes something else.
+
+    Args:
+        folder: A folder that is not there yet.
+
+    Returns:
+        The folder.
+    """
+    import torch
+    from transformers import Gemma3ForCausalLM, Gemma3TextConfig
+
+    shutil.copytree(CHECKPOINT, folder)
+    config = Gemma3TextConfig.from_pretrained(CHECKPOINT).to_dict()
+    layers = ["sliding_attention", "full_attention"] * 2
+    sizes = {"hidden_size": 64, "intermediate_size": 192, "num_hidden_layers": 4, "layer_types": layers}
+    torch.manual_seed(3)
+    model = Gemma3ForCausalLM(Gemma3TextConfig(**{**config, **sizes, "query_pre_attn_scalar": 8}))
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if name.endswith("norm.weight"):
+                weight.normal_(0, 0.3)
+    model.save_pretrained(folder)
+    return folder
 
 
 def tiny_model(n_layers: int = 2) -> Any:

@@ -65,7 +65,7 @@ def identify_base(name: str, config: Mapping[str, Any]) -> BaseModel:
     """
     licence, public = find_licence(config), _public_name(name)
     if is_standin(name) or licence == APACHE:
-        note = "It was pretrained by this project on made-up tools, some 700 times smaller than FunctionGemma."
+        note = "It was pretrained by this project on made-up tools, some 280 times smaller than FunctionGemma."
         return BaseModel(public, "Offline stand-in (a toy model)", "", APACHE, note)
     if (Path(name) / REAL_MARK).is_file():
         note = (

@@ -3,7 +3,7 @@
 Knows Gemma 3's text architecture as llama.cpp stores it, and the package gguf, which turns quantised weights back into
 numbers; not tokenizers (`gguf_vocabulary`). transformers' own reader of GGUF (5.23) is not used: it takes the
 pattern of the layers, the scale of attention, and the local base and scaling of positions from Gemma 3's defaults where
-the file says otherwise, so that the exported stand-in gives other logits.
+the file says otherwise. The exported stand-in gives other logits, since its heads are 32 wide and not 256.
 
 llama.cpp's facts: norms are stored plus one; scores of attention are divided by the root of head_dim (by that of
 hidden_size / heads in the 27B model); every sixth layer attends to the whole text, and positions of the others have
@@ -159,7 +159,7 @@ def build_config(header: GgufHeader, path: Path) -> Gemma3TextConfig:
         **fields,
         # llama.cpp knows the 27B model by its layers
         query_pre_attn_scalar=fields["hidden_size"] // fields["num_attention_heads"] if layers == 62 else width,
-        layer_types=_list_layer_types(said.get(_PATTERN, 6), layers),
+        layer_types=_list_layer_types(said.get(_PATTERN, 6), layers, path),
         rope_parameters=_build_rope(said, path),
         final_logit_softcapping=_shorten(said.get(_SOFT_CAP, 0)) or None,
         tie_word_embeddings=all(tensor.name != _HEAD for tensor in header.tensors),
@@ -172,14 +172,22 @@ def _shorten(value: Any) -> Any:
     return float(str(numpy.float32(value))) if isinstance(value, float) else value
 
 
-def _list_layer_types(pattern: Any, layers: int) -> list[str]:
+def _list_layer_types(pattern: Any, layers: int, path: Path) -> list[str]:
     """Return the attention of every layer.
 
     Args:
         pattern: n where every n-th layer attends to the whole text, or for every layer whether it does not.
         layers: How many there are.
+        path: The file, for errors.
     """
-    sliding = pattern if isinstance(pattern, tuple) else [(number + 1) % pattern > 0 for number in range(layers)]
+    listed = isinstance(pattern, tuple)
+    if len(pattern) != layers if listed else not isinstance(pattern, int) or pattern < 1:
+        got = f"{len(pattern)} of them" if listed else repr(pattern)
+        raise ModelError(
+            f"{path.name} must have under {_PATTERN} for each of {layers} layers whether it attends to a window, or a "
+            f"whole n from 1, got {got}: convert the model again with llama.cpp's convert_hf_to_gguf.py"
+        )
+    sliding = pattern if listed else [(number + 1) % pattern > 0 for number in range(layers)]
     return ["sliding_attention" if is_sliding else "full_attention" for is_sliding in sliding]
 
 

@@ -123,18 +123,22 @@ def build_request(tool: Tool, side: str, draw: random.Random) -> Request:
     used: set[str] = set()
 
     def fill(slot: re.Match[str]) -> str:
-        surface, value = _draw_value(parameters[slot.group(1)], used, draw)
-        *outer, last = slot.group(1).split(".")
-        place = arguments
-        for key in outer:
-            place = place.setdefault(key, {})
-        place[last] = value
+        surface, value = draw_value(parameters[slot.group(1)], used, draw)
+        place_value(arguments, slot.group(1), value)
         return surface
 
     return Request(_SLOT.sub(fill, wording), tool, arguments)
 
 
-def _draw_value(parameter: Parameter, used: set[str], draw: random.Random) -> tuple[str, Any]:
+def place_value(arguments: dict[str, Any], name: str, value: Any) -> None:
+    """Put a value under a parameter's name, whose dots lead into objects; `arguments` is changed."""
+    *outer, last = name.split(".")
+    for key in outer:
+        arguments = arguments.setdefault(key, {})
+    arguments[last] = value
+
+
+def draw_value(parameter: Parameter, used: set[str], draw: random.Random) -> tuple[str, Any]:
     """Draw a value, as the request words it and as the call passes it; the texts of one request all differ."""
     kind, pool = parameter.kind, parameter.pool
     if kind == "integer":
@@ -153,6 +157,9 @@ def _draw_value(parameter: Parameter, used: set[str], draw: random.Random) -> tu
     if kind == "enum":
         word = draw.choice(pool.split("|"))
         return word, word
+    if pool == "pair":
+        value = " ".join(draw.sample(load_pools()["any"], 2))
+        return value, value
     free = [value for value in load_pools()[pool] if value not in used]
     if kind == "list":
         values = draw.sample(free, draw.randint(1, 3))

@@ -16,6 +16,10 @@ from fgtools.offline.catalogue import Request, Tool, build_request, build_schema
 from fgtools.offline.curriculum import REFUSALS, SMALL_TALK
 
 EVAL_SHARE, UNSEEN_SHARE = 0.10, 0.05
+SCENARIOS = {"single_turn": 56, "multi_turn": 12, "multi_step": 14, "relevance": 18}
+"""Percent of the rows; in relevance rows no offered tool fits."""
+NEAR = 0.5
+"""Share of the rows that offer a near miss: a tool of the domain of the one that the request is about."""
 
 THOUGHTS = (
     "the user asks for something a tool can do",
@@ -77,11 +81,11 @@ def build_samples(n_rows: int = 3000, seed: int = 40, *, wordings: str = "eval")
 
 
 def _build_row(tools: tuple[Tool, ...], side: str, wordings: str, draw: random.Random) -> dict[str, Any]:
-    scenario = draw.choices(["single_turn", "multi_turn", "multi_step", "relevance"], [62, 12, 14, 12])[0]
+    scenario = draw.choices([*SCENARIOS], [*SCENARIOS.values()])[0]
     offered = _offer(tools, draw)
     if scenario == "relevance":
-        elsewhere = [tool for tool in tools if tool.domain not in {one.domain for one in offered}]
-        requests = [build_request(draw.choice(elsewhere), wordings, draw)]
+        asked, offered = _withhold(tools, offered, draw)
+        requests = [build_request(asked, wordings, draw)]
         answers = [("gpt", _think(draw.choice(REFUSALS), draw))]
     else:
         count = min(draw.choice([2, 2, 3]), len(offered)) if scenario == "multi_step" else 1
@@ -112,14 +116,26 @@ def _build_row(tools: tuple[Tool, ...], side: str, wordings: str, draw: random.R
 
 
 def _offer(tools: tuple[Tool, ...], draw: random.Random) -> list[Tool]:
-    """Draw two to four tools; the first is asked for, and with probability one half another is of the same domain."""
+    """Draw two to four tools; the first is asked for, and with probability NEAR another is of the same domain."""
     first = draw.choice(tools)
     near = [tool for tool in tools if tool.domain == first.domain and tool is not first]
     offered = [first]
-    if near and draw.random() < 0.5:
+    if near and draw.random() < NEAR:
         offered.append(draw.choice(near))
     others = [tool for tool in tools if tool not in offered]
     return offered + draw.sample(others, draw.randint(2, 4) - len(offered))
+
+
+def _withhold(tools: tuple[Tool, ...], offered: list[Tool], draw: random.Random) -> tuple[Tool, list[Tool]]:
+    """Return a tool to ask for that is not offered, and the offered ones, with probability NEAR with a near miss."""
+    domain = offered[0].domain
+    near = [tool for tool in tools if tool.domain == domain and tool is not offered[0]]
+    if near and draw.random() < NEAR:
+        asked = draw.choice(near)
+        others = [tool for tool in tools if tool is not asked and tool not in offered]
+        return asked, [draw.choice(others) if tool is asked else tool for tool in offered]
+    elsewhere = [tool for tool in tools if tool.domain not in {one.domain for one in offered}]
+    return draw.choice(elsewhere), offered
 
 
 def _think(answer: str, draw: random.Random) -> str:

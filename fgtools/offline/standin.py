@@ -1,12 +1,13 @@
 """The script that makes the offline stand-in: tokenizer, model, pretraining (`python -m fgtools.offline.standin`).
 
-The stand-in is a real Gemma3ForCausalLM with FunctionGemma's control tokens, some 700 times smaller. It has seen
+The stand-in is a real Gemma3ForCausalLM with FunctionGemma's control tokens, some 280 times smaller. It has seen
 made-up tools only (`curriculum`), never the catalogue's. Its figures say nothing about FunctionGemma.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import math
 import random
@@ -16,11 +17,9 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from statistics import fmean
-from typing import Any
 
 import torch
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, processors
-from torch.nn.utils.rnn import pad_sequence
 from transformers import (
     Gemma3ForCausalLM,
     Gemma3TextConfig,
@@ -28,19 +27,25 @@ from transformers import (
     HfArgumentParser,
     PreTrainedTokenizerFast,
 )
-from transformers.utils.chat_template_utils import render_jinja_template
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from fgtools.calls import render_calls, row_calls
 from fgtools.calls.tokens import BOS, CONTROL_IDS, END_TURN, EOS, PAD, START_RESPONSE, START_TURN
+from fgtools.files import InputError, write_parts
 from fgtools.offline import CHECKPOINT
 from fgtools.offline.catalogue import read_text
 from fgtools.offline.curriculum import build_rows, load_endings, load_words
+from fgtools.offline.shared_prompts import Batch, attend_to_prompt, build_batch, encode
 from fgtools.profiles import DEVELOPER_TEXT
 
 FIXED_IDS = {**CONTROL_IDS, "\n": 107}
 """FunctionGemma's ids of its control tokens, which the stand-in keeps."""
 
 HEADS, HEAD_DIM = 4, 32
+
+LOG_STEPS, SAVE_STEPS = 100, 500
+
+STATE = "state.pt"
+"""The file of a checkpoint that is not done: what its training needs to go on."""
 
 SPECIAL = (PAD, EOS, BOS, "<unk>", START_RESPONSE, START_TURN, END_TURN)
 """The control tokens that FunctionGemma's tokenizer flags as special; the call marks are not."""
@@ -105,12 +110,12 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def build_model(vocabulary: int, hidden: int, layers: int) -> Gemma3ForCausalLM:
-    """Build the untrained stand-in.
+    """Build the untrained stand-in, with Gemma 3's own scaling of scores and pattern of layers.
 
     Args:
         vocabulary: Tokens of its tokenizer.
         hidden: Width.
-        layers: Layers; every second one attends to everything, the others to 512 tokens.
+        layers: Layers; every sixth one attends to everything, the others to 512 tokens.
 
     Returns:
         The model, in fp32.
@@ -123,9 +128,8 @@ def build_model(vocabulary: int, hidden: int, layers: int) -> Gemma3ForCausalLM:
         num_attention_heads=HEADS,
         num_key_value_heads=1,
         head_dim=HEAD_DIM,
-        query_pre_attn_scalar=8,  # with queries and keys of length sqrt(32), scores up to 11: enough to single one out
+        query_pre_attn_scalar=HEAD_DIM,
         sliding_window=512,
-        layer_types=["sliding_attention", "full_attention"] * (layers // 2),
         max_position_embeddings=32768,
         initializer_range=0.06,  # at this width the usual 0.02 learns to copy much later
     )
@@ -148,6 +152,8 @@ def _initialize(model: Gemma3ForCausalLM) -> None:
         layer.post_attention_layernorm.weight.fill_(-0.7)  # Gemma stores the scale's offset from 1
         layer.post_feedforward_layernorm.weight.fill_(-0.7)
         attention = layer.self_attn
+        for norm in (attention.q_norm, attention.k_norm):
+            norm.weight.fill_(2**0.5 - 1)  # scores up to 2 * sqrt(32) = 11: enough to single one token out
         keys, values = (0.35 * torch.nn.init.orthogonal_(torch.empty(HEAD_DIM, width)) for _ in range(2))
         attention.k_proj.weight.copy_(keys)
         attention.v_proj.weight.copy_(values)
@@ -157,107 +163,138 @@ def _initialize(model: Gemma3ForCausalLM) -> None:
 
 @dataclass(frozen=True)
 class Pretraining:
-    """The numbers of the pretraining; all of them are in the checkpoint's standin.json."""
+    """The numbers of the pretraining; all of them are in the checkpoint's standin.json.
+
+    Once the stand-in chooses and copies, the first token of every answer counts for several (`decisions_after`,
+    `decision_weight`): at equal weights it chose well, and still declined nothing.
+    """
 
     seed: int = 7
-    steps: int = 6500
-    sequences_per_step: int = 8
+    steps: int = 15000
+    prompts_per_step: int = 3
+    requests_per_prompt: int = 12
     learning_rate: float = 4e-3
     easy_steps: int = 600
     mixed_steps: int = 1200
-    least_ease: float = 0.15
-    hidden: int = 64
-    layers: int = 4
-
-
-def encode(
-    rows: Sequence[dict[str, Any]], tokenizer: PreTrainedTokenizerFast, template: str
-) -> tuple[list[int], list[int]]:
-    """Return token ids and labels of rows with the same tools: one prompt, then one request after the other.
-
-    Declarations are most of a prompt, so several requests on them teach more per token than one.
-    """
-    texts, _ = render_jinja_template(
-        conversations=[rows[0]["messages"]],
-        tools=rows[0]["tools"],
-        chat_template=template,
-        add_generation_prompt=True,
-        bos_token=BOS,
-    )
-    ids: list[int] = []
-    labels: list[int] = []
-    for index, row in enumerate(rows):
-        request = row["messages"][-1]["content"]
-        turn = f"{START_TURN}user\n{request}{END_TURN}\n{START_TURN}model\n"
-        completion = render_calls(row_calls(row)) + START_RESPONSE if row["gold"] else row["reply"] + END_TURN
-        for text, supervised in ((turn if index else texts[0], False), (completion, True)):
-            piece = tokenizer.backend_tokenizer.encode(text, add_special_tokens=False).ids
-            ids += piece
-            labels += piece if supervised else [-100] * len(piece)
-    return ids, labels
+    least_ease: float = 0.12
+    decisions_after: int = 5500
+    decision_weight: float = 6.0
+    hidden: int = 96
+    layers: int = 6
 
 
 class PretrainingRows(torch.utils.data.IterableDataset):
-    """Batches of made-up sequences: `sequences_per_step` of about one length each, padded."""
+    """Batches of made-up rows: prompts whose requests are of about one length; the first `done` are left out."""
 
-    def __init__(self, numbers: Pretraining) -> None:
-        self.numbers = numbers
+    def __init__(self, numbers: Pretraining, done: int = 0) -> None:
+        self.numbers, self.done = numbers, done
 
-    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    def __iter__(self) -> Iterator[Batch]:
         tokenizer, template = build_tokenizer(), read_text("chat_template.jinja")
         draw = random.Random(self.numbers.seed)
-        size, window = self.numbers.sequences_per_step, 16
+        size, window = self.numbers.prompts_per_step, 16
         for start in range(0, self.numbers.steps, window):
             ease = 1.0 - max(0, start - self.numbers.easy_steps) / self.numbers.mixed_steps
             ease = max(ease, self.numbers.least_ease)
-            encoded = [encode(build_rows(draw, ease), tokenizer, template) for _ in range(size * window)]
-            encoded.sort(key=lambda pair: len(pair[0]))
-            batches = [encoded[index : index + size] for index in range(0, len(encoded), size)]
-            draw.shuffle(batches)
-            for batch in batches[: self.numbers.steps - start]:
-                ids, labels = ([torch.tensor(one) for one in side] for side in zip(*batch, strict=True))
-                yield pad_sequence(ids, batch_first=True), pad_sequence(labels, batch_first=True, padding_value=-100)
+            rows = [build_rows(draw, ease, self.numbers.requests_per_prompt) for _ in range(size * window)]
+            order = list(range(window))
+            draw.shuffle(order)
+            if start + window <= self.done:
+                continue
+            prompts = [encode(one, tokenizer, template) for one in rows]
+            prompts.sort(key=lambda prompt: (max(len(ids) for ids, _ in prompt.requests), len(prompt.ids)))
+            places = order[max(0, self.done - start) : self.numbers.steps - start]
+            for place in places:
+                yield build_batch(prompts[place * size : (place + 1) * size])
 
 
 def completion_loss(
-    model: Gemma3ForCausalLM, inputs: torch.Tensor, labels: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the mean loss over the completions' tokens, and the share of them predicted right."""
-    states = model.model(input_ids=inputs, use_cache=False).last_hidden_state[:, :-1]
-    wanted = labels[:, 1:] != -100
-    logits, targets = model.lm_head(states[wanted]), labels[:, 1:][wanted]
-    return torch.nn.functional.cross_entropy(logits, targets), (logits.argmax(-1) == targets).float().mean()
+    model: Gemma3ForCausalLM, batch: Batch, decision_weight: float = 1.0
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return the loss over the completions' tokens, its plain mean, and the share of them predicted right.
+
+    Args:
+        model: The model.
+        batch: The prompts and their requests.
+        decision_weight: How much the first token of an answer counts, which decides whether it is a call; others
+            count 1.
+    """
+    masks = dict.fromkeys(("full_attention", "sliding_attention"), batch)  # no prompt is longer than the window
+    states = model.model(input_ids=batch.ids, position_ids=batch.positions, attention_mask=masks, use_cache=False)
+    wanted = batch.labels[:, 1:] != -100
+    first = wanted & (batch.labels[:, :-1] == -100)
+    logits = model.lm_head(states.last_hidden_state[:, :-1][wanted])
+    targets = batch.labels[:, 1:][wanted]
+    losses = torch.nn.functional.cross_entropy(logits, targets, reduction="none")
+    weights = 1 + (decision_weight - 1) * first[wanted]
+    right = (logits.argmax(-1) == targets).float().mean()
+    return (weights * losses).sum() / weights.sum(), losses.detach().mean(), right
 
 
 def pretrain(numbers: Pretraining, folder: Path) -> None:
     """Build the checkpoint: train the stand-in on made-up rows and save it with its tokenizer.
 
+    A training that was stopped goes on where it was last saved, and ends as if it had not been.
+
     Args:
         numbers: Steps, seed, sizes.
-        folder: Where the checkpoint goes; written every 500 steps.
+        folder: Where the checkpoint goes; written every SAVE_STEPS steps, with the state of the optimizers until the
+            training is done.
     """
     torch.manual_seed(numbers.seed)
     tokenizer = build_tokenizer()
     model = build_model(len(tokenizer), numbers.hidden, numbers.layers)
+    ALL_ATTENTION_FUNCTIONS.register("prompt", attend_to_prompt)
+    model.set_attn_implementation("prompt")
     optimizers = _build_optimizers(model, numbers.learning_rate)
-    loader = torch.utils.data.DataLoader(PretrainingRows(numbers), batch_size=None, num_workers=1, prefetch_factor=8)
-    started, losses, hits = time.perf_counter(), [], []
-    for step, (inputs, labels) in enumerate(loader):
-        loss, right = completion_loss(model, inputs, labels)
+    done, before, log = _load_state(folder / STATE, numbers, model, optimizers)
+    rows = PretrainingRows(numbers, done)
+    loader = torch.utils.data.DataLoader(rows, batch_size=None, num_workers=1, prefetch_factor=8)
+    started, losses, hits = time.perf_counter() - before, [], []
+    for step, batch in enumerate(loader, start=done + 1):
+        weight = numbers.decision_weight if step > numbers.decisions_after else 1.0
+        loss, plain, right = completion_loss(model, batch, weight)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimizer, peak in optimizers:
-            optimizer.param_groups[0]["lr"] = peak * _schedule(step, numbers.steps)
+            optimizer.param_groups[0]["lr"] = peak * _schedule(step - 1, numbers.steps)
             optimizer.step()
             optimizer.zero_grad()
-        losses.append(loss.item())
+        losses.append(plain.item())
         hits.append(right.item())
-        if (step + 1) % 100 == 0:
-            figures = f"loss {fmean(losses):.4f}  token accuracy {fmean(hits):.4f}"
-            print(f"step {step + 1:>6}  {figures}  {time.perf_counter() - started:.0f} s", flush=True)
+        if step % LOG_STEPS == 0:
+            log.append((step, *(round(fmean(one), 4) for one in (losses, hits)), round(time.perf_counter() - started)))
+            print("step {:>6}  loss {:.4f}  token accuracy {:.4f}  {} s".format(*log[-1]), flush=True)
             losses, hits = [], []
-        if (step + 1) % 500 == 0 or step + 1 == numbers.steps:
-            save(model, tokenizer, numbers, step + 1, folder)
+        if step % SAVE_STEPS == 0 or step == numbers.steps:
+            save(model, tokenizer, numbers, step, log, folder)
+            states = [optimizer.state_dict() for optimizer, _ in optimizers]
+            whole = {**vars(numbers), "done": step, "log": log, "model": model.state_dict(), "optimizers": states}
+            buffer = io.BytesIO()
+            torch.save(whole, buffer)
+            write_parts(folder / STATE, [buffer.getbuffer()])
+    (folder / STATE).unlink()
+
+
+def _load_state(
+    file: Path,
+    numbers: Pretraining,
+    model: Gemma3ForCausalLM,
+    optimizers: Sequence[tuple[torch.optim.Optimizer, float]],
+) -> tuple[int, int, list[tuple[int, float, float, int]]]:
+    """Load what a stopped training left; return its steps, seconds and log, or 0, 0 and no log where there is none."""
+    if not file.exists():
+        return 0, 0, []
+    state = torch.load(file, weights_only=True)
+    other = {name: state[name] for name, value in vars(numbers).items() if state[name] != value}
+    if other:
+        raise InputError(f"{file} must be of a training with the same numbers, got {other}: delete it to begin anew")
+    model.load_state_dict(state["model"])
+    for (optimizer, _), saved in zip(optimizers, state["optimizers"], strict=True):
+        optimizer.load_state_dict(saved)
+    log = [tuple(entry) for entry in state["log"]]
+    print(f"going on after step {state['done']} of {numbers.steps}", flush=True)
+    return state["done"], log[-1][-1] if log else 0, log
 
 
 def _build_optimizers(model: Gemma3ForCausalLM, learning_rate: float) -> list[tuple[torch.optim.Optimizer, float]]:
@@ -278,12 +315,26 @@ def _schedule(step: int, steps: int) -> float:
 
 
 def save(
-    model: Gemma3ForCausalLM, tokenizer: PreTrainedTokenizerFast, numbers: Pretraining, steps: int, folder: Path
+    model: Gemma3ForCausalLM,
+    tokenizer: PreTrainedTokenizerFast,
+    numbers: Pretraining,
+    steps: int,
+    log: Sequence[tuple[int, float, float, int]],
+    folder: Path,
 ) -> None:
-    """Write the checkpoint and, beside it, what it was made from."""
+    """Write the checkpoint and, beside it, what it was made from and its log.
+
+    Args:
+        model: The model.
+        tokenizer: Its tokenizer.
+        numbers: The numbers of the pretraining.
+        steps: Steps that are done.
+        log: By hundred steps the step, mean loss, share of the answers' tokens that are right, and seconds so far.
+        folder: Where to.
+    """
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    sources = ("curriculum.py", "words.txt", "pools.txt", "catalogue.txt", "chat_template.jinja")
+    sources = ("curriculum.py", "words.txt", "topics.txt", "pools.txt", "catalogue.txt", "chat_template.jinja")
     facts = {
         **vars(numbers),
         "steps_done": steps,
@@ -291,7 +342,9 @@ def save(
         "versions": {name: metadata.version(name) for name in ("torch", "transformers", "tokenizers")},
         "sources": {name: hashlib.sha256(read_text(name).encode()).hexdigest() for name in sources},
     }
-    (folder / "standin.json").write_text(json.dumps(facts, indent=1) + "\n")
+    lines = ",\n  ".join(map(json.dumps, log))
+    text = json.dumps(facts, indent=1).removesuffix("\n}") + f',\n "log": [\n  {lines}\n ]\n}}\n'
+    (folder / "standin.json").write_text(text)
 
 
 def main() -> None:

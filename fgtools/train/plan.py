@@ -38,7 +38,7 @@ from fgtools.train.arguments import TrainingError, copy_arguments, default_metri
 from fgtools.train.saving import Saving, Sizes, measure_room, plan_saving
 
 CPU_ACTIVATIONS = 96 * 2**20
-"""Bytes of activations of one micro-batch on a CPU: room for some 16 rows of the stand-in."""
+"""Bytes of activations of one micro-batch on a CPU: room for some six rows of the offline sample in the stand-in."""
 
 CPU_TOKENS = 600
 """Tokens of one micro-batch on a CPU, where CPU_ACTIVATIONS has room for fewer. In FunctionGemma's shape every

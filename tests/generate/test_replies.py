@@ -256,7 +256,7 @@ def test_a_batch_holds_what_fits_the_memory(model, tokenizer, monkeypatch):
         lambda inner, prompts, *rest: sizes.append(len(prompts)) or plain(inner, prompts, *rest),
     )
     lengths = sorted(len(encode_prompt(row, tokenizer)) for row in ROWS)
-    fits_three = 2 * 4 * 32 * 4 * 3 * (lengths[-1] + 16)  # bytes of the stand-in's keys and values, the longest rows
+    fits_three = 2 * 6 * 32 * 4 * 3 * (lengths[-1] + 16)  # bytes of the stand-in's keys and values, the longest rows
     monkeypatch.setattr(batches, "CPU_CACHE_BYTES", fits_three)
     assert generate_replies(model, tokenizer, ROWS, max_new_tokens=16) == whole
     assert sum(sizes) == len(ROWS) and min(sizes[:-1]) >= 3 and 1 < len(sizes) <= 4

@@ -19,7 +19,7 @@ from fgtools.models.load import describe_gguf, find_model
 from fgtools.offline import CHECKPOINT
 from fgtools.serve.gguf import write_gguf
 from fgtools.serve.vocabulary import build_vocabulary
-from tests.toys import SHARED, fresh_model, small_rows
+from tests.toys import SHARED, fresh_model, save_odd_model, small_rows
 
 FILE = Path("x.gguf")
 
@@ -44,11 +44,16 @@ def spoil(f32, monkeypatch):
     return change
 
 
+def compute_logits(model):
+    """Return the logits of random texts."""
+    ids = torch.randint(0, model.config.vocab_size, (4, 60), generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        return model(ids).logits
+
+
 def test_a_file_without_rounding_gives_the_same_logits_and_the_same_replies(f32, model, tokenizer):
     loaded, rows = load_model(f32, device="cpu", quiet=True), small_rows(60, 6)
-    ids = torch.randint(0, 2177, (4, 60), generator=torch.Generator().manual_seed(1))
-    with torch.inference_mode():
-        assert torch.equal(loaded(ids).logits, model(ids).logits)
+    assert compute_logits(loaded).equal(compute_logits(model))
     own = generate_replies(loaded, load_tokenizer(f32), rows, max_new_tokens=48)
     assert own == generate_replies(model, tokenizer, rows, max_new_tokens=48)
     assert loaded.generation_config.eos_token_id == [1, 50, 106] and not loaded.training
@@ -57,11 +62,19 @@ def test_a_file_without_rounding_gives_the_same_logits_and_the_same_replies(f32,
 def test_the_config_is_the_models_own(f32):
     own = AutoModelForCausalLM.from_pretrained(CHECKPOINT).config.to_dict()
     read = load_model(f32, device="cpu", quiet=True).config.to_dict()
-    # the scale of attention lies in the norm of the queries; the others say nothing of a trained model
-    other = {"query_pre_attn_scalar", "initializer_range", "architectures", "_name_or_path"}
+    other = {"initializer_range", "architectures", "_name_or_path"}  # they say nothing of a trained model
     assert {name for name in own if own[name] != read[name]} <= other
     assert read["rope_parameters"]["sliding_attention"] == {"rope_type": "default", "rope_theta": 10000.0}
-    assert read["layer_types"] == ["sliding_attention", "full_attention"] * 2 and read["rms_norm_eps"] == 1e-6
+    assert read["layer_types"] == ["sliding_attention"] * 5 + ["full_attention"] and read["rms_norm_eps"] == 1e-6
+
+
+def test_another_scale_of_attention_and_another_pattern_of_layers_come_back(tmp_path):
+    """The scale lies in the norm of the queries, so the config names Gemma 3's own; the logits are the same."""
+    own = AutoModelForCausalLM.from_pretrained(save_odd_model(tmp_path / "odd"))
+    read = load_model(write_gguf(tmp_path / "odd", tmp_path / "odd.gguf", "f32").path, device="cpu", quiet=True)
+    assert read.config.layer_types == own.config.layer_types == ["sliding_attention", "full_attention"] * 2
+    assert (own.config.query_pre_attn_scalar, read.config.query_pre_attn_scalar) == (8, 32)
+    assert compute_logits(read).equal(compute_logits(own))
 
 
 @pytest.mark.parametrize("kind", ["bf16", "f16"])
@@ -71,7 +84,7 @@ def test_halves_are_taken_as_they_are(tmp_path, kind):
     for name, weight in load_gguf_model(path, torch.float32).state_dict().items():
         if "norm" not in name:
             assert weight.dtype == torch.float32 and torch.equal(weight, own[name].to(dtype).float()), name
-        elif "q_norm" not in name:
+        else:
             assert torch.equal(weight, own[name] + 1 - 1), name
     assert "none is quantised, so they are taken as they are" in describe_gguf(path)
 
@@ -80,7 +93,7 @@ def test_quantised_weights_are_turned_back_in_pieces_and_it_is_said_what_was_los
     import gguf
 
     path = write_gguf(CHECKPOINT, tmp_path / "small.gguf", "q4_0").path
-    monkeypatch.setattr("fgtools.models.gguf._NUMBERS_AT_ONCE", 64 * 10)
+    monkeypatch.setattr("fgtools.models.gguf._NUMBERS_AT_ONCE", 96 * 10)
     loaded = load_model(path, device="cpu")
     for tensor in gguf.GGUFReader(path).tensors:
         if tensor.name in ("token_embd.weight", "blk.2.ffn_down.weight"):
@@ -90,7 +103,7 @@ def test_quantised_weights_are_turned_back_in_pieces_and_it_is_said_what_was_los
             wanted = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
             assert (loaded.state_dict()[name].numpy() == wanted).all()
     printed = capsys.readouterr().out
-    assert "small.gguf: weights 62.0% Q4_0, 37.7% Q8_0, 0.4% F32; turned back into fp32, without the fine" in printed
+    assert "small.gguf: weights 72.4% Q4_0, 27.3% Q8_0, 0.3% F32; turned back into fp32, without the fine" in printed
     assert "replies stop at ids 1, 50, 106; chat template: the file's" in printed
     assert "cpu, float32: no GPU is visible" in printed
     load_model(path, device="cpu", quiet=True)
@@ -114,14 +127,14 @@ def test_positions_may_be_scaled_and_layers_listed_one_by_one(spoil):
             "gemma3.rope.scaling.type": "linear",
             "gemma3.rope.scaling.factor": 8.0,
             "gemma3.rope.freq_base_swa": None,
-            "gemma3.attention.sliding_window_pattern": (True, False, False, True),
+            "gemma3.attention.sliding_window_pattern": (True, False, False, True, True, True),
             "gemma3.final_logit_softcapping": 30.0,
         }
     )
     config = build_config(scaled, FILE)
     assert config.rope_parameters["full_attention"] == {"rope_type": "linear", "rope_theta": 1e6, "factor": 8.0}
     assert config.rope_parameters["sliding_attention"] == {"rope_type": "default", "rope_theta": 10000.0}
-    assert [name[:4] for name in config.layer_types] == ["slid", "full", "full", "slid"]
+    assert [name[:4] for name in config.layer_types] == ["slid", "full", "full", "slid", "slid", "slid"]
     assert config.final_logit_softcapping == 30.0
     ollamas = spoil(
         **{
@@ -135,7 +148,7 @@ def test_positions_may_be_scaled_and_layers_listed_one_by_one(spoil):
     assert bases == {"full_attention": 5e5, "sliding_attention": 2e4}
     large = spoil(**{"gemma3.block_count": 62, "gemma3.attention.sliding_window_pattern": None})
     config = build_config(large, FILE)
-    assert config.query_pre_attn_scalar == 64 // 4
+    assert config.query_pre_attn_scalar == 96 // 4
     assert [number for number, name in enumerate(config.layer_types) if name == "full_attention"] == [*range(5, 62, 6)]
 
 
@@ -145,15 +158,20 @@ def test_positions_may_be_scaled_and_layers_listed_one_by_one(spoil):
         ({"general.architecture": "llama"}, r"must hold a Gemma 3 text model .* got 'llama': give another file"),
         ({"general.architecture": "clip"}, "got 'clip'"),
         ({"split.count": 3}, "is one of 3 parts: join them with llama.cpp's llama-gguf-split --merge"),
-        ({"tokenizer.ggml.tokens": None}, "got 0 tokens for 2,177 rows: give a file that holds both"),
-        ({"tokenizer.ggml.tokens": ("<pad>", "<eos>")}, "got 2 tokens for 2,177 rows"),
+        ({"tokenizer.ggml.tokens": None}, "got 0 tokens for 2,680 rows: give a file that holds both"),
+        ({"tokenizer.ggml.tokens": ("<pad>", "<eos>")}, "got 2 tokens for 2,680 rows"),
         ({"gemma3.context_length": None}, r"gemma3\.context_length is missing: convert the model with llama\.cpp"),
         ({"gemma3.rope.freq_base": None}, r"gemma3\.rope\.freq_base is missing"),
         ({"gemma3.vision.block_count": 27}, r"gemma3\.vision\.block_count is not known here"),
         ({"gemma3.attention.value_length": 64}, r"attention\.value_length equal to 32, got 64"),
         ({"gemma3.rope.scaling.type": "yarn"}, "scale positions linearly or not at all, .* got 'yarn'"),
-        ({"gemma3.block_count": 5}, r"13 are missing or unknown, such as blk\.4\.attn_k\.weight \(missing\)"),
-        ({"gemma3.block_count": 3}, r"13 are missing or unknown, such as blk\.3\.attn_k\.weight \(unknown\)"),
+        ({"gemma3.block_count": 7}, r"13 are missing or unknown, such as blk\.6\.attn_k\.weight \(missing\)"),
+        ({"gemma3.block_count": 5}, r"13 are missing or unknown, such as blk\.5\.attn_k\.weight \(unknown\)"),
+        (
+            {"gemma3.attention.sliding_window_pattern": (True, False)},
+            "for each of 6 layers .* or a whole n from 1, got 2",
+        ),
+        ({"gemma3.attention.sliding_window_pattern": 0}, "for each of 6 layers .* or a whole n from 1, got 0: convert"),
         ({"gemma3.feed_forward_length": 96}, r"ffn_.* of shape .*as its own metadata say, got"),
     ],
 )

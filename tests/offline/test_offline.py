@@ -10,8 +10,8 @@ import pytest
 
 from fgtools.calls.tokens import CONTROL_TOKENS
 from fgtools.offline.catalogue import build_request, load_catalogue, load_pools, read_text
+from fgtools.offline.curriculum import SHARES, load_topics, load_words
 from fgtools.offline.curriculum import build_rows as build_pretraining_rows
-from fgtools.offline.curriculum import load_topics, load_words
 from fgtools.offline.samples import build_samples
 from fgtools.rows import build_rows, split_rows
 
@@ -54,6 +54,17 @@ def test_every_promised_kind_of_mess_is_there():
         "{'name':",
     ):
         assert trace in text, trace
+
+
+def test_half_of_the_rows_that_need_no_call_offer_a_near_miss(rowset):
+    """A near miss is a tool of the domain of the one that the request is about; both kinds offer two tools at least."""
+    catalogue = load_catalogue()
+    domains = {tool.name: tool.domain for tool in catalogue.seen + catalogue.unseen}
+    refused = [row for row in rowset.rows if not row["gold"] and row["split"] != "unseen"]
+    asked = {row["row_id"]: row["category"] for row in SAMPLE}
+    offered = [[tool["function"]["name"] for tool in row["tools"]] for row in refused]
+    near = [asked[row["row_id"]] in map(domains.get, names) for row, names in zip(refused, offered, strict=True)]
+    assert 0.35 < sum(near) / len(near) < 0.55 and min(map(len, offered)) >= 2
 
 
 def test_rows_are_rejected_for_many_reasons_and_most_are_kept(rowset):
@@ -107,9 +118,29 @@ def test_pretraining_never_shows_a_tool_of_the_catalogue():
     catalogue = load_catalogue()
     names = {tool.name for tool in catalogue.seen + catalogue.unseen}
     draw = random.Random(3)
-    rows = [row for _ in range(125) for row in build_pretraining_rows(draw)]
+    rows = [row for _ in range(100) for row in build_pretraining_rows(draw)]
     assert not names & {tool["function"]["name"] for row in rows for tool in row["tools"]}
-    assert 0 < sum(not row["gold"] for row in rows) < 120 and any(len(row["gold"]) > 1 for row in rows)
+
+
+def test_pretraining_rows_have_the_shares_that_are_written_down():
+    """Within three standard errors: rows with several calls come in whole prompts, so prompts are counted for them."""
+    draw = random.Random(5)
+    prompts = [build_pretraining_rows(draw) for _ in range(400)]
+    several = sum(any(len(row["gold"]) > 1 for row in rows) for rows in prompts)
+    rows = [row for rows in prompts for row in rows]
+    refused = sum(not row["gold"] for row in rows)
+    assert abs(several / 400 - SHARES["parallel"] / 100) < 3 * (0.17 * 0.83 / 400) ** 0.5
+    assert abs(refused / len(rows) - SHARES["refusal"] / 100) < 0.03
+    assert all(row["reply"] or row["gold"] for row in rows)
+
+
+def test_pretraining_asks_for_one_call_in_several_wordings():
+    rows = build_pretraining_rows(random.Random(6), count=40)
+    wordings: dict[str, set[str]] = {}
+    for row in rows:
+        if row["gold"]:
+            wordings.setdefault(json.dumps(row["gold"]), set()).add(row["messages"][-1]["content"])
+    assert max(map(len, wordings.values())) >= 3
 
 
 def test_pretraining_never_repeats_a_wording_of_the_catalogue():
@@ -119,9 +150,9 @@ def test_pretraining_never_repeats_a_wording_of_the_catalogue():
         for tool in catalogue.seen + catalogue.unseen
         for text in tool.wordings
     }
-    long = {" ".join(text.split()[:5]) for text in wordings if len(text.split()) >= 5}
+    long = {" ".join(text.split()[:6]) for text in wordings if len(text.split()) >= 6}
     draw = random.Random(4)
-    said = [row["messages"][-1]["content"] for _ in range(200) for row in build_pretraining_rows(draw)]
+    said = [row["messages"][-1]["content"] for _ in range(70) for row in build_pretraining_rows(draw)]
     assert not [text for text in said if any(start in text for start in long)]
 
 
@@ -129,7 +160,13 @@ def test_topics_know_no_word_that_only_evaluation_uses():
     allowed = set(load_pools()["any"])
     for tool in load_catalogue().seen:
         allowed |= set(re.findall("[a-z]+", f"{tool.name} {tool.description} " + " ".join(tool.wordings_for("train"))))
-    assert {word for topic in load_topics() for word in topic} <= allowed
+    evaluated = {
+        word
+        for tool in load_catalogue().seen
+        for text in tool.wordings_for("eval")
+        for word in re.findall("[a-z]+", re.sub(r"\{[^}]*\}", " ", text))
+    }
+    assert not {word for topic in load_topics() for word in topic.words} & (evaluated - allowed)
 
 
 @pytest.fixture(scope="module")

@@ -89,7 +89,7 @@ def test_the_stand_ins_numbers_are_its_own(tmp_path):
             fitted = fit_recipe(name, model)
             assert (fitted.learning_rate, fitted.epochs, fitted.batch_size, fitted.accumulation_steps) == (
                 3e-3,
-                4,
+                2,
                 16,
                 1,
             )

@@ -143,7 +143,7 @@ def test_what_was_forgotten_is_said(comparison):
 def test_nothing_forgotten_in_few_rows_is_not_said_to_be_certain(sides):
     rows = tuple(row for row in sides[0].rows if not row.n_gold)[:30]
     row = build_forgetting_table(compare(Scores(rows), Scores(rows))).iloc[0]
-    assert row[["difference", "95 % interval", "reading"]].tolist() == [0.0, "[-8.8, +8.8]", NO_EVIDENCE]
+    assert row[["difference", "95 % interval", "reading"]].tolist() == [0.0, "[-8.7, +8.7]", NO_EVIDENCE]
     calls = Scores(sides[0].call_rows)
     row = build_forgetting_table(compare(calls, calls)).iloc[0]
     assert row[["before", "after", "95 % interval", "reading"]].tolist() == ["0/0", "0/0", "", NOT_COUNTED]

@@ -104,12 +104,12 @@ def test_the_steps_one_by_one_write_the_same_bytes(path, tmp_path, recipe, sides
 
 
 def test_a_side_without_rows_is_told_by_the_steps_too(path):
-    raw = load_raw_rows("sample", 120, 40)
-    rowset = build_rows(raw.rows, "tutorial")
+    raws = [*build_samples(60, 5), *[{"row_id": f"bad {n}"} for n in range(12)]]
+    rowset = build_rows(raws, "tutorial")
     n_eval = rowset.count_last(12)
     splits = split_rows(rowset.rows, n_eval=n_eval, seed=40, by="rows")
-    with pytest.raises(EmptySetError, match="eval got none of the 18 usable rows of 120: take more"):
-        Prepared(rowset, splits, splits.train, 12, 40, raw.origin, RECIPES["tutorial"], raw.available)
+    with pytest.raises(EmptySetError, match=rf"eval got none of the {len(rowset.rows)} usable rows of 72: take more"):
+        Prepared(rowset, splits, splits.train, 12, 40, "sample", RECIPES["tutorial"], len(raws))
 
 
 def test_the_tutorial_cuts_the_raw_rows_before_it_filters_them():

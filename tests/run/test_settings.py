@@ -11,7 +11,7 @@ from fgtools.offline import CHECKPOINT
 from fgtools.offline.samples import build_samples
 from fgtools.profiles import PROFILES, ResolvedProfile
 from fgtools.prompts.encode import token_budget
-from fgtools.rows import RawRows, load_raw_rows, prepare
+from fgtools.rows import RawRows, build_rows, load_raw_rows, prepare
 from fgtools.rows.funnel import EmptySetError
 from fgtools.run.evaluation import list_inputs, match_replies
 from fgtools.run.folder import MissingArtifactError, RunFolder
@@ -55,7 +55,7 @@ def test_a_gguf_file_as_the_model_is_checked_at_once_and_hashed(tmp_path, capsys
     path = write_gguf(CHECKPOINT, tmp_path / "x.gguf", "q8_0").path
     given = "native", "", str(path), 40, 3000, 300
     settings, run = build_settings(OFFLINE, *given), RunFolder(tmp_path)
-    assert "x.gguf: weights 99.6% Q8_0" in capsys.readouterr().out
+    assert "x.gguf: weights 99.7% Q8_0" in capsys.readouterr().out
     run.write_json("run.json", settings.to_dict(), settings.files)
     assert run.read_json("run.json")["inputs"] == {"x.gguf": sha256_of(path)}
     assert load_settings(run).banner.startswith("offline stand-in")
@@ -116,9 +116,7 @@ def test_data_without_a_usable_row_shows_the_funnel():
 
 
 def test_one_row_is_too_few_for_two_sides(tmp_path):
-    row = next(
-        row for row in build_samples(50, 1) if row["scenario_category"] == "single_turn" and row["split"] == "train"
-    )
+    row = next(row for row in build_samples(50, 1) if build_rows([row]).rows)  # a usable one
     (tmp_path / "rows.jsonl").write_text(
         json.dumps({key: row[key] for key in ("conversations", "tools", "task")}) + "\n"
     )

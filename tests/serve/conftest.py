@@ -32,7 +32,8 @@ def build_steps():
     for room, level in itertools.product(ROOMS, (0, 15, 40, 60, 75)):
         light = {"room": room, "level": level}
         yield f"set the light in the {room} to {level}", "set_light", light, light, f"The light in the {room} is on."
-    for request in ("which alarms are set", "list my alarms", "show me the alarms", "what alarms do i have"):
+    asks = ("which alarms are set", "list my alarms", "show me the alarms", "what alarms do i have")
+    for request in (*asks, "list the alarms", "tell me my alarms", "which alarms do i have", "show me my alarms"):
         yield request, "list_alarms", {}, [], "No alarm is set."
 
 

@@ -21,7 +21,7 @@ openai = pytest.importorskip("openai", reason="needs openai: pip install 'fgtool
 for needed in ("fastapi", "uvicorn", "transformers.utils.chat_parsing"):
     pytest.importorskip(needed, reason="needs what transformers serve needs: pip install 'fgtools[serving]'")
 
-REQUESTS = ("List the events of monday", "List the events of friday, 3 at most", "play the song yesterday")
+REQUESTS = ("List the events of monday", "List the events of friday, 3 at most", "play the song winter")
 TOOLS = [
     {
         "name": "events_list",

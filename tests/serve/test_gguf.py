@@ -3,7 +3,9 @@ import shutil
 
 import gguf
 import pytest
+import torch
 from safetensors.numpy import load_file, save_file
+from transformers import AutoModelForCausalLM
 
 from fgtools.calls.tokens import END_CALL, ESCAPE, START_CALL, START_RESPONSE
 from fgtools.files import FileError, InputError
@@ -11,6 +13,7 @@ from fgtools.offline import CHECKPOINT
 from fgtools.serve.gguf import write_gguf
 from fgtools.serve.llama import LlamaError, LlamaServer
 from fgtools.serve.vocabulary import ExportError, TokenType, build_vocabulary
+from tests.toys import save_odd_model
 
 
 @pytest.fixture(scope="module")
@@ -25,6 +28,14 @@ def folder(tmp_path):
     return shutil.copytree(CHECKPOINT, tmp_path / "model")
 
 
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory):
+    """A folder of a random model with another scale of attention and alternating layers, and the file of it."""
+    folder = save_odd_model(tmp_path_factory.mktemp("odd") / "model")
+    write_gguf(folder, folder / "odd.gguf", "f32")
+    return folder
+
+
 def change_config(folder, **changes):
     path = folder / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
@@ -35,20 +46,33 @@ def read(path):
     return {name: field.contents() for name, field in reader.fields.items()}, {one.name: one for one in reader.tensors}
 
 
-def test_norms_are_stored_plus_one_and_the_scale_of_attention_lies_in_the_norm_of_the_queries(f32):
-    weights, (_, tensors) = load_file(CHECKPOINT / "model.safetensors"), read(f32.path)
+def test_norms_are_stored_plus_one_and_the_scale_of_attention_lies_in_the_norm_of_the_queries(f32, odd):
+    weights, (_, tensors) = load_file(odd / "model.safetensors"), read(odd / "odd.gguf")
     layer = "model.layers.1.self_attn"
     assert tensors["blk.1.attn_k_norm.weight"].data == pytest.approx(weights[f"{layer}.k_norm.weight"] + 1)
     scaled = (weights[f"{layer}.q_norm.weight"] + 1) * (32 / 8) ** 0.5
     assert tensors["blk.1.attn_q_norm.weight"].data == pytest.approx(scaled)
     assert (tensors["blk.1.attn_q.weight"].data == weights[f"{layer}.q_proj.weight"]).all()
-    assert f32.tensors == {"f32": 54} and f32.size == f32.path.stat().st_size
+    weights, (_, tensors) = load_file(CHECKPOINT / "model.safetensors"), read(f32.path)
+    assert tensors["blk.1.attn_q_norm.weight"].data == pytest.approx(weights[f"{layer}.q_norm.weight"] + 1)
+    assert f32.tensors == {"f32": 80} and f32.size == f32.path.stat().st_size
+
+
+def test_llama_cpp_computes_another_scale_of_attention_and_another_pattern_of_layers(odd):
+    """llama.cpp keeps keys and values in f16; the wrong scale or pattern moves these logarithms by 0.5 and more."""
+    prompt = torch.randint(300, 2600, (1, 40), generator=torch.Generator().manual_seed(2))
+    with torch.inference_mode():
+        wanted = AutoModelForCausalLM.from_pretrained(odd)(prompt).logits[0, -1].log_softmax(-1)
+    with LlamaServer(odd / "odd.gguf", 512) as server:
+        body = {"prompt": prompt[0].tolist(), "n_predict": 1, "temperature": 0, "n_probs": 20}
+        likely = server._post("/completion", body)["completion_probabilities"][0]["top_logprobs"]
+    assert [one["logprob"] for one in likely] == pytest.approx([wanted[one["id"]].item() for one in likely], abs=0.02)
 
 
 def test_the_file_holds_the_template_the_pattern_of_the_layers_and_the_end_of_a_message(f32, tokenizer):
     fields, _ = read(f32.path)
     assert fields["tokenizer.chat_template"] == tokenizer.chat_template
-    assert fields["gemma3.attention.sliding_window_pattern"] == 2
+    assert fields["gemma3.attention.sliding_window_pattern"] == 6
     assert fields["tokenizer.ggml.eom_token_id"] == 50 and fields["tokenizer.ggml.eot_token_id"] == 106
     types = dict(zip(fields["tokenizer.ggml.tokens"], fields["tokenizer.ggml.token_type"], strict=True))
     assert {types[mark] for mark in (START_CALL, END_CALL, ESCAPE)} == {TokenType.USER_DEFINED}
@@ -57,7 +81,7 @@ def test_the_file_holds_the_template_the_pattern_of_the_layers_and_the_end_of_a_
 
 def test_tensors_of_one_dimension_are_exact_and_small_formats_keep_the_embedding(tmp_path):
     small = write_gguf(CHECKPOINT, tmp_path / "small.gguf", "q4_0")
-    assert small.tensors == {"q4_0": 28, "f32": 25, "q8_0": 1}
+    assert small.tensors == {"q4_0": 42, "f32": 37, "q8_0": 1}
     assert read(small.path)[1]["token_embd.weight"].tensor_type.name == "Q8_0"
     assert small.size < write_gguf(CHECKPOINT, tmp_path / "f16.gguf", "f16").size / 2
 
@@ -65,11 +89,11 @@ def test_tensors_of_one_dimension_are_exact_and_small_formats_keep_the_embedding
 def test_a_width_that_blocks_do_not_divide_stays_in_f16_and_is_counted(folder, tmp_path):
     weights = load_file(folder / "model.safetensors")
     for name in [name for name in weights if "mlp" in name]:
-        cut = weights[name][:, :176] if "down" in name else weights[name][:176]
+        cut = weights[name][:, :272] if "down" in name else weights[name][:272]
         weights[name] = cut.copy()
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
-    change_config(folder, intermediate_size=176)
-    assert write_gguf(folder, tmp_path / "odd.gguf", "q8_0").tensors == {"f32": 25, "q8_0": 25, "f16": 4}
+    change_config(folder, intermediate_size=272)
+    assert write_gguf(folder, tmp_path / "odd.gguf", "q8_0").tensors == {"f32": 37, "q8_0": 37, "f16": 6}
 
 
 @pytest.mark.parametrize(
@@ -78,12 +102,12 @@ def test_a_width_that_blocks_do_not_divide_stays_in_f16_and_is_counted(folder, t
         (lambda folder: (folder / "model.safetensors").unlink(), "must hold weights"),
         (lambda folder: change_config(folder, model_type="llama"), "gemma3_text"),
         (
-            lambda folder: change_config(folder, num_hidden_layers=5, layer_types=["full_attention"] * 5),
+            lambda folder: change_config(folder, num_hidden_layers=7, layer_types=["full_attention"] * 7),
             "13 are missing",
         ),
-        (lambda folder: change_config(folder, num_hidden_layers=3, layer_types=["full_attention"] * 3), "13 unknown"),
+        (lambda folder: change_config(folder, num_hidden_layers=5, layer_types=["full_attention"] * 5), "13 unknown"),
         (
-            lambda folder: change_config(folder, layer_types=["full_attention", *["sliding_attention"] * 3]),
+            lambda folder: change_config(folder, layer_types=["full_attention", *["sliding_attention"] * 5]),
             "every n-th",
         ),
         (lambda folder: change_config(folder, final_logit_softcapping=30.0), "soft cap"),

@@ -7,11 +7,14 @@ from pathlib import Path
 import pytest
 
 from fgtools.calls import ToolCall, parse_reply
+from fgtools.models import load_tokenizer
 from fgtools.offline import CHECKPOINT
 from fgtools.prompts import render_prompt
+from fgtools.schema import load_tools
 from fgtools.serve import llama, load_caller
 from fgtools.serve.gguf import write_gguf
 from fgtools.serve.llama import LlamaServer
+from tests.serve.conftest import EXAMPLES
 
 PAGE = Path(__file__).parents[2] / "docs" / "serving.md"
 openai = pytest.importorskip("openai")
@@ -29,6 +32,9 @@ TOOL = {
     },
 }
 REQUESTS = ("wake me at 13:10", "set an alarm for 7:30 please", "alarm at 20:15")
+HOME = load_tools(EXAMPLES / "home_tools.py")
+LIGHTS = ("set the light in the office to 60", "set the light in the hall to 15", "set the light in the garden to 40")
+"""What the tuned stand-in has learnt to answer: the server is tested here, and not how good a model is."""
 
 
 @pytest.fixture(scope="module")
@@ -53,18 +59,17 @@ def chat(request):
     return [developer, {"role": "user", "content": request}]
 
 
-def test_a_chat_completion_holds_the_call_as_text_with_its_marks(file, tokenizer):
-    with LlamaServer(file, 1024) as server:
-        client = openai.OpenAI(base_url=f"{server.address}/v1", api_key="none")
-        for request in REQUESTS:
-            how = {"model": "standin", "tools": [TOOL], "max_tokens": 64, "temperature": 0}
-            done = client.chat.completions.create(messages=chat(request), **how)
-            choice = done.choices[0]
-            assert choice.message.tool_calls is None and choice.finish_reason == "stop"
-            (call,) = parse_reply(choice.message.content).calls
-            assert call.name == "alarm_set" and [*call.arguments] == ["time"]
-            prompt = tokenizer(render_prompt(chat(request), [TOOL], tokenizer), add_special_tokens=False)
-            assert done.usage.prompt_tokens == len(prompt["input_ids"])
+def test_a_chat_completion_holds_the_call_as_text_with_its_marks(tuned, tuned_server):
+    client, tokenizer = openai.OpenAI(base_url=f"{tuned_server.address}/v1", api_key="none"), load_tokenizer(tuned)
+    for request in LIGHTS:
+        how = {"model": "tuned", "tools": HOME, "max_tokens": 64, "temperature": 0}
+        done = client.chat.completions.create(messages=chat(request), **how)
+        choice = done.choices[0]
+        assert choice.message.tool_calls is None and choice.finish_reason == "stop"
+        (call,) = parse_reply(choice.message.content).calls
+        assert call.name == "set_light" and sorted(call.arguments) == ["level", "room"]
+        prompt = tokenizer(render_prompt(chat(request), HOME, tokenizer), add_special_tokens=False)
+        assert done.usage.prompt_tokens == len(prompt["input_ids"])
 
 
 def test_the_chat_endpoint_goes_on_after_a_call_with_the_prompt_of_training(file, tokenizer):
@@ -89,23 +94,22 @@ def test_with_its_own_parser_llama_cpp_refuses_the_calls(file, monkeypatch):
             client.chat.completions.create(messages=chat(REQUESTS[0]), **how)
 
 
-def test_three_requests_through_completions_are_answered_as_in_transformers(file):
-    ours = load_caller("standin", [TOOL], max_new_tokens=64, quiet=True)
-    with LlamaServer(file, 1024) as server:
-        client = openai.OpenAI(base_url=f"{server.address}/v1", api_key="none")
+def test_three_requests_through_completions_are_answered_as_in_transformers(tuned, tuned_server):
+    ours = load_caller(tuned, HOME, max_new_tokens=64, quiet=True)
+    client = openai.OpenAI(base_url=f"{tuned_server.address}/v1", api_key="none")
 
-        def ask(prompt):
-            how = {"model": "standin", "max_tokens": 64, "temperature": 0}
-            return client.completions.create(prompt=prompt.removeprefix("<bos>"), **how).choices[0].text
+    def ask(prompt):
+        how = {"model": "tuned", "max_tokens": 64, "temperature": 0}
+        return client.completions.create(prompt=prompt.removeprefix("<bos>"), **how).choices[0].text
 
-        for request in REQUESTS:
-            answer = ours.call(request)
-            theirs = ours.parse(ask(ours.prompt(request)))
-            assert [*theirs.calls] == [ToolCall(call.name, call.arguments) for call in answer.calls] != []
-            final = ours.respond(answer.calls[0], {"status": "set"})
-            result = {"role": "tool", "name": answer.calls[0].name, "content": {"status": "set"}}
-            text = ask(ours.prompt([{"role": "user", "content": request}, *theirs.messages, result]))
-            assert ours.parse(text).text == final.text
+    for request in LIGHTS:
+        answer = ours.call(request)
+        theirs = ours.parse(ask(ours.prompt(request)))
+        assert [*theirs.calls] == [ToolCall(call.name, call.arguments) for call in answer.calls] != []
+        final = ours.respond(answer.calls[0], {"room": "office", "level": 60})
+        result = {"role": "tool", "name": answer.calls[0].name, "content": {"room": "office", "level": 60}}
+        text = ask(ours.prompt([{"role": "user", "content": request}, *theirs.messages, result]))
+        assert ours.parse(text).text == final.text
 
 
 def test_the_lines_of_the_page_run(file, monkeypatch, capsys):

@@ -78,7 +78,7 @@ def test_the_numbers_of_the_stand_in_are_its_own(tmp_path):
     """Also in profile offline: real weights in a folder train at the recipe's rate."""
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "gemma3_text", "hidden_size": 640}))
     offline = ResolvedProfile(PROFILES["offline"], "no GPU")
-    for model, rate, epochs, batches in (("", 3e-3, 4, (16, 1)), (str(tmp_path), 5e-5, 2, (4, 4))):
+    for model, rate, epochs, batches in (("", 3e-3, 2, (16, 1)), (str(tmp_path), 5e-5, 2, (4, 4))):
         settings = build_settings(offline, "native", "", model, 7, 100, 10, SourceOptions())
         arguments = training_arguments(settings)
         assert (arguments.learning_rate, arguments.num_train_epochs, arguments.seed) == (rate, epochs, 7)

@@ -120,7 +120,7 @@ def test_few_rows_are_passed_over_more_often_in_smaller_steps(n_rows, epochs, ro
 
 
 def test_the_stand_ins_own_training_keeps_its_passes():
-    assert training_arguments(n_rows=2160, model="standin").num_train_epochs == 4
+    assert training_arguments(n_rows=2160, model="standin").num_train_epochs == 2
 
 
 def test_the_steps_are_described_with_the_reason():

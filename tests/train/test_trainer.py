@@ -86,7 +86,7 @@ def test_loss_and_gradients_equal_trls(cut, tokenizer, encoded, tmp_path):
 @pytest.mark.parametrize(("cut", "chunk"), [("one micro-batch", in_place.CHUNK), ("a few", 500)])
 def test_in_bf16_loss_and_gradients_are_as_near_to_fp32_as_trls(cut, chunk, tokenizer, encoded, tmp_path, monkeypatch):
     """bf16 keeps 8 bits. To TRL: 0.1 % of the loss, 1 % of the gradient's norm; to fp32: 5 %, and no more than TRL."""
-    monkeypatch.setattr(in_place, "CHUNK", chunk)  # of a vocabulary of 2,177
+    monkeypatch.setattr(in_place, "CHUNK", chunk)  # of a vocabulary of 2,680
     ours = {**CUTS[cut], "precision": Precision("bf16", "")}
     _, exact = step_gradients(make_trainer(tokenizer, encoded, tmp_path, **CUTS[cut]), encoded[:8])
     trl = make_trainer(tokenizer, encoded, tmp_path, recipe=TRL)

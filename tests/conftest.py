@@ -31,11 +31,11 @@ def pytest_collection_modifyitems(config, items):
     if not config.getoption("--real"):
         for item in items:
             if item.get_closest_marker("slow"):
-                item.add_marker(pytest.mark.skip(reason="needs --real RUN, a run folder with a tuned model"))
+                item.add_marker(pytest.mark.skip(reason="real weights: after `make real`, `make test-real` runs it"))
     if not config.getoption("--kaggle"):
         for item in items:
             if item.get_closest_marker("kaggle"):
-                item.add_marker(pytest.mark.skip(reason="needs --kaggle: takes minutes"))
+                item.add_marker(pytest.mark.skip(reason="a simulated Kaggle, minutes: runs with --kaggle"))
 
 
 @pytest.fixture(scope="session")

@@ -31,7 +31,7 @@ def test_the_table_is_long_and_its_labels_are_different():
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.label)
 def test_a_folder_loads_or_is_named_with_its_file(case, tmp_path, monkeypatch, recwarn):
     if "GiB" in case.wanted and sys.platform != "linux":
-        pytest.skip("only Linux refuses a process memory")
+        pytest.skip("only Linux holds a process to a limit of memory")
     if case.change is deny:
         real = type(tmp_path).read_text
 

@@ -329,7 +329,7 @@ def test_a_token_that_is_there_twice_is_refused():
 def test_functiongemmas_vocabulary_comes_back_as_it_was():
     source = SHARED / "data/tokenizer/tokenizer.json"
     if not source.is_file():
-        pytest.skip("needs FunctionGemma's tokenizer, which is not part of the repository")
+        pytest.skip("FunctionGemma's tokenizer is under Gemma's terms and not here; others run")
     own = json.loads(source.read_text(encoding="utf-8"))
     written = build_vocabulary(own, 262_144)
     header = to_header(written.tokens, written.scores, written.types)

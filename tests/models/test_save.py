@@ -25,7 +25,7 @@ def umask():
     os.umask(before)
 
 
-@pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
+@pytest.mark.skipif(os.name != "posix", reason="Windows has no permissions of this kind")
 @pytest.mark.parametrize(
     ("mask", "file", "folder"), [(0o022, 0o644, 0o755), (0o077, 0o600, 0o700), (0o002, 0o664, 0o775)]
 )
@@ -64,7 +64,7 @@ def test_parse_response_reads_text_and_token_ids(tmp_path):
     saved = save_model(fresh_model(), load_tokenizer("standin"), tmp_path / "model")
     tokenizer = AutoTokenizer.from_pretrained(saved)
     if not hasattr(tokenizer, "response_template"):
-        pytest.skip("needs a transformers that reads response templates")
+        pytest.skip("transformers before 5.13 reads no response template")
     text = "<start_function_call>call:f{a:<escape>x<escape>,b:[1]}<end_function_call><start_function_response>"
     expected = {"type": "function", "function": {"name": "f", "arguments": {"a": "x", "b": [1]}}}
     for reply in (text, tokenizer(text, add_special_tokens=False)["input_ids"]):

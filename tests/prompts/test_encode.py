@@ -212,7 +212,7 @@ def test_every_token_of_gemmas_that_stands_for_no_text_is_known_and_text_is_left
 def test_the_list_is_whole_for_the_published_vocabulary():
     path = SHARED / "data" / "tokenizer" / "tokenizer.json"
     if not path.is_file():
-        pytest.skip("needs FunctionGemma's vocabulary, which is not part of the repository")
+        pytest.skip("FunctionGemma's vocabulary is under Gemma's terms and not here")
     added = [token["content"] for token in json.loads(path.read_text(encoding="utf-8"))["added_tokens"]]
     kept = [text for text in added if not SPECIAL_TOKEN.fullmatch(text)]
     assert len(added) == 6416 and all(

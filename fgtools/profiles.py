@@ -242,7 +242,7 @@ STANDIN_SHAPE = {"model_type": "gemma3_text", "hidden_size": 96, "num_hidden_lay
 
 STANDIN_NUMBERS: dict[str, Any] = {
     "learning_rate": 3e-3,  # the stand-in is some 280 times smaller than FunctionGemma: 5e-5 would not move it
-    "epochs": 2,  # more of them forget more of what it knows about other tools: docs/standin.md
+    "epochs": 2,  # four gained nothing that 300 rows show: docs/standin.md
     "batch_size": 16,  # rows of a step; how many are computed at once is planned from the lengths
     "accumulation_steps": 1,
     "gradient_checkpointing": False,  # its activations fit any memory

@@ -19,7 +19,7 @@ EVAL_SHARE, UNSEEN_SHARE = 0.10, 0.05
 SCENARIOS = {"single_turn": 56, "multi_turn": 12, "multi_step": 14, "relevance": 18}
 """Percent of the rows; in relevance rows no offered tool fits."""
 NEAR = 0.5
-"""Share of the rows that offer a near miss: a tool of the domain of the one that the request is about."""
+"""Probability that a row offers a near miss, a tool of the request's domain, where that domain has another tool."""
 
 THOUGHTS = (
     "the user asks for something a tool can do",

@@ -1,7 +1,8 @@
 """Requests with the same tools in one sequence: the prompt is read once, and every request attends to it and to itself.
 
-Declarations are most of a prompt, so twelve requests on them cost little more than two. Loss and gradients are those of
-the rows one by one. Knows token ids and attention; not what the rows are about.
+Declarations are most of a prompt, so twelve requests on them have the tokens of some three rows. Loss and gradients are
+those of the rows one by one where no row is longer than the model's sliding window, which is not applied here. Knows
+token ids and attention; not what the rows are about.
 """
 
 from __future__ import annotations

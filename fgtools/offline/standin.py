@@ -165,8 +165,8 @@ def _initialize(model: Gemma3ForCausalLM) -> None:
 class Pretraining:
     """The numbers of the pretraining; all of them are in the checkpoint's standin.json.
 
-    Once the stand-in chooses and copies, the first token of every answer counts for several (`decisions_after`,
-    `decision_weight`): at equal weights it chose well, and still declined nothing.
+    Once the stand-in chooses and copies, the first token of every answer, which decides whether it is a call, counts
+    for several (`decisions_after`, `decision_weight`).
     """
 
     seed: int = 7
@@ -219,7 +219,7 @@ def completion_loss(
         decision_weight: How much the first token of an answer counts, which decides whether it is a call; others
             count 1.
     """
-    masks = dict.fromkeys(("full_attention", "sliding_attention"), batch)  # no prompt is longer than the window
+    masks = dict.fromkeys(("full_attention", "sliding_attention"), batch)  # hardly a row is longer than the window
     states = model.model(input_ids=batch.ids, position_ids=batch.positions, attention_mask=masks, use_cache=False)
     wanted = batch.labels[:, 1:] != -100
     first = wanted & (batch.labels[:, :-1] == -100)
